@@ -1,0 +1,47 @@
+# The two commands: make lab, make test. Both install what is missing first.
+PODWAY := .venv/bin/podway
+PYTHON := .venv/bin/python
+# -m, not .venv/bin/NAME: a script's first line can't hold a long path
+.PHONY: help setup setup-test lab test soak bench lint shell clean lock
+
+help:
+	@echo "make lab    three nodes on this machine, every pair of pods reached"
+	@echo "make test   all tests, lint, types, import contracts"
+	@echo "make soak   the thousands of cases"
+	@echo "make bench  Podway beside what you would pick instead"
+	@echo "make shell  a shell with podway on PATH"
+	@echo "make lint / make clean / make lock"
+
+setup:
+	@scripts/setup
+
+setup-test:
+	@scripts/setup test
+
+lab: setup
+	@$(PODWAY) lab demo
+
+lint: setup
+	@$(PYTHON) -m ruff check src tests bench
+	@$(PYTHON) -m ruff format --check -q src tests bench
+	@$(PYTHON) -m mypy
+	@.venv/bin/lint-imports --no-cache
+
+test: setup-test lint
+	@$(PYTHON) -m pytest -m "not soak" -rs
+
+soak: setup-test
+	@$(PYTHON) -m pytest -m soak
+
+bench: setup-test
+	@$(PYTHON) -m bench
+
+shell: setup
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $${SHELL:-/bin/sh}
+
+lock:
+	@uv pip compile --generate-hashes --no-header --no-emit-index-url --extra dev -o requirements.lock pyproject.toml requirements-build.in
+
+clean:
+	@rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis src/podway.egg-info src/podway/cni/shim/podway-cni
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

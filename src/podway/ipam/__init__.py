@@ -1,0 +1,4 @@
+"""Pure address management: (blocks, request) → change or Exhausted. Imports model only.
+
+Read ``state.py`` first.
+"""

@@ -1,0 +1,57 @@
+"""Names and numbers that are derived, never stored: stable over restarts and on every node."""
+
+from __future__ import annotations
+
+import hashlib
+
+from podway.model.objects import ALIAS_PREFIX
+
+IFNAMSIZ = 15  # linux/if.h IFNAMSIZ less the terminating zero
+
+
+def _digest(*parts: str) -> bytes:
+    return hashlib.sha256("\0".join(parts).encode()).digest()
+
+
+def host_link(container: str, ifname: str) -> str:
+    """The host side of a pod's veth: "pw" and 12 hex digits of (container, interface)."""
+    return "pw" + _digest("veth", container, ifname).hex()[:12]
+
+
+def ifb_link(container: str, ifname: str) -> str:
+    """The device that shapes what the pod sends."""
+    return "pi" + _digest("veth", container, ifname).hex()[:12]
+
+
+def mac(*parts: str) -> str:
+    """A locally administered unicast MAC (IEEE 802 U/L bit set, I/G clear) from ``parts``."""
+    raw = bytearray(_digest("mac", *parts)[:6])
+    raw[0] = (raw[0] & 0xFE) | 0x02
+    return ":".join(f"{octet:02x}" for octet in raw)
+
+
+def link_local(mac_address: str) -> str:
+    """The fe80::/64 address that the kernel derives from a MAC (RFC 4291 appendix A, EUI-64)."""
+    import ipaddress
+
+    octets = bytes.fromhex(mac_address.replace(":", ""))
+    eui = bytes([octets[0] ^ 0x02]) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + eui))
+
+
+def bridge(network: str, wanted: str = "") -> str:
+    """The bridge of a network: as asked, or "pw-" and the name, shortened by a hash when too long."""
+    if wanted:
+        return wanted
+    name = f"pw-{network}"
+    return name if len(name) <= IFNAMSIZ else f"pw-{_digest('bridge', network).hex()[:12]}"
+
+
+def pod_alias(container: str, ifname: str) -> str:
+    """IFLA_IFALIAS of a pod's host link."""
+    return f"{ALIAS_PREFIX}pod:{container}/{ifname}"
+
+
+def bridge_alias(network: str) -> str:
+    """IFLA_IFALIAS of a network's bridge."""
+    return f"{ALIAS_PREFIX}bridge:{network}"

@@ -1,0 +1,1 @@
+"""How a pod is attached to its node: one file per kind."""

@@ -1,0 +1,1 @@
+"""How nodes carry each other's pods: one file per transport."""
