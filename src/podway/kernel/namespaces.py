@@ -20,7 +20,7 @@ def _check(result: int, what: str) -> None:
 
 
 def open_namespace(path: str) -> int:
-    """A descriptor of the network namespace at ``path``. Raises OSError; EINVAL when it is another kind of file."""
+    """A descriptor of the network namespace at ``path``. Raises OSError (EINVAL: not a namespace)."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with entered(fd):

@@ -11,7 +11,7 @@ the codec.
 
 from __future__ import annotations
 
-from typing import ClassVar, Union
+from typing import ClassVar
 
 import msgspec
 
@@ -82,6 +82,7 @@ class Link(Object, frozen=True, kw_only=True):
     bridge: BridgeOptions | None = None
     port: BridgePort | None = None
     peer: Peer | None = None  # creation only, never compared
+    adopted: bool = False  # stands already and stays foreign: changed, never made or removed
 
     @property
     def key(self) -> Key:
@@ -309,21 +310,21 @@ class NftChain(Object, frozen=True, kw_only=True):
         return ("nftchain", self.family, self.name)
 
 
-AnyObject = Union[  # noqa: UP007 - msgspec and isinstance both want the plain union
-    Link,
-    Address,
-    Route,
-    Rule,
-    Neighbour,
-    Fdb,
-    Qdisc,
-    TrafficClass,
-    Filter,
-    Sysctl,
-    NftSet,
-    NftElement,
-    NftChain,
-]
+AnyObject = (
+    Link
+    | Address
+    | Route
+    | Rule
+    | Neighbour
+    | Fdb
+    | Qdisc
+    | TrafficClass
+    | Filter
+    | Sysctl
+    | NftSet
+    | NftElement
+    | NftChain
+)
 Desired = dict[Key, AnyObject]
 Actual = dict[Key, AnyObject]
 

@@ -76,7 +76,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeSpec(_Spec, frozen=True, kw_only=True):
-    """A node: its addresses with prefix length, the first of each family being the next hop for its blocks."""
+    """A node: its addresses with prefix length; the first of each family is the next hop to its blocks."""
 
     addresses: tuple[str, ...] = ()
 
@@ -143,6 +143,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[PodRoute, ...] = ()
     mac: str = ""
     host_link: str = ""
+    bridge: str = ""  # what host_link is a port of; "" = routed
     mtu: int = 0
     namespace: str = ""
     namespace_id: str = ""
@@ -172,11 +173,11 @@ class Uplink(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     mtu: int
     addresses: tuple[str, ...] = ()
+    accept_ra: bool = False  # it learns routes from router advertisements
 
 
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the planner may know of the node: who it is and which uplinks it has."""
 
     name: str
-    uplinks: tuple[Uplink, ...] = ()
-    sysctls: tuple[str, ...] = ()  # optional sysctls that exist here (br_netfilter's)
+    uplinks: tuple[Uplink, ...] = ()  # the one with the default route first

@@ -1,0 +1,47 @@
+"""Which parts of the kernel a kernel event makes worth a look: pure."""
+
+from __future__ import annotations
+
+from podway.delta.differ import CREATION_ONLY, matches
+from podway.model.objects import ROUTE_PROTOCOL, AnyObject, Desired, Key, Link, Route
+
+#: what else goes when something of a kind changes: a link that goes down takes its IPv4 routes with it
+#: without an event of their own
+DEPENDENTS: dict[str, frozenset[str]] = {
+    "link": frozenset({"link", "address", "route", "qdisc", "filter", "sysctl"}),
+    "address": frozenset({"address", "route"}),
+    "route": frozenset({"route"}),
+    "rule": frozenset({"rule"}),
+    "neighbour": frozenset(),
+    "fdb": frozenset(),
+    "qdisc": frozenset({"qdisc", "filter"}),
+    "class": frozenset({"qdisc", "filter"}),
+    "filter": frozenset({"qdisc", "filter"}),
+}
+FACTS = "facts"
+
+
+def dirty(
+    kind: str, key: Key, value: AnyObject | None, deleted: bool, desired: Desired, uplinks: frozenset[str]
+) -> frozenset[str]:
+    """Kinds to observe again, and ``FACTS`` when the node's own uplinks may have changed."""
+    want = desired.get(key)
+    if want is not None:
+        fine = not deleted and value is not None and matches(want, value, CREATION_ONLY.get(kind, ()))
+        return frozenset() if fine else DEPENDENTS[kind]
+    if isinstance(value, Route):
+        if value.protocol == ROUTE_PROTOCOL and not deleted:
+            return DEPENDENTS["route"]
+        return frozenset({FACTS}) if value.dst in ("0.0.0.0/0", "::/0") else frozenset()
+    if kind in ("link", "address") and len(key) > 1:
+        on_own = isinstance(desired.get(("link", key[1])), Link)
+        if kind == "link":
+            return DEPENDENTS["link"] | {FACTS} if key[1] in uplinks else frozenset()
+        if on_own:
+            return frozenset() if deleted else DEPENDENTS["address"]
+        return DEPENDENTS["address"] | {FACTS}
+    if kind in ("qdisc", "filter", "class") and ("link", key[1]) in desired and not deleted:
+        return DEPENDENTS[kind]
+    if kind == "rule" and not deleted and getattr(value, "protocol", 0) == ROUTE_PROTOCOL:
+        return DEPENDENTS["rule"]
+    return frozenset()

@@ -1,0 +1,166 @@
+"""Desired against actual: the operations that lead from one to the other, in an order that is safe
+to stop after any prefix.
+
+Creations come first and in the order of use (a set before the rule that names it, a link before its
+addresses, an address before the route that needs it), removals last and in reverse, so that traffic
+that both states carry is never without a way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import msgspec
+
+from podway.model.objects import (
+    ALIAS_PREFIX,
+    Actual,
+    AnyObject,
+    Desired,
+    Key,
+    Link,
+    Op,
+)
+
+#: creation order by kind; sysctls of a link come after the links
+ORDER = {
+    "nftset": 0,
+    "nftelement": 1,
+    "nftchain": 2,
+    "link": 4,
+    "address": 6,
+    "neighbour": 7,
+    "fdb": 8,
+    "qdisc": 9,
+    "class": 10,
+    "filter": 11,
+    "route": 12,
+    "rule": 13,
+}
+SYSCTL_OF_NODE, SYSCTL_OF_LINK = 3, 5
+LINK_KINDS_FIRST = ("bridge", "ifb")  # a port's master, a filter's target
+
+#: fields that only creation looks at
+CREATION_ONLY = {"link": {"peer", "adopted"}, "address": {"nodad"}}
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A key that can't be brought to what is wanted, because something foreign stands there."""
+
+    key: Key
+    reason: str
+    fix: str = ""
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """Ordered operations, and what is refused."""
+
+    ops: tuple[Op, ...]
+    refusals: tuple[Refusal, ...] = ()
+
+
+def matches(want: object, have: object, ignored: Collection[str] = ()) -> bool:
+    """Whether ``have`` satisfies ``want``: a None in ``want`` asks for nothing."""
+    if type(want) is not type(have):
+        return False
+    if want == have:
+        return True
+    if not isinstance(want, msgspec.Struct):
+        return False
+    for field in want.__struct_fields__:
+        if field in ignored:
+            continue
+        wanted, found = getattr(want, field), getattr(have, field)
+        if wanted is None or wanted == found:
+            continue
+        if not (isinstance(wanted, msgspec.Struct) and matches(wanted, found)):
+            return False
+    return True
+
+
+def _rank(op: Op) -> tuple[int, int, int, Key]:
+    removal = op.want is None
+    subject = op.have if removal else op.want
+    assert subject is not None
+    key = subject.key
+    if key[0] == "sysctl":
+        order = SYSCTL_OF_LINK if "/conf/" in key[1] and "/conf/all/" not in key[1] else SYSCTL_OF_NODE
+    else:
+        order = ORDER[key[0]]
+    first = 0 if isinstance(subject, Link) and subject.kind in LINK_KINDS_FIRST else 1
+    if removal:
+        return (1, -order, -first, key)
+    return (0, order, first, key)
+
+
+def ordered(ops: Iterable[Op]) -> tuple[Op, ...]:
+    """``ops`` in the order in which they may be applied."""
+    return tuple(sorted(ops, key=_rank))
+
+
+def _is_ours(link: Link) -> bool:
+    return bool(link.alias and link.alias.startswith(ALIAS_PREFIX))
+
+
+def _refuse(want: AnyObject, have: AnyObject | None) -> Refusal | None:
+    """Podway changes no link that it did not make, but the bridge it was told to adopt."""
+    if not isinstance(want, Link) or not want.kind:
+        return None
+    if want.adopted:
+        if have is None:
+            fix = f"make the bridge {want.name} first, or set bridge.adopt to false"
+            return Refusal(want.key, f"there is no bridge {want.name} to adopt", fix)
+        if isinstance(have, Link) and have.kind != want.kind:
+            return Refusal(want.key, f"{want.name} is a {have.kind or 'hardware'} link, not a bridge")
+        return None
+    if isinstance(have, Link) and want.alias is not None and not _is_ours(have):
+        fix = "remove or rename it, choose another bridge.name, or set bridge.adopt to true"
+        return Refusal(want.key, f"a {have.kind or 'hardware'} link {want.name} that Podway did not make", fix)
+    return None
+
+
+def _step(want: AnyObject | None, have: AnyObject | None) -> list[Op]:
+    if want is None or have is None:
+        return [Op(want, have)]
+    if matches(want, have, CREATION_ONLY.get(want.key[0], ())):
+        return []
+    if isinstance(want, Link) and isinstance(have, Link) and want.kind != have.kind:
+        return [Op(None, have)]  # a link's kind can't be changed: the next pass makes it anew
+    return [Op(want, have)]
+
+
+def diff(
+    desired: Desired, actual: Actual, keys: Iterable[Key] | None = None, frozen: Collection[Key] = ()
+) -> Difference:
+    """What to do so that ``actual`` becomes ``desired``.
+
+    ``keys`` limits the look (default: all of both). ``frozen`` keys are left as they are (conflicts).
+    A link in ``actual`` that isn't Podway's is never removed.
+    """
+    ops: list[Op] = []
+    refusals: list[Refusal] = []
+    for key in set(desired) | set(actual) if keys is None else keys:
+        if key in frozen:
+            continue
+        want, have = desired.get(key), actual.get(key)
+        if want is None:
+            if have is not None and not (isinstance(have, Link) and not _is_ours(have)):
+                ops += _step(None, have)
+            continue
+        refusal = _refuse(want, have)
+        if refusal is not None:
+            refusals.append(refusal)
+            continue
+        ops += _step(want, have)
+    blocked = {refusal.key[1] for refusal in refusals if refusal.key[0] == "link"}
+    kept = [op for op in ops if not _touches(op, blocked)]
+    return Difference(ordered(kept), tuple(sorted(refusals, key=lambda r: r.key)))
+
+
+def _touches(op: Op, links: Collection[str]) -> bool:
+    """Whether ``op`` would put something on one of ``links``."""
+    if not links or op.want is None:
+        return False
+    if op.key[0] == "sysctl":
+        return any(f"/conf/{link}/" in op.key[1] for link in links)
+    return op.key[0] in ("address", "qdisc", "class", "filter", "neighbour", "fdb") and op.key[1] in links

@@ -1,0 +1,174 @@
+"""One node's kernel: observe what is Podway's, apply operations, gather facts.
+
+Everything works in the calling thread's network namespace, and everything that writes does so on
+one thread (the caller's duty). Pods' namespaces are visited for one call and left.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import groupby
+
+from podway.kernel import namespaces, sysctl
+from podway.kernel.nftables import Nft
+from podway.kernel.rtnetlink import Rtnetlink
+from podway.model.objects import (
+    ALIAS_PREFIX,
+    ROUTE_PROTOCOL,
+    Actual,
+    Address,
+    AnyObject,
+    Key,
+    Link,
+    Op,
+    OpResult,
+    Qdisc,
+    Route,
+)
+from podway.model.resources import NodeFacts, Uplink
+
+#: links that hold a dead pod's veth until they are deleted together
+DOOMED_GROUP = 0x706F64  # "pod"
+
+NFT_KINDS = frozenset({"nftset", "nftelement", "nftchain"})
+LINK_KINDS = frozenset({"address", "qdisc", "filter"})
+ALL_KINDS = frozenset({"link", "address", "route", "rule", "qdisc", "filter", "sysctl"}) | NFT_KINDS
+
+#: queueing disciplines that only somebody's configuration makes
+SHAPERS = ("tbf", "htb", "ingress")
+
+
+def _backend(op: Op) -> str:
+    kind = op.key[0]
+    if kind == "sysctl":
+        return "sysctl"
+    return "nft" if kind in NFT_KINDS else "rtnetlink"
+
+
+def is_owned(link: AnyObject) -> bool:
+    """Whether Podway made this link."""
+    return isinstance(link, Link) and bool(link.alias and link.alias.startswith(ALIAS_PREFIX))
+
+
+class Kernel:
+    """Sockets into the calling thread's network namespace. Raises Unavailable without nf_tables."""
+
+    def __init__(self) -> None:
+        self.rtnetlink = Rtnetlink()
+        self.nft = Nft()
+
+    def close(self) -> None:
+        self.nft.close()
+        self.rtnetlink.close()
+
+    def observe(
+        self, kinds: Collection[str] = ALL_KINDS, sysctls: Iterable[str] = (), adopted: Collection[Key] = ()
+    ) -> Actual:
+        """All links, and everything else of ``kinds`` that is Podway's.
+
+        ``sysctls``: the paths to read. ``adopted``: keys of objects that Podway put on a foreign link.
+        """
+        actual: Actual = {}
+        links = self.rtnetlink.dump("link")
+        owned = {link.name for link in links.values() if isinstance(link, Link) and is_owned(link)}
+        actual.update(links)
+        if "address" in kinds:
+            found = self.rtnetlink.dump("address")
+            actual.update({k: a for k, a in found.items() if _is_own_address(a, owned) or k in adopted})
+        if "route" in kinds:
+            actual.update(self.rtnetlink.dump("route", protocol=ROUTE_PROTOCOL))
+        if "rule" in kinds:
+            rules = self.rtnetlink.dump("rule")
+            actual.update({k: r for k, r in rules.items() if getattr(r, "protocol", 0) == ROUTE_PROTOCOL})
+        if "qdisc" in kinds and owned:
+            queues = self.rtnetlink.dump("qdisc")
+            actual.update({k: q for k, q in queues.items() if _is_own_shaper(q, owned)})
+            shaped = {q.link for q in queues.values() if isinstance(q, Qdisc) and q.kind == "ingress"}
+            for name in shaped & owned:
+                actual.update(self.rtnetlink.dump("filter", link=name, parent="ffff:"))
+        if NFT_KINDS & set(kinds):
+            actual.update(self.nft.observe())
+        if "sysctl" in kinds:
+            actual.update(sysctl.observe(sysctls))
+        return actual
+
+    def apply(self, ops: Sequence[Op], pods: Mapping[str, int] | None = None) -> list[OpResult]:
+        """Apply in order. One failure doesn't stop operations that don't depend on it.
+
+        ``pods`` maps a Peer's namespace name to an open descriptor.
+        """
+        results: list[OpResult] = []
+        for backend, run in groupby(ops, _backend):
+            batch = list(run)
+            if backend == "sysctl":
+                results += sysctl.apply(batch)
+            elif backend == "nft":
+                results += self.nft.apply(batch)
+            else:
+                results += self.rtnetlink.apply(batch, pods or {})
+        return results
+
+    def apply_inside(self, namespace: int, ops: Sequence[Op]) -> list[OpResult]:
+        """Apply in a pod's namespace, which no socket of ours outlives."""
+        results: list[OpResult] = []
+        with namespaces.entered(namespace):
+            inside = Rtnetlink()
+            try:
+                for backend, run in groupby(ops, _backend):
+                    batch = list(run)
+                    results += sysctl.apply(batch) if backend == "sysctl" else inside.apply(batch)
+            finally:
+                inside.close()
+        return results
+
+    def observe_inside(self, namespace: int, sysctls: Iterable[str] = ()) -> Actual:
+        """Links, addresses, routes and the named sysctls of a pod's namespace."""
+        with namespaces.entered(namespace):
+            inside = Rtnetlink()
+            try:
+                actual: Actual = {}
+                for kind in ("link", "address", "route"):
+                    actual.update(inside.dump(kind))
+                actual.update(sysctl.observe(sysctls))
+                return actual
+            finally:
+                inside.close()
+
+    def facts(self, name: str, ignored: Collection[str] = ()) -> NodeFacts:
+        """Who this node is: its uplinks are the links with a global address that aren't Podway's.
+
+        ``ignored``: names of adopted bridges. The uplink with the default route comes first.
+        """
+        links = [link for link in self.rtnetlink.dump("link").values() if isinstance(link, Link)]
+        addresses = [a for a in self.rtnetlink.dump("address").values() if isinstance(a, Address)]
+        routes = self.rtnetlink.dump("route").values()
+        default = {r.dev for r in routes if isinstance(r, Route) and r.dst in ("0.0.0.0/0", "::/0")}
+        uplinks = [
+            Uplink(
+                name=link.name,
+                mtu=link.mtu or 0,
+                addresses=tuple(a.address for a in addresses if a.link == link.name and _is_global(a.address)),
+                accept_ra=sysctl.read(f"net/ipv6/conf/{link.name}/accept_ra") in ("1", "2"),
+            )
+            for link in links
+            if link.name != "lo" and not is_owned(link) and link.name not in ignored
+        ]
+        found = [uplink for uplink in uplinks if uplink.addresses]
+        return NodeFacts(
+            name=name, uplinks=tuple(sorted(found, key=lambda u: (u.name not in default, u.name)))
+        )
+
+
+def _is_global(address: str) -> bool:
+    parsed = ipaddress.ip_interface(address).ip
+    return not (parsed.is_link_local or parsed.is_loopback or parsed.is_multicast)
+
+
+def _is_own_address(address: AnyObject, owned: Collection[str]) -> bool:
+    """On an owned link, and not one that the kernel itself gave."""
+    return isinstance(address, Address) and address.link in owned and _is_global(address.address)
+
+
+def _is_own_shaper(queue: AnyObject, owned: Collection[str]) -> bool:
+    return isinstance(queue, Qdisc) and queue.link in owned and queue.kind in SHAPERS

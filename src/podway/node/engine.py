@@ -1,0 +1,147 @@
+"""The synchronous engine of one node: what the CNI plugin calls, in the agent or without one.
+
+Everything runs on one thread, under ``flock(STATE/writer)``: the agent holds it for life, an
+in-process call for its operation. Opening the engine recovers from whatever a crash left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from podway.kernel.facade import Kernel
+from podway.model.errors import PodwayError, Unavailable
+from podway.model.resources import Endpoint, NodeFacts
+from podway.node.attachments import Attachments
+from podway.node.book import AddressBook
+from podway.node.cluster import Cluster
+from podway.node.database import Database, JournalEntry
+from podway.node.lock import WriterLock
+from podway.node.reconciler import Reconciler, Report
+from podway.node.requests import AttachRequest
+from podway.plan.planner import Planner
+from podway.store import Store
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class NodeEngine:
+    """One node's engine. See ``requests.Engine`` for what its CNI methods promise."""
+
+    def __init__(self, node: str, database: Database, kernel: Kernel, store: Store | None) -> None:
+        self.node = node
+        self.database = database
+        self.kernel = kernel
+        self.cluster = Cluster(node, store, database)
+        self.planner = Planner(self._facts())
+        boot_id = BOOT_ID.read_text().strip()
+        self.book = AddressBook(self.cluster, database, self.planner, time.time)
+        self.attachments = Attachments(database, kernel, self.planner, self.book, boot_id, time.time)
+        self.reconciler = Reconciler(database, kernel, self.planner, self.attachments, time.time)
+        self._recover(boot_id)
+        self.synchronize()
+
+    def _facts(self) -> NodeFacts:
+        adopted = {
+            network.spec.bridge.name
+            for network in self.cluster.snapshot.networks.values()
+            if network.spec.bridge.adopt
+        }
+        return self.kernel.facts(self.node, adopted)
+
+    def _recover(self, boot_id: str) -> None:
+        """Endpoints of an earlier boot are gone with it; half-made and half-deleted ones are undone."""
+        if self.database.recovered:
+            entry = JournalEntry(time.time(), "recovered", "node.db", self.database.recovered, 0.0, "")
+            self.database.journal_add([entry])
+        self.database.free_earlier_boot(boot_id)
+        unfinished: list[Endpoint] = []
+        for endpoint, state in self.database.endpoints().values():
+            self.book.hold(endpoint)
+            self.planner.update_endpoint(endpoint.id, endpoint)
+            if state != "ready":
+                unfinished.append(endpoint)
+        for endpoint in unfinished:
+            self.attachments.delete(endpoint.container, endpoint.ifname)
+        self.attachments.bury()
+
+    def synchronize(self) -> Report:
+        """Take in the store's state and bring the kernel to it. Works on the last one in an outage."""
+        self.cluster.refresh()
+        facts = self._facts()
+        self.planner.update_facts(facts)
+        self.cluster.register(facts)
+        return self.follow()
+
+    def follow(self) -> Report:
+        """Bring the kernel to what the cluster view says now."""
+        self.planner.update_snapshot(self.cluster.snapshot)
+        self.reconciler.removals_allowed = self.cluster.snapshot.synced
+        return self.reconciler.run()
+
+    def add(self, request: AttachRequest, namespace_fd: int) -> Endpoint:
+        """See ``requests.Engine``."""
+        return self.attachments.add(request, namespace_fd)
+
+    def delete(self, container: str, ifname: str) -> None:
+        """See ``requests.Engine``. The links go at the next ``bury``, or when the engine closes."""
+        self.attachments.delete(container, ifname)
+
+    def check(self, request: AttachRequest, namespace_fd: int, addresses: tuple[str, ...]) -> None:
+        """See ``requests.Engine``."""
+        self.attachments.check(request, namespace_fd, addresses)
+
+    def gc(self, network: str, valid: frozenset[tuple[str, str]]) -> None:
+        """See ``requests.Engine``. Goes on past errors and raises the first."""
+        first: PodwayError | OSError | None = None
+        for endpoint in list(self.attachments.endpoints.values()):
+            if endpoint.network == network and (endpoint.container, endpoint.ifname) not in valid:
+                try:
+                    self.delete(endpoint.container, endpoint.ifname)
+                except (PodwayError, OSError) as error:
+                    first = first or error
+        self.attachments.bury()
+        if first is not None:
+            raise first
+
+    def status(self, network: str) -> None:
+        """See ``requests.Engine``."""
+        self.database.probe()
+        self.book.probe(self.book.network(network))
+        _, refusals, _ = self.reconciler.plan({"link"})
+        for refusal in refusals:
+            raise Unavailable(refusal.reason, " ".join(refusal.key), refusal.fix)
+
+    def close(self) -> None:
+        """Finish pending removals and let go of everything."""
+        try:
+            self.attachments.bury()
+        finally:
+            self.kernel.close()
+            self.database.close()
+
+
+@contextlib.contextmanager
+def open_engine(
+    node: str, state_dir: str, store_url: str, lock_timeout: float = 0.0
+) -> Iterator[NodeEngine]:
+    """An engine under the writer lock. Raises Unavailable when another process holds it."""
+    from podway.store import open_store
+
+    Path(state_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
+    with WriterLock(state_dir, lock_timeout):
+        kernel = Kernel()
+        database = Database.open(state_dir)
+        try:
+            store = open_store(store_url)
+        except Unavailable:
+            store = None  # an outage: the last Snapshot serves
+        engine = NodeEngine(node, database, kernel, store)
+        try:
+            yield engine
+        finally:
+            engine.close()
+            if store is not None:
+                store.close()

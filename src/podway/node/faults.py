@@ -1,0 +1,33 @@
+"""Named points between two steps, where a test can have the process killed.
+
+``PODWAY_FAULT=add.journalled`` ends the process by SIGKILL when it reaches that point: exactly what a
+runtime's timeout or the out-of-memory killer does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+#: every point, in the order in which a pod's life reaches them
+POINTS = (
+    "add.begin",
+    "add.claimed",  # a block was claimed in the store
+    "add.journalled",  # the intent is durable, the kernel untouched
+    "add.wired",  # the host's side stands
+    "add.inside",  # the pod's side stands
+    "add.finished",  # durable as ready, not yet answered
+    "delete.begin",
+    "delete.journalled",
+    "delete.detached",  # nothing routes to the pod any more
+    "delete.buried",  # links are gone
+    "delete.finished",
+)
+
+_armed = os.environ.get("PODWAY_FAULT", "")
+
+
+def reach(point: str) -> None:
+    """End the process here if this is the armed point."""
+    if _armed and _armed == point:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,191 @@
+"""Bring the kernel to what is planned: observe, diff, apply, and write down what was mended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+import msgspec
+
+from podway.delta.differ import Refusal, diff
+from podway.kernel import namespaces
+from podway.kernel.facade import ALL_KINDS, DOOMED_GROUP, Kernel
+from podway.model.errors import PodwayError
+from podway.model.objects import Actual, Key, Link, Op, OpResult, Sysctl
+from podway.node.attachments import Attachments
+from podway.node.backoff import Fight, repaired
+from podway.node.database import Database, JournalEntry
+from podway.plan.planner import Planner
+
+
+class Noticed(msgspec.Struct, frozen=True):
+    """When a key was seen to change (seconds) and who did it, as far as the kernel says."""
+
+    at: float
+    who: str = ""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """One pass. ``retry_at``: when a key that waits may be tried again (None: nothing waits)."""
+
+    results: tuple[OpResult, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    waiting: dict[Key, str] = {}
+    retry_at: float | None = None
+
+    @property
+    def failures(self) -> list[OpResult]:
+        """Operations that the kernel refused."""
+        return [result for result in self.results if result.errno]
+
+
+class Reconciler:
+    """Runs on the writer thread. ``now`` is wall clock in seconds, used for the journal too."""
+
+    def __init__(
+        self,
+        database: Database,
+        kernel: Kernel,
+        planner: Planner,
+        attachments: Attachments,
+        now: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._kernel = kernel
+        self._planner = planner
+        self._attachments = attachments
+        self._now = now
+        self._programmed: set[Key] = set()
+        self._fights: dict[Key, Fight] = {}
+        self.removals_allowed = False
+
+    def plan(self, kinds: Collection[str] = ALL_KINDS) -> tuple[tuple[Op, ...], tuple[Refusal, ...], Actual]:
+        """What a pass would do now, changing nothing."""
+        wanted = set(kinds) | {"link"}
+        desired = {key: o for key, o in self._planner.desired.items() if key[0] in wanted}
+        paths = [key[1] for key in desired if key[0] == "sysctl"]
+        actual = self._kernel.observe(wanted, paths, desired)
+        difference = diff(desired, actual, frozen=self._planner.conflicts)
+        ops = tuple(op for op in difference.ops if self._may(op))
+        return ops, difference.refusals, actual
+
+    def _may(self, op: Op) -> bool:
+        if op.want is not None:
+            return True
+        doomed = isinstance(op.have, Link) and op.have.group == DOOMED_GROUP
+        # Without a synced source, what isn't wanted may only be not known yet.
+        return self.removals_allowed and not doomed and not self._guards_dying(op)
+
+    def _guards_dying(self, op: Op) -> bool:
+        return self._attachments.dying and op.key[:2] == ("nftelement", "bridge")
+
+    def run(
+        self, kinds: Collection[str] = ALL_KINDS, noticed: Mapping[Key, Noticed] | None = None
+    ) -> Report:
+        """One pass over ``kinds``. ``noticed`` tells the journal since when and by whom."""
+        seen = noticed or {}
+        planned, refusals, actual = self.plan(kinds)
+        now = self._now()
+        ops, waiting = self._without_fights(planned, seen, now)
+        self._remember_sysctls(ops)
+        results = self._apply(ops)
+        self._write_down(results, seen, now)
+        self._programmed |= {key for key in actual if key in self._planner.desired}
+        self._programmed &= set(self._planner.desired)
+        retry = min((self._fights[key].allowed_at for key in waiting), default=None)
+        return Report(tuple(results), refusals, waiting, retry)
+
+    def _without_fights(
+        self, ops: Iterable[Op], seen: Mapping[Key, Noticed], now: float
+    ) -> tuple[list[Op], dict[Key, str]]:
+        allowed: list[Op] = []
+        waiting: dict[Key, str] = {}
+        for op in ops:
+            fight = self._fights.get(op.key)
+            if fight is None or fight.allowed_at <= now:
+                allowed.append(op)
+                continue
+            who = seen[op.key].who if op.key in seen else ""
+            waiting[op.key] = f"keeps being changed{' by ' + who if who else ''}; next repair in " + (
+                f"{fight.allowed_at - now:.0f} s"
+            )
+        return allowed, waiting
+
+    def _remember_sysctls(self, ops: Iterable[Op]) -> None:
+        """The value found goes into the ledger before it is overwritten; an owned link's dies with it."""
+        known = self._database.ledger()
+        for op in ops:
+            if isinstance(op.want, Sysctl) and isinstance(op.have, Sysctl):
+                path = op.want.path
+                if path not in known and not self._of_own_link(path):
+                    self._database.ledger_put(path, op.have.value, op.want.value)
+
+    def _of_own_link(self, path: str) -> bool:
+        parts = path.split("/")
+        link = self._planner.desired.get(("link", parts[3])) if len(parts) > 4 else None
+        return isinstance(link, Link) and not link.adopted
+
+    def _apply(self, ops: list[Op]) -> list[OpResult]:
+        """Apply; a pod's lost veth is made anew with both sides if its namespace still lives."""
+        lost = {
+            op.want.peer.namespace: op
+            for op in ops
+            if op.have is None and isinstance(op.want, Link) and op.want.peer is not None
+        }
+        pods: dict[str, int] = {}
+        try:
+            for name in lost:
+                fd = self._open(name)
+                if fd is not None:
+                    pods[name] = fd
+            dead = {lost[name].key[1] for name in lost if name not in pods}
+            alive = [op for op in ops if not (op.key[0] in ("link", "qdisc", "filter") and op.key[1] in dead)]
+            results = self._kernel.apply(alive, pods)
+            for name, fd in pods.items():
+                self._rewire(name, fd)
+            return results
+        finally:
+            for fd in pods.values():
+                os.close(fd)
+
+    def _open(self, name: str) -> int | None:
+        endpoint = self._attachments.endpoints[name]
+        try:
+            fd = namespaces.open_namespace(endpoint.namespace)
+        except OSError:
+            return None
+        if namespaces.identity(fd) == endpoint.namespace_id:
+            return fd
+        os.close(fd)
+        return None
+
+    def _rewire(self, name: str, fd: int) -> None:
+        try:
+            self._attachments.program_inside(self._attachments.endpoints[name], fd)
+        except (PodwayError, OSError) as error:
+            self._database.journal_add([JournalEntry(self._now(), "failed", name, str(error), 0.0, "")])
+
+    def _write_down(self, results: Iterable[OpResult], seen: Mapping[Key, Noticed], began: float) -> None:
+        entries: list[JournalEntry] = []
+        now = self._now()
+        for result in results:
+            op = result.op
+            notice = seen.get(op.key)
+            is_repair = op.key in self._programmed or notice is not None
+            what = "failed" if result.errno else "repaired" if is_repair else _past(op)
+            if is_repair:
+                self._fights[op.key] = repaired(self._fights.get(op.key, Fight()), now)
+            found = result.error or ("missing" if op.have is None else _text(op.have))
+            since = notice.at if notice else began
+            who = notice.who if notice else ""
+            entries.append(JournalEntry(now, what, " ".join(op.key), found, (now - since) * 1000, who))
+        if entries:
+            self._database.journal_add(entries)
+
+
+def _past(op: Op) -> str:
+    return {"create": "programmed", "change": "changed", "delete": "removed"}[op.verb]
+
+
+def _text(value: object) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,73 @@
+"""attach: bridge. A veth per pod into one bridge per network; the bridge is the pods' gateway."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from podway.model import names
+from podway.model.objects import Address, AnyObject, BridgeOptions, BridgePort, Link, Peer, Sysctl
+from podway.model.resources import Block, Endpoint, Network, NodeFacts
+from podway.plan import bandwidth, mtu, nat, ports, spoofing
+
+
+def bridge_name(network: Network) -> str:
+    """The bridge that holds this network's pods on every node."""
+    return names.bridge(network.name, network.spec.bridge.name)
+
+
+def network(network: Network, facts: NodeFacts) -> tuple[AnyObject, ...]:
+    """The bridge itself, without addresses."""
+    name = bridge_name(network)
+    adopted = network.spec.bridge.adopt
+    return (
+        Link(
+            name=name,
+            kind="bridge",
+            alias=None if adopted else names.bridge_alias(network.name),
+            # Pinned: otherwise the bridge takes the lowest MAC of its ports and changes it with every pod.
+            mac=None if adopted else names.mac("bridge", facts.name, network.name),
+            mtu=None if adopted else mtu.effective(network, facts),
+            promisc=network.spec.bridge.promisc,
+            bridge=None if adopted else BridgeOptions(stp=False, mcast_snooping=False),
+            adopted=adopted,
+        ),
+        Sysctl(path=f"net/ipv4/conf/{name}/send_redirects", value="0"),
+        # A pod must not be able to give the node a default route by a router advertisement.
+        Sysctl(path=f"net/ipv6/conf/{name}/accept_ra", value="0"),
+        *ports.sysctls(name),
+    )
+
+
+def gateway(cidr: str) -> str:
+    """The address that the bridge holds in a block, with the block's prefix length."""
+    block = ipaddress.ip_network(cidr)
+    return f"{block.network_address + 1}/{block.prefixlen}"
+
+
+def own_block(block: Block, network: Network) -> tuple[AnyObject, ...]:
+    """The gateway of one of this node's blocks."""
+    # Duplicate address detection would leave the gateway unusable for a second.
+    return (Address(link=bridge_name(network), address=gateway(block.cidr), nodad=True),)
+
+
+def endpoint(endpoint: Endpoint, network: Network) -> tuple[AnyObject, ...]:
+    """The host's side of one pod interface."""
+    spec = network.spec
+    link = Link(
+        name=endpoint.host_link,
+        kind="veth",
+        alias=names.pod_alias(endpoint.container, endpoint.ifname),
+        mac=names.mac("host", endpoint.container, endpoint.ifname),
+        mtu=endpoint.mtu,
+        master=bridge_name(network),
+        port=BridgePort(hairpin=spec.bridge.hairpin, isolated=spec.bridge.isolated),
+        peer=Peer(name=endpoint.ifname, mac=endpoint.mac, mtu=endpoint.mtu, namespace=endpoint.id),
+    )
+    objects: list[AnyObject] = [link]
+    if spec.spoof_protection:
+        objects += spoofing.endpoint(endpoint.host_link, endpoint.mac, endpoint.addresses)
+    if spec.masquerade:
+        objects += nat.endpoint(endpoint.addresses)
+    objects += ports.endpoint(endpoint.ports, endpoint.addresses)
+    objects += bandwidth.shaping(endpoint)
+    return tuple(objects)

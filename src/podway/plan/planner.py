@@ -1,0 +1,213 @@
+"""From what is declared to what this node's kernel should hold.
+
+``Desired`` is a union of *fragments*. A fragment belongs to one input object, is a pure function of
+that input and of the inputs it declares, and of nothing else, so the cost of a change is the cost of
+the fragments that declared it. Identical wants share a key, which lives while any fragment wants it;
+differing wants for one key are a conflict: neither is desired, and the kernel keeps what it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from podway.model.objects import AnyObject, Desired, Key
+from podway.model.resources import Block, Endpoint, Network, Node, NodeFacts, Snapshot
+from podway.plan import base, nat
+from podway.plan.attach import bridge
+from podway.plan.notes import Note
+from podway.plan.transport import hostgw
+
+FragmentId = tuple[str, str]  # ("block", "10.244.1.0/24")
+Built = tuple[tuple[AnyObject, ...], tuple[Note, ...]]
+
+FACTS: FragmentId = ("facts", "")
+
+
+class Inputs(msgspec.Struct, kw_only=True):
+    """Everything the fragments look at, by kind and name."""
+
+    facts: NodeFacts
+    networks: dict[str, Network] = {}
+    nodes: dict[str, Node] = {}
+    blocks: dict[str, Block] = {}
+    endpoints: dict[str, Endpoint] = {}
+
+
+def _network(inputs: Inputs, name: str) -> Built:
+    network = inputs.networks[name]
+    cluster = nat.cluster(tuple(pool.cidr for pool in network.spec.pools))
+    return (*bridge.network(network, inputs.facts), *cluster), ()
+
+
+def _node(inputs: Inputs, name: str) -> Built:
+    addresses = tuple(a.partition("/")[0] for a in inputs.nodes[name].spec.addresses)
+    return tuple(nat.nodes(addresses)), ()
+
+
+def _block(inputs: Inputs, cidr: str) -> Built:
+    block = inputs.blocks[cidr]
+    network = inputs.networks.get(block.spec.network)
+    if network is None:
+        note = Note(f"block {cidr}", f"its network {block.spec.network} is not known", "apply the Network")
+        return (), (note,)
+    if block.spec.node == inputs.facts.name:
+        return bridge.own_block(block, network), ()
+    if network.spec.transport == "none":
+        return (), ()
+    node = inputs.nodes.get(block.spec.node)
+    if node is None:
+        return (), (Note(f"block {cidr}", f"its node {block.spec.node} is not registered"),)
+    return hostgw.peer_block(block, node, inputs.facts)
+
+
+def _endpoint(inputs: Inputs, name: str) -> Built:
+    endpoint = inputs.endpoints[name]
+    network = inputs.networks.get(endpoint.network)
+    if network is None:
+        note = Note(f"pod {name}", f"its network {endpoint.network} is not known", "apply the Network")
+        return (), (note,)
+    return bridge.endpoint(endpoint, network), ()
+
+
+def _facts(inputs: Inputs, _: str) -> Built:
+    own = tuple(a.partition("/")[0] for uplink in inputs.facts.uplinks for a in uplink.addresses)
+    return (*base.node(inputs.facts), *nat.nodes(own)), ()
+
+
+BUILDERS: dict[str, Callable[[Inputs, str], Built]] = {
+    "facts": _facts,
+    "network": _network,
+    "node": _node,
+    "block": _block,
+    "endpoint": _endpoint,
+}
+
+
+class Planner:
+    """``desired`` follows the inputs: tell it what changed, learn which keys did.
+
+    ``conflicts``: keys that fragments want differently, with the fragments' ids. ``notes``: what
+    can't be planned, and why.
+    """
+
+    def __init__(self, facts: NodeFacts) -> None:
+        self.inputs = Inputs(facts=facts)
+        self.desired: Desired = {}
+        self.conflicts: dict[Key, tuple[FragmentId, ...]] = {}
+        self._fragments: dict[FragmentId, tuple[AnyObject, ...]] = {}
+        self._notes: dict[FragmentId, tuple[Note, ...]] = {}
+        self._wants: dict[Key, dict[FragmentId, AnyObject]] = {}
+        self._by_network: dict[str, set[FragmentId]] = {}
+        self._by_node: dict[str, set[FragmentId]] = {}
+        self._rebuild({FACTS})
+
+    @property
+    def notes(self) -> list[Note]:
+        """All notes, ordered by subject."""
+        return sorted((n for notes in self._notes.values() for n in notes), key=lambda n: n.subject)
+
+    def fragment(self, kind: str, name: str) -> tuple[AnyObject, ...]:
+        """What one input wants, () when it is unknown."""
+        return self._fragments.get((kind, name), ())
+
+    def update_facts(self, facts: NodeFacts) -> set[Key]:
+        """Returns the changed keys. Every fragment may look at the facts."""
+        if facts == self.inputs.facts:
+            return set()
+        self.inputs.facts = facts
+        return self._rebuild(set(self._fragments) | {FACTS})
+
+    def update_endpoint(self, name: str, endpoint: Endpoint | None) -> set[Key]:
+        """Add, change or (None) remove one endpoint. Returns the changed keys."""
+        return self._change("endpoint", self.inputs.endpoints, name, endpoint)
+
+    def update_snapshot(self, snapshot: Snapshot) -> set[Key]:
+        """Make networks, nodes and blocks what ``snapshot`` says. Returns the changed keys."""
+        changed: set[Key] = set()
+        for kind, known, new in (
+            ("network", self.inputs.networks, snapshot.networks),
+            ("node", self.inputs.nodes, snapshot.nodes),
+            ("block", self.inputs.blocks, snapshot.blocks),
+        ):
+            changed |= self._replace(kind, known, new)
+        return changed
+
+    def _replace(self, kind: str, known: dict, new: dict) -> set[Key]:  # type: ignore[type-arg]
+        changed: set[Key] = set()
+        for name in [name for name in known if name not in new]:
+            changed |= self._change(kind, known, name, None)
+        for name, value in new.items():
+            if known.get(name) != value:
+                changed |= self._change(kind, known, name, value)
+        return changed
+
+    def _change(self, kind: str, known: dict, name: str, value: object | None) -> set[Key]:  # type: ignore[type-arg]
+        fragment = (kind, name)
+        self._index(fragment, known.get(name), remove=True)
+        if value is None:
+            known.pop(name, None)
+        else:
+            known[name] = value
+            self._index(fragment, value)
+        dirty = {fragment}
+        if kind == "network":
+            dirty |= self._by_network.get(name, set())
+        if kind == "node":
+            dirty |= self._by_node.get(name, set())
+        return self._rebuild(dirty)
+
+    def _index(self, fragment: FragmentId, value: object | None, remove: bool = False) -> None:
+        """Keep who depends on which network and node."""
+        if isinstance(value, Block):
+            pairs = [(self._by_network, value.spec.network), (self._by_node, value.spec.node)]
+        elif isinstance(value, Endpoint):
+            pairs = [(self._by_network, value.network)]
+        else:
+            return
+        for index, name in pairs:
+            members = index.setdefault(name, set())
+            (members.discard if remove else members.add)(fragment)
+
+    def _exists(self, fragment: FragmentId) -> bool:
+        kind, name = fragment
+        if kind == "facts":
+            return True
+        known: dict[str, object] = getattr(self.inputs, kind + "s")
+        return name in known
+
+    def _rebuild(self, dirty: Iterable[FragmentId]) -> set[Key]:
+        changed: set[Key] = set()
+        for fragment in dirty:
+            exists = self._exists(fragment)
+            objects, notes = BUILDERS[fragment[0]](self.inputs, fragment[1]) if exists else ((), ())
+            old = self._fragments.pop(fragment, ())
+            self._notes.pop(fragment, None)
+            if exists:
+                self._fragments[fragment] = objects
+            if notes:
+                self._notes[fragment] = notes
+            if old == objects:
+                continue
+            for gone in old:
+                self._wants[gone.key].pop(fragment, None)
+            for wanted in objects:
+                self._wants.setdefault(wanted.key, {})[fragment] = wanted
+            changed |= {o.key for o in old} | {o.key for o in objects}
+        return {key for key in changed if self._settle(key)}
+
+    def _settle(self, key: Key) -> bool:
+        """Bring ``desired`` and ``conflicts`` up to date for one key; whether anything changed."""
+        before = (self.desired.pop(key, None), self.conflicts.pop(key, None))
+        wants = self._wants.get(key)
+        if not wants:
+            self._wants.pop(key, None)
+            return before != (None, None)
+        values = iter(wants.values())
+        first = next(values)
+        if all(value == first for value in values):
+            self.desired[key] = first
+            return before != (first, None)
+        self.conflicts[key] = tuple(sorted(wants))
+        return before != (None, self.conflicts[key])
