@@ -1,0 +1,73 @@
+"""``podway cni``: put the CNI plugin where container runtimes look for it, and take it away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from podway.cli.options import node_options
+
+_BIN = click.option(
+    "--bin-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="/opt/cni/bin",
+    show_default=True,
+    help="where the runtime looks for CNI executables",
+)
+_CONF = click.option(
+    "--conf-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="/etc/cni/net.d",
+    show_default=True,
+    help="where the runtime looks for CNI configurations",
+)
+
+
+@click.group()
+def cni() -> None:
+    """The CNI plugin for container runtimes."""
+
+
+@cni.command()
+@_BIN
+@_CONF
+@click.option("--network", required=True, help="the Network that the runtime's pods attach to")
+@click.option(
+    "--socket", envvar="PODWAY_SOCKET", help="the agent's socket [default: /run/podway/NODE/cni.sock]"
+)
+@node_options
+def install(
+    bin_dir: Path, conf_dir: Path, network: str, socket: str | None, node: str, store: str, state_dir: str
+) -> None:
+    """Install executable and configuration, atomically. Run again, it changes nothing."""
+    from podway.cni import install as installer
+
+    changed = installer.install(
+        bin_dir,
+        conf_dir,
+        network,
+        socket or f"/run/podway/{node}/cni.sock",
+        installer.fallback_command(node, state_dir, store),
+    )
+    for path in changed:
+        click.echo(f"installed {path}")
+    if not changed:
+        click.echo("nothing to change")
+
+
+@cni.command()
+@_BIN
+@_CONF
+@click.option("--network", default="", help="only this network's configuration [default: all of Podway's]")
+def remove(bin_dir: Path, conf_dir: Path, network: str) -> None:
+    """Remove what install made, and nothing else."""
+    from podway.cni import install as installer
+
+    removed, left = installer.remove(bin_dir, conf_dir, network)
+    for path in removed:
+        click.echo(f"removed {path}")
+    for path in left:
+        click.echo(f"left {path}: it was changed since it was installed", err=True)
+    if not removed and not left:
+        click.echo("nothing to remove")

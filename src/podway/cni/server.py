@@ -1,0 +1,268 @@
+"""The agent's side of the executable: an asyncio server on a Unix socket, one coroutine per call.
+
+Reading is done by readiness callbacks, because asyncio's streams can't receive descriptors. The
+work itself is given to ``submit``; this module decodes, checks who calls and from where, answers,
+and closes every descriptor that came along, whatever happened.
+
+At most LIMIT calls are held at once; more wait in the listen queue, which is longer. A caller that
+does not deliver its message in time is hung up on, so that it can't keep a place.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import stat
+import struct
+from collections.abc import Awaitable, Callable
+
+from podway.cni import plugin, wire
+from podway.cni.errors import DECODE, ENVIRONMENT, CniError
+from podway.cni.protocol import Answer, Call
+from podway.kernel import namespaces
+from podway.model.errors import Conflict, Unavailable
+
+LIMIT = 100
+BACKLOG = 1024
+RETRY = 0.1  # seconds, when no descriptor is left
+PATIENCE = 10.0  # seconds from the connection to the last byte of the message
+
+_CREDENTIALS = struct.Struct("3i")  # struct ucred, unix(7)
+_DESCRIPTORS = 2
+_CHUNK = 256 * 1024
+
+_log = logging.getLogger("podway.cni")
+
+Submit = Callable[[Call], Awaitable[Answer]]
+
+
+class Server:
+    """Serves calls at ``path`` until closed; callers in other network namespaces are sent elsewhere.
+
+    ``submit`` is awaited with descriptors that stay open until it returns: close the server before
+    cancelling its tasks.
+    """
+
+    def __init__(self, path: str, submit: Submit, *, patience: float = PATIENCE) -> None:
+        self._path = path
+        self._submit = submit
+        self._patience = patience
+        self._listener: socket.socket | None = None
+        self._inode = 0
+        self._namespace: os.stat_result | None = None
+        self._calls: set[asyncio.Task[None]] = set()
+        self._paused = False
+
+    async def start(self) -> None:
+        """Listen. The socket file replaces one that a dead agent left.
+
+        Raises Conflict when another agent listens, or something else than a socket is there."""
+        self._namespace = os.stat(namespaces.OWN)
+        _refuse_the_living(self._path)
+        self._listener, self._inode = _listen(self._path)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    async def close(self) -> None:
+        """Stop accepting, let the calls at work end, remove the socket file if it is still this one."""
+        if self._listener is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._listener)
+        with contextlib.suppress(FileNotFoundError):
+            if os.lstat(self._path).st_ino == self._inode:
+                os.unlink(self._path)
+        self._listener.close()
+        self._listener = None
+        if self._calls:
+            await asyncio.wait(self._calls)
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        while len(self._calls) < LIMIT:
+            try:
+                connection, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:  # out of descriptors: the callers wait in the queue meanwhile
+                _log.warning("can't accept a CNI call: %s", error)
+                asyncio.get_running_loop().call_later(RETRY, self._resume)
+                break
+            connection.setblocking(False)
+            task = asyncio.get_running_loop().create_task(self._serve(connection))
+            self._calls.add(task)
+            task.add_done_callback(self._ended)
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._paused = True
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            _log.error("serving a CNI call failed", exc_info=error)
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._paused and self._listener is not None:
+            self._paused = False
+            asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        held: list[int] = []
+        try:
+            reply = await self._reply(connection, held)
+            await asyncio.get_running_loop().sock_sendall(connection, wire.encode_reply(reply))
+        except TimeoutError:
+            _log.warning("hung up on a CNI caller: no whole message in %s s", self._patience)
+        except (EOFError, ConnectionError) as error:
+            _log.info("a CNI caller went away: %s", error)
+        finally:
+            connection.close()
+            for fd in held:
+                os.close(fd)
+
+    async def _reply(self, connection: socket.socket, held: list[int]) -> wire.Reply:
+        try:
+            _only_root(connection)
+            async with asyncio.timeout(self._patience):
+                message = await _receive(connection, held)
+            call = _call(message, held)
+        except (wire.WireError, CniError) as error:
+            _log.warning("refused a CNI call: %s", error)
+            coded = error if isinstance(error, CniError) else CniError(DECODE, str(error))
+            return _printed(plugin.failure(coded))
+        assert self._namespace is not None
+        if not os.path.samestat(os.fstat(call.caller_fd), self._namespace):
+            return wire.Reply(0, b"", kind=wire.ELSEWHERE, version=message.version)
+        try:
+            answer = await self._submit(call)
+        except Exception as error:  # the agent's queue, not the plugin: that one never raises
+            answer = plugin.failure(error)
+        return _printed(answer, message.version)
+
+
+def _printed(answer: Answer, version: int = wire.NEWEST) -> wire.Reply:
+    return wire.Reply(answer.exit_code, answer.stdout, version=version)
+
+
+def _only_root(connection: socket.socket) -> None:
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, _ = _CREDENTIALS.unpack(raw)
+    if uid != 0:
+        raise CniError(ENVIRONMENT, f"the caller (process {pid}) is user {uid}; only root may attach pods")
+
+
+async def _receive(connection: socket.socket, held: list[int]) -> wire.Message:
+    """The message; descriptors that came with it go into ``held`` as soon as they are there."""
+    start = await _first(connection, held)
+    while len(start) < wire.REQUEST_HEADER:
+        start += await _some(connection, wire.REQUEST_HEADER - len(start))
+    version, length = wire.request_length(start[: wire.REQUEST_HEADER])
+    body = bytearray(start[wire.REQUEST_HEADER :])
+    while len(body) < length:
+        body += await _some(connection, min(_CHUNK, length - len(body)))
+    return wire.decode(version, bytes(body[:length]))
+
+
+async def _some(connection: socket.socket, size: int) -> bytes:
+    data = await asyncio.get_running_loop().sock_recv(connection, size)
+    if not data:
+        raise EOFError("the message is cut off")
+    return data
+
+
+async def _first(connection: socket.socket, held: list[int]) -> bytes:
+    """The first bytes, and the descriptors that travel with them."""
+    while True:
+        try:
+            return _receive_rights(connection, held)
+        except BlockingIOError:
+            await _readable(connection)
+
+
+async def _readable(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(connection, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(connection)
+
+
+def _receive_rights(connection: socket.socket, held: list[int]) -> bytes:
+    room = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
+    data, rights, flags, _ = connection.recvmsg(_CHUNK, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, payload in rights:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found = array.array("i")
+            found.frombytes(payload[: len(payload) - len(payload) % found.itemsize])
+            held.extend(found)
+    if flags & socket.MSG_CTRUNC:  # the kernel has dropped what did not fit
+        raise wire.WireError(f"more than {_DESCRIPTORS} descriptors")
+    if not data:
+        raise EOFError("nothing was sent")
+    return data
+
+
+def _call(message: wire.Message, held: list[int]) -> Call:
+    if not held or len(held) != len(message.descriptors):
+        raise wire.WireError(f"{len(held)} descriptors came, {len(message.descriptors)} were announced")
+    named = dict(zip(message.descriptors, held, strict=True))
+    return Call(
+        argv0=os.fsdecode(message.argv0),
+        env={os.fsdecode(name): os.fsdecode(value) for name, value in message.env},
+        path=os.fsdecode(message.path),
+        stdin=message.stdin,
+        caller_fd=named[wire.CALLER],
+        pod_fd=named.get(wire.POD, -1),
+        pod_errno=message.pod_errno,
+    )
+
+
+# --- the socket file --------------------------------------------------------------------------------
+
+
+def _refuse_the_living(path: str) -> None:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise Conflict("something else than a socket is there", path, "remove it, or choose another --socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return
+        except BlockingIOError:
+            pass  # its queue is full: it lives
+    raise Conflict("another agent listens", path, "stop it first, or choose another --socket")
+
+
+def _listen(path: str) -> tuple[socket.socket, int]:
+    """A socket that listens at ``path`` (mode 0600) and its inode.
+
+    It is bound beside ``path`` and renamed, so that no caller ever finds a file where nobody listens.
+    The mode is set before bind(2): on Linux the file takes it from the socket, less the umask."""
+    directory, name = os.path.split(path)
+    os.makedirs(directory or ".", mode=0o755, exist_ok=True)
+    new = os.path.join(directory, f".{name}.new")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        os.fchmod(listener.fileno(), 0o600)
+        try:
+            listener.bind(new)
+        except OSError as error:
+            raise Unavailable(f"can't make the socket: {error}", path, "choose another --socket") from None
+        listener.listen(BACKLOG)
+        inode = os.lstat(new).st_ino
+        os.rename(new, path)
+    except BaseException:
+        listener.close()
+        raise
+    return listener, inode
