@@ -57,6 +57,7 @@ class Machine:
     def __init__(self, python: str) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="pwrt-", dir="/tmp"))
         self.cgroup = f"podway-{self.directory.name}"
+        self._spawned: list[subprocess.Popen[bytes]] = []
         self._made_cache = not CNI_CACHE.exists()
         CNI_CACHE.mkdir(parents=True, exist_ok=True)
         unshare = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -87,9 +88,11 @@ class Machine:
     def spawn(self, *arguments: str, log: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         """A long-running command inside; both of its streams are appended to DIRECTORY/LOG."""
         with open(self.directory / log, "ab") as out:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.command(arguments), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env
             )
+        self._spawned.append(process)
+        return process
 
     @staticmethod
     def signal(process: subprocess.Popen[bytes], number: int) -> None:
@@ -111,7 +114,8 @@ class Machine:
     def close(self) -> None:
         """End everything inside and remove what namespaces don't hold."""
         self._unshare.kill()  # --kill-child: its init, PID 1 of the namespace, goes too, and so does all
-        self._unshare.wait()
+        for process in (self._unshare, *self._spawned):
+            process.wait()
         for path in cgroups(self.cgroup):
             remove_cgroup(path)
         shutil.rmtree(self.directory, ignore_errors=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from containerd import Containerd, wait_for
 
+# What the installed script does; its first line could not hold a long path.
+PODWAY = [sys.executable, "-c", "from podway.cli.main import main; main()"]
 REFERENCE_PLUGINS = Path("/usr/lib/cni")
 REFERENCE = {
     "cniVersion": "1.0.0",
@@ -69,7 +71,7 @@ class Podway:
 
     def podway(self, *arguments: str) -> str:
         """Standard output of a ``podway`` command inside the machine."""
-        return self.machine.run(sys.executable, "-m", "podway.cli.main", *arguments)
+        return self.machine.run(*PODWAY, *arguments)
 
     @property
     def _place(self) -> list[str]:
@@ -90,7 +92,7 @@ class Podway:
     def start(self) -> None:
         """Start the agent; returns when its socket answers."""
         self._process = self.machine.spawn(
-            sys.executable, "-m", "podway.cli.main", "agent", "--socket", str(self.socket), *self._place,
+            *PODWAY, "agent", "--socket", str(self.socket), *self._place,
             log="agent.log",
         )  # fmt: skip
         wait_for("the agent", self._listens)

@@ -1,0 +1,41 @@
+"""What is to be reached, on two cores. One table; a row names its goal by key, or has none.
+
+Ratios are ours : reference. A goal in a unit is held against our own figure.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Goal(NamedTuple):
+    """``bound`` in ``unit`` ("×" is the ratio); ``most`` False: at least ``bound``."""
+
+    bound: float
+    unit: str = "×"
+    most: bool = True
+
+    def met(self, ours: float, ratio: float | None) -> bool:
+        """Whether the figure that the goal is about keeps to it."""
+        value = ratio if self.unit == "×" else ours
+        if value is None:
+            return False
+        return value <= self.bound if self.most else value >= self.bound
+
+    def __str__(self) -> str:
+        return f"{'≤' if self.most else '≥'} {self.bound:g} {self.unit}"
+
+
+GOALS = {
+    "add bridge": Goal(0.4),
+    "add ports": Goal(1 / 25),
+    "del": Goal(1 / 25),
+    "hundred adds": Goal(400, "ms"),
+    "sandbox": Goal(1.08),
+    "throughput": Goal(0.98, most=False),
+    "routes": Goal(2, most=False),
+    "memory": Goal(45, "MiB"),
+    "ready": Goal(300, "ms"),
+    "wake-ups": Goal(1, "/s"),
+    "repair": Goal(50, "ms"),
+}

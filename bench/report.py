@@ -1,0 +1,68 @@
+"""The table that people read."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+import podway
+from bench.goals import GOALS
+from bench.measure import Row
+from bench.reference import RELEASE, debian_version
+
+VERSIONS = (
+    ["iptables", "-V"],
+    ["nft", "-v"],
+    ["ip", "-V"],
+    ["containerd", "--version"],
+    ["runc", "--version"],
+    ["iperf3", "--version"],
+)
+
+
+def show(measured: Sequence[Row]) -> None:
+    """Print the rows and the versions that they are about."""
+    table = Table(box=box.SIMPLE, title="Podway : reference, medians; interval: 95 % of our median")
+    for column in ("row", "ours", "interval", "reference", "unit", "ratio", "goal", "met", "runs"):
+        table.add_column(column, justify="left" if column in ("row", "unit", "goal") else "right")
+    for row in measured:
+        table.add_row(*_cells(row))
+    console = Console(width=None if Console().is_terminal else 150)
+    console.print(table)
+    console.print("\n".join(versions()), highlight=False)
+
+
+def _cells(row: Row) -> list[str]:
+    spread = f"{row.interval[0]:.4g}–{row.interval[1]:.4g}" if row.interval else ""
+    return [
+        row.row,
+        f"{row.ours:.4g}",
+        spread,
+        "" if row.reference is None else f"{row.reference:.4g}",
+        row.unit,
+        "" if row.ratio is None else f"{row.ratio:.3f}",
+        str(GOALS[row.goal]) if row.goal else "",
+        {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[row.met],
+        str(row.runs),
+    ]
+
+
+def versions() -> list[str]:
+    """What was compared, on what."""
+    lines = [
+        f"podway {podway.__version__}, Python {platform.python_version()}, Linux {platform.release()}",
+        f"reference plugins: {debian_version()}, and {RELEASE} built with Go",
+    ]
+    for command in VERSIONS:
+        try:
+            done = subprocess.run(command, capture_output=True, text=True)
+        except FileNotFoundError:
+            lines.append(f"{command[0]}: not installed")
+        else:
+            lines.append((done.stdout or done.stderr).splitlines()[0])
+    return lines

@@ -1,0 +1,33 @@
+"""The rows, by theme. ``ROWS``: name → function (rounds, directory) → rows of the report."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.measure import Row
+
+Measure = Callable[[int, Path], list[Row]]
+
+# name → module of this package and its function; loaded when asked for
+_PLACES = {
+    "routes": "routes:programmed",
+    "throughput": "traffic:throughput",
+    "latency": "traffic:latency",
+    "cni": "cni:one",
+    "hundred": "cni:hundred",
+    "agentless": "cni:agentless",
+    "sandbox": "sandbox:run",
+    "agent": "agent:idle",
+    "ready": "agent:ready",
+    "repair": "repair:repaired",
+}
+NAMES = tuple(_PLACES)
+
+
+def load(name: str) -> Measure:
+    """The measure called ``name``. Raises KeyError."""
+    module, function = _PLACES[name].split(":")
+    found: Measure = getattr(importlib.import_module(f"bench.rows.{module}"), function)
+    return found
