@@ -18,7 +18,6 @@
 from __future__ import annotations
 
 import logging
-import os
 
 from podway.model.errors import Conflict, Exhausted, InvalidInput, PodwayError, Unavailable
 
@@ -71,7 +70,7 @@ def describe(error: BaseException) -> tuple[int, str, str]:
     if isinstance(error, PodwayError):
         return code, error.what, "; ".join(part for part in (error.where, error.fix) if part)
     if isinstance(error, OSError):
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        return code, str(error.strerror or reason), str(error.filename or "")
+        reason = error.strerror or str(error) or type(error).__name__
+        return code, reason, str(error.filename or "")
     _log.error("a CNI call failed unexpectedly", exc_info=error)
     return code, f"internal error: {type(error).__name__}: {error}", "a defect of Podway: see the agent's log"

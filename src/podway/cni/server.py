@@ -245,24 +245,18 @@ def _refuse_the_living(path: str) -> None:
 def _listen(path: str) -> tuple[socket.socket, int]:
     """A socket that listens at ``path`` (mode 0600) and its inode.
 
-    It is bound beside ``path`` and renamed, so that no caller ever finds a file where nobody listens.
-    The mode is set before bind(2): on Linux the file takes it from the socket, less the umask."""
-    directory, name = os.path.split(path)
-    os.makedirs(directory or ".", mode=0o755, exist_ok=True)
-    new = os.path.join(directory, f".{name}.new")
+    The mode is set before bind(2): on Linux the file takes it from the socket, less the umask. Who
+    calls between unlink and listen finds nobody, runs in-process, finds the writer lock held by this
+    agent and comes back."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(new)
         os.fchmod(listener.fileno(), 0o600)
-        try:
-            listener.bind(new)
-        except OSError as error:
-            raise Unavailable(f"can't make the socket: {error}", path, "choose another --socket") from None
+        listener.bind(path)
         listener.listen(BACKLOG)
-        inode = os.lstat(new).st_ino
-        os.rename(new, path)
-    except BaseException:
+        return listener, os.lstat(path).st_ino
+    except OSError as error:
         listener.close()
-        raise
-    return listener, inode
+        raise Unavailable(f"can't make the socket: {error}", path, "choose another --socket") from None
