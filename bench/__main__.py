@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+import machine
 
 from bench import inside
 
@@ -18,7 +23,6 @@ mount -t tmpfs tmpfs /var/lib/cni
 ip link set lo up
 exec "$@"
 """
-CNI_CACHE = Path("/var/lib/cni")
 
 
 def main() -> int:
@@ -27,16 +31,27 @@ def main() -> int:
     if os.geteuid() != 0:
         print("bench: not root: the bench makes namespaces and links of its own", file=sys.stderr)
         return 1
-    made = not CNI_CACHE.exists()
-    CNI_CACHE.mkdir(parents=True, exist_ok=True)
-    unshare = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    run = [sys.executable, "-m", "bench.inside", *sys.argv[1:]]
+    # An interrupt reaches the inner process too, which cleans up and ends; this one waits for it.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    made = not machine.CNI_CACHE.exists()
+    machine.CNI_CACHE.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="pwb-"))
     try:
-        return subprocess.run([*unshare, "sh", "-c", SETUP, "sh", *run]).returncode
+        return _inside(directory)
     finally:
+        # What an inner process that was killed could not put away.
+        for left in directory.glob("pwrt-*"):
+            machine.remove_cgroups(left.name)
+        shutil.rmtree(directory, ignore_errors=True)
         if made:
             with contextlib.suppress(OSError):
-                CNI_CACHE.rmdir()
+                machine.CNI_CACHE.rmdir()
+
+
+def _inside(directory: Path) -> int:
+    command = ["setpriv", "--pdeathsig", "KILL", *machine.UNSHARE.split(), "sh", "-c", SETUP, "sh"]
+    command += [sys.executable, "-m", "bench.inside", *sys.argv[1:]]
+    return subprocess.run(command, env={**os.environ, "TMPDIR": str(directory)}).returncode
 
 
 if __name__ == "__main__":

@@ -26,6 +26,9 @@ def main() -> int:
         try:
             with tempfile.TemporaryDirectory(prefix="pwb-") as directory:
                 measured += rows.load(name)(rounds, Path(directory))
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
         except Exception:
             failed += 1
             print(f"{name} could not be measured:", file=sys.stderr)

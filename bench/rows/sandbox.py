@@ -1,6 +1,6 @@
 """RunPodSandbox through a real containerd: Podway, host network, and the reference bridge.
 
-The machine and the runtime are those of the tests (tests/runtime).
+The machine and the runtime are those of tests/runtime.
 """
 
 from __future__ import annotations
@@ -8,19 +8,16 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.measure import Row, Sample, in_turn, median_row
-from bench.reference import debian_version
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "runtime"))
-
 from containerd import runtime
 from cri import Cri
 from networks import REFERENCE, Podway, install_reference
+
+from bench.measure import Row, Sample, in_turn, median_row
+from bench.reference import debian_version
 
 REFERENCE_NAME = f"{debian_version()} bridge + masquerade, one family"
 _names = (f"pod{number}" for number in itertools.count())

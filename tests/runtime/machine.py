@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+UNSHARE = "unshare --net --mount --pid --fork --kill-child --mount-proc"
 # Reaps what is left to it (shims, daemons) until its parent kills it.
 INIT = """
 set -e
@@ -55,12 +56,12 @@ class Machine:
     """Namespaces, a directory, a name for control groups, and the processes started inside."""
 
     def __init__(self, python: str) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="pwrt-", dir="/tmp"))
-        self.cgroup = f"podway-{self.directory.name}"
+        self.directory = Path(tempfile.mkdtemp(prefix="pwrt-"))
+        self.cgroup = self.directory.name
         self._spawned: list[subprocess.Popen[bytes]] = []
         self._made_cache = not CNI_CACHE.exists()
         CNI_CACHE.mkdir(parents=True, exist_ok=True)
-        unshare = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        unshare = ["setpriv", "--pdeathsig", "KILL", *UNSHARE.split()]
         self._unshare = subprocess.Popen(
             [*unshare, "sh", "-c", INIT, python], stdout=subprocess.PIPE, text=True
         )
@@ -114,10 +115,10 @@ class Machine:
     def close(self) -> None:
         """End everything inside and remove what namespaces don't hold."""
         self._unshare.kill()  # --kill-child: its init, PID 1 of the namespace, goes too, and so does all
-        for process in (self._unshare, *self._spawned):
+        self._unshare.wait()
+        for process in self._spawned:
             process.wait()
-        for path in cgroups(self.cgroup):
-            remove_cgroup(path)
+        remove_cgroups(self.cgroup)
         shutil.rmtree(self.directory, ignore_errors=True)
         if self._made_cache:
             with contextlib.suppress(OSError):
@@ -130,10 +131,11 @@ def cgroups(name: str) -> list[Path]:
     return list({path.resolve(): path for path in found}.values())
 
 
-def remove_cgroup(path: Path) -> None:
-    """Remove a tree of control groups, leaves first; processes that are just dying are waited for."""
-    for directory, _, _ in os.walk(path, topdown=False):
-        _remove_when_empty(Path(directory))
+def remove_cgroups(name: str) -> None:
+    """Remove trees of control groups, leaves first; processes that are just dying are waited for."""
+    for path in cgroups(name):
+        for directory, _, _ in os.walk(path, topdown=False):
+            _remove_when_empty(Path(directory))
 
 
 def _remove_when_empty(path: Path) -> None:

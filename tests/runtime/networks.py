@@ -86,7 +86,8 @@ class Podway:
         where = ["--bin-dir", str(self.daemon.bin_dir), "--conf-dir", str(self.daemon.conf_dir)]
         self.podway("cni", "install", *where, "--network", "pods", "--socket", str(self.socket), *self._place)
         # The runtime runs the reference's loopback beside every network.
-        (self.daemon.bin_dir / "loopback").symlink_to(REFERENCE_PLUGINS / "loopback")
+        if not (self.daemon.bin_dir / "loopback").exists():
+            (self.daemon.bin_dir / "loopback").symlink_to(REFERENCE_PLUGINS / "loopback")
         self.daemon.wait_network()
 
     def start(self) -> None:

@@ -1,0 +1,79 @@
+"""Proves what the report says of its samples (turns, quantiles, ratios, goals), and that chains run right."""
+
+from __future__ import annotations
+
+import json
+import random
+import stat
+from pathlib import Path
+
+import pytest
+from bench.chain import Attachment, Chain
+from bench.measure import Row, in_turn, interval, median_row, quantile
+
+ECHO = """#!/bin/sh
+cat > {directory}/$CNI_COMMAND.{name}.json
+echo {name} $CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME $CNI_NETNS >> {directory}/calls
+printf '{{"from": "{name}"}}'
+"""
+
+
+def test_sides_take_turns_and_the_first_round_is_thrown_away() -> None:
+    calls: list[str] = []
+
+    def side(name: str) -> dict[str, float]:
+        calls.append(name)
+        return {"ms": float(len(calls))}
+
+    taken = in_turn({"a": lambda: side("a"), "b": lambda: side("b")}, 4)
+    assert "".join(calls) == "ba" + "ab" + "ba" + "ab" + "ba"
+    assert len(taken["a"]["ms"]) == 4
+    assert min(taken["a"]["ms"] + taken["b"]["ms"]) == 3.0
+
+
+def test_the_interval_holds_the_median_of_its_source() -> None:
+    source = random.Random(1)
+    found = [interval([source.gauss(10, 2) for _ in range(20)]) for _ in range(400)]
+    share = sum(low <= 10 <= high for low, high in found) / len(found)
+    assert share > 0.93
+
+
+def test_a_quantile_is_a_sample() -> None:
+    assert quantile([float(number) for number in range(100)], 0.99) == 99.0
+    assert quantile([5.0], 0.95) == 5.0
+
+
+@pytest.mark.parametrize(("ours", "met"), [(0.9, True), (1.1, True), (1.3, False)])
+def test_a_ratio_is_held_against_its_goal(ours: float, met: bool) -> None:
+    row = median_row("sandbox", "ms", [ours] * 3, [1.1] * 3, "sandbox")
+    assert row.met is met
+    assert row.document()["goal"] == "≤ 1.08 ×"
+    assert list(row.document()) == ["row", "ours", "reference", "ratio", "goal", "met", "unit", "runs"]
+
+
+def test_a_row_without_a_goal_is_neither_met_nor_missed() -> None:
+    assert Row("x", 1.0, None, "ms", 3).met is None
+
+
+def test_a_chain_hands_on_results_and_only_the_capabilities_asked_for(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        program = tmp_path / name
+        program.write_text(ECHO.format(directory=tmp_path, name=name))
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    plugins = [{"type": "one", "capabilities": {"mac": True}}, {"type": "two"}]
+    chain = Chain({"cniVersion": "1.0.0", "name": "net", "plugins": plugins}, str(tmp_path))
+    attachment = Attachment("c1", "/run/netns/x", {"mac": "02:00:00:00:00:01", "ips": ["10.0.0.1"]})
+    assert chain.add(attachment) == {"from": "two"}
+    chain.delete(attachment, {"from": "two"})
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call.split()[:2] for call in calls] == [
+        ["one", "ADD"],
+        ["two", "ADD"],
+        ["two", "DEL"],
+        ["one", "DEL"],
+    ]
+    first = json.loads((tmp_path / "ADD.one.json").read_text())
+    second = json.loads((tmp_path / "ADD.two.json").read_text())
+    assert first["runtimeConfig"] == {"mac": "02:00:00:00:00:01"}
+    assert "capabilities" not in first and "prevResult" not in first
+    assert second["prevResult"] == {"from": "one"} and "runtimeConfig" not in second
