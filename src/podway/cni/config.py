@@ -36,7 +36,7 @@ from podway.cni.runtime import (
 from podway.model.resources import PodRoute
 from podway.node.requests import AttachRequest
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # the contract's rule for container IDs and network names
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # the contract's rule for container IDs and network names
 _IFNAMSIZ = 15
 _SMALLEST_MTU = 68  # RFC 791
 
@@ -90,7 +90,7 @@ def load(section: Section, command: str) -> Conf:
 
 
 def _valid_name(section: Section, key: str, value: str) -> str:
-    if not _NAME.fullmatch(value):
+    if not NAME.fullmatch(value):
         said = f"{value!r} is not a name" if value else "is missing"
         raise wrong(section.at(key), said, "start with a letter or digit; then letters, digits, _ . -")
     return value
@@ -103,7 +103,7 @@ def identity(call: Call, namespace_required: bool) -> Identity:
     namespace = call.env.get("CNI_NETNS", "")
     if not container:
         raise CniError(ENVIRONMENT, "CNI_CONTAINERID is missing")
-    if not _NAME.fullmatch(container):
+    if not NAME.fullmatch(container):
         raise CniError(ENVIRONMENT, f"CNI_CONTAINERID: {container!r} is not a container ID")
     if not ifname:
         raise CniError(ENVIRONMENT, "CNI_IFNAME is missing")

@@ -1,9 +1,9 @@
 """One call carried out without an agent: ``python -m podway.cni.inprocess --node … --state-dir … --store …``.
 
 The executable becomes this when no agent listens, or when the agent serves another network
-namespace. The result is the same, only slower. Two writers never meet: ``open_engine`` holds the
-node's writer lock for the operation. While somebody else holds it, that may be an agent that has
-just started, so its socket is tried again; after PATIENCE it is code 11.
+namespace (``home.py``). The result is the same, only slower. Two writers never meet: ``open_engine``
+holds the node's writer lock for the operation. While somebody else holds it, that may be an agent
+that has just started, so its socket is tried again; after PATIENCE it is code 11.
 
 stdout carries the answer and nothing else: whatever else would print goes to stderr.
 """
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from podway.cni import plugin, shim, wire
+from podway.cni import home, plugin, shim, wire
 from podway.cni.config import answer_version
 from podway.cni.errors import CniError
 from podway.cni.protocol import Answer, Call
@@ -40,6 +40,8 @@ def carry_out(
         message, descriptors = shim.gather(stdin)
         call = _call(message, descriptors)
         with contextlib.ExitStack() as stack:
+            for fd in descriptors:
+                stack.callback(os.close, fd)
             engine = _open(stack, opener, options, lambda: _ask_again(message, descriptors), patience)
             return engine if isinstance(engine, Answer) else plugin.handle(call, engine)
     except Exception as error:
@@ -111,6 +113,7 @@ def parse_options(arguments: list[str]) -> dict[str, str]:
 def _opener(node: str, state_dir: str, store_url: str) -> AbstractContextManager[Engine]:
     from podway.node.engine import open_engine  # after the cheap refusals: it imports the kernel rooms
 
+    node, state_dir = home.of_caller(node, state_dir)
     return open_engine(node, state_dir, store_url)
 
 

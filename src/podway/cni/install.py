@@ -13,6 +13,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from podway.cni.config import NAME
 from podway.model.errors import Conflict, InvalidInput
 
 EXECUTABLE = "podway-cni"
@@ -60,7 +61,11 @@ def conflist(network: str, socket: str, fallback: list[str]) -> bytes:
 
 
 def fallback_command(node: str, state_dir: str, store: str) -> list[str]:
-    """argv that carries a call out without the agent."""
+    """argv that carries a call out without the agent; absolute, as the runtime starts it from anywhere."""
+    scheme, colon, path = store.partition(":")
+    if scheme == "sqlite" and colon:
+        store = f"sqlite:{os.path.abspath(path)}"
+    state_dir = os.path.abspath(state_dir)
     python = [sys.executable, "-I", "-m", "podway.cni.inprocess"]
     return [*python, "--node", node, "--state-dir", state_dir, "--store", store]
 
@@ -68,7 +73,11 @@ def fallback_command(node: str, state_dir: str, store: str) -> list[str]:
 def install(bin_dir: Path, conf_dir: Path, network: str, socket: str, fallback: list[str]) -> list[Path]:
     """Write executable and configuration; the paths that had to change (none when run again).
 
-    Raises Conflict when a file in the way is not one that Podway wrote; nothing is changed then."""
+    Raises Conflict when a file in the way is not one that Podway wrote, InvalidInput for a name or path
+    that can't work; nothing is changed then."""
+    if not NAME.fullmatch(network):
+        raise InvalidInput(f"{network!r} is not a network name", fix="letters, digits, _ . -")
+    socket = os.path.abspath(socket)
     if len(os.fsencode(socket)) > 107:  # struct sockaddr_un, unix(7)
         raise InvalidInput("the socket's path is longer than 107 bytes", socket, "choose a shorter --socket")
     bin_dir, conf_dir = bin_dir.absolute(), conf_dir.absolute()
