@@ -17,8 +17,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from podway.model.errors import Conflict, Exhausted, InvalidInput, PodwayError, Unavailable
 
 VERSION = 1
@@ -31,8 +29,6 @@ LATER = 11
 NOT_READY = 50
 INTERNAL = 100
 CONFLICT = 101
-
-_log = logging.getLogger("podway.cni")
 
 
 class CniError(PodwayError):
@@ -72,5 +68,7 @@ def describe(error: BaseException) -> tuple[int, str, str]:
     if isinstance(error, OSError):
         reason = error.strerror or str(error) or type(error).__name__
         return code, reason, str(error.filename or "")
-    _log.error("a CNI call failed unexpectedly", exc_info=error)
+    import logging  # 5 ms that a call without an agent should not pay
+
+    logging.getLogger("podway.cni").error("a CNI call failed unexpectedly", exc_info=error)
     return code, f"internal error: {type(error).__name__}: {error}", "a defect of Podway: see the agent's log"

@@ -9,7 +9,6 @@ an inode number is given again as soon as a namespace is gone, a cookie never wi
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from contextlib import suppress
 
@@ -53,6 +52,8 @@ def of_caller(node: str, state_dir: str) -> tuple[str, str]:
 
 def _forget_other_boots(below: str, boot: str) -> None:
     """What an earlier boot left describes namespaces that are gone."""
+    import shutil  # slow to import, and hardly ever needed
+
     with suppress(FileNotFoundError):
         for name in os.listdir(below):
             if not name.startswith(f"{boot}-"):
