@@ -202,6 +202,22 @@ def test_calls_at_work_are_answered_when_the_agent_stops(path: str) -> None:
     assert replies == [wire.Reply(0, b"")]
 
 
+def test_a_call_not_yet_accepted_is_answered_when_the_agent_stops(path: str) -> None:
+    async def scenario(connection: socket.socket, fd: int) -> None:
+        server = Server(path, submit)
+        await server.start()
+        connection.connect(path)
+        socket.send_fds(connection, [wire.encode(message())], [fd])
+        await server.close()
+
+    async def submit(call: Call) -> Answer:
+        return Answer(0)
+
+    with own_namespace() as fd, socket.socket(socket.AF_UNIX) as connection:
+        asyncio.run(scenario(connection, fd))
+        assert connection.recv(65536) == wire.encode_reply(wire.Reply(0, b""))
+
+
 def test_what_submit_raises_is_a_document(path: str) -> None:
     async def scenario() -> None:
         async def submit(call: Call) -> Answer:

@@ -67,13 +67,14 @@ class Server:
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     async def close(self) -> None:
-        """Stop accepting, let the calls at work end, remove the socket file if it is still this one."""
+        """Remove the socket file if it is still this one, and answer everybody who came before."""
         if self._listener is None:
             return
-        asyncio.get_running_loop().remove_reader(self._listener)
         with contextlib.suppress(FileNotFoundError):
             if os.lstat(self._path).st_ino == self._inode:
                 os.unlink(self._path)
+        self._accept()  # who came before the file went away may have sent its message already
+        asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
         self._listener = None
         if self._calls:
