@@ -1,0 +1,99 @@
+"""Multicast events of rtnetlink: what changed in this namespace, and by whose netlink port."""
+
+from __future__ import annotations
+
+import errno
+
+import msgspec
+
+from podway.kernel.netlink import address, link, neighbour, route, rule, traffic, wire
+from podway.kernel.netlink.socket import NetlinkSocket
+from podway.kernel.rtnetlink import decode
+from podway.model.objects import AnyObject, Key, Link
+
+# RTNLGRP_*: link, tc, v4 address, v4 route, v4 rule, v6 address, v6 route, v6 rule
+GROUPS = (1, 4, 5, 7, 8, 9, 11, 19)
+
+#: message type → (kind, deleted)
+KINDS = {
+    link.NEWLINK: ("link", False),
+    link.DELLINK: ("link", True),
+    address.NEWADDR: ("address", False),
+    address.DELADDR: ("address", True),
+    route.NEWROUTE: ("route", False),
+    route.DELROUTE: ("route", True),
+    rule.NEWRULE: ("rule", False),
+    rule.DELRULE: ("rule", True),
+    traffic.NEWQDISC: ("qdisc", False),
+    traffic.DELQDISC: ("qdisc", True),
+    traffic.NEWTFILTER: ("filter", False),
+    traffic.DELTFILTER: ("filter", True),
+}
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One change. ``overflow``: the kernel dropped events; everything may have changed."""
+
+    kind: str = ""
+    key: Key = ()
+    deleted: bool = False
+    object: AnyObject | None = None
+    portid: int = 0
+    overflow: bool = False
+
+
+class Monitor:
+    """Listens in the calling thread's network namespace from its making on."""
+
+    def __init__(self) -> None:
+        self._socket = NetlinkSocket(0, groups=GROUPS)
+        self._names: dict[int, str] = {}
+        asking = NetlinkSocket(0)
+        try:
+            for message in asking.dump(link.encode_dump()):
+                self._learn(message.payload)
+        finally:
+            asking.close()
+
+    def fileno(self) -> int:
+        """Readable when there are events."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._socket.close()
+
+    def _learn(self, payload: bytes) -> None:
+        index, name = link.decode_index(payload)
+        self._names[index] = name
+
+    def read(self) -> list[Event]:
+        """What has happened since the last call, in order; never waits."""
+        events: list[Event] = []
+        try:
+            for message in self._socket.pending():
+                event = self._event(message)
+                if event is not None:
+                    events.append(event)
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            events.append(Event(overflow=True))
+        return events
+
+    def _event(self, message: wire.Message) -> Event | None:
+        known = KINDS.get(message.type)
+        if known is None:
+            return None
+        kind, deleted = known
+        if kind == "link":
+            # an AF_BRIDGE message is about the port, not the link: another one follows or precedes
+            if message.payload[0] == neighbour.BRIDGE:
+                return None
+            self._learn(message.payload)
+        value = decode(kind, message.payload, self._names)
+        if value is None:
+            return None
+        if deleted and isinstance(value, Link):
+            self._names.pop(link.decode_index(message.payload)[0], None)
+        return Event(kind, value.key, deleted, value, message.portid)

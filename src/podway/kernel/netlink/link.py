@@ -1,0 +1,198 @@
+"""Links: veth pairs made with both ends in one message, bridges and their ports, IFBs.
+
+Numbers from linux/if_link.h, linux/rtnetlink.h, linux/if.h.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+
+from podway.kernel.netlink import wire
+from podway.model.objects import BridgeOptions, BridgePort, Link, Peer
+
+NEWLINK, DELLINK, GETLINK = 16, 17, 18
+IFINFO = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
+ADDRESS, IFNAME, MTU, MASTER, LINKINFO, TXQLEN = 1, 3, 4, 10, 18, 13
+IFALIAS, GROUP, NET_NS_FD, EXT_MASK, PROMISCUITY = 20, 27, 28, 29, 30
+INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
+VETH_INFO_PEER = 1
+IFF_UP, IFF_PROMISC = 0x1, 0x100
+EXT_SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS
+
+BR_STP_STATE, BR_MCAST_SNOOPING = 5, 23
+BRPORT_HAIRPIN, BRPORT_LEARNING, BRPORT_ISOLATED = 4, 8, 33
+
+_BRIDGE_OPTIONS = {"stp": (BR_STP_STATE, 4), "mcast_snooping": (BR_MCAST_SNOOPING, 1)}
+_PORT_OPTIONS = {"hairpin": BRPORT_HAIRPIN, "learning": BRPORT_LEARNING, "isolated": BRPORT_ISOLATED}
+
+
+def _header(index: int, flags: int = 0, change: int = 0) -> bytes:
+    return IFINFO.pack(0, 0, index, flags, change)
+
+
+def encode_create(link: Link, index: int, peer_index: int, peer_fd: int | None, master: int) -> bytes:
+    """RTM_NEWLINK that makes ``link`` with the given ifindexes (0: the kernel's choice).
+
+    For a veth the other end is made by the same message, in the namespace of ``peer_fd``. What only a
+    second message can set (alias, up, port options) is ``encode_change``'s.
+    """
+    parts = [wire.text(IFNAME, link.name)]
+    if link.mac:
+        parts.append(wire.attribute(ADDRESS, wire.mac_bytes(link.mac)))
+    if link.mtu:
+        parts.append(wire.u32(MTU, link.mtu))
+    if link.txqlen is not None:
+        parts.append(wire.u32(TXQLEN, link.txqlen))
+    if link.group is not None:
+        parts.append(wire.u32(GROUP, link.group))
+    if master:
+        parts.append(wire.u32(MASTER, master))
+    info = [wire.attribute(INFO_KIND, link.kind.encode())]
+    if link.peer is not None:
+        info.append(wire.nested(INFO_DATA, _peer(link.peer, peer_index, peer_fd)))
+    elif link.bridge is not None:
+        info.append(wire.nested(INFO_DATA, _bridge(link.bridge)))
+    parts.append(wire.nested(LINKINFO, *info))
+    return wire.message(NEWLINK, wire.CREATE | wire.EXCL, _header(index) + b"".join(parts))
+
+
+def _peer(peer: Peer, index: int, namespace: int | None) -> bytes:
+    parts = [wire.text(IFNAME, peer.name)]
+    if peer.mac:
+        parts.append(wire.attribute(ADDRESS, wire.mac_bytes(peer.mac)))
+    if peer.mtu:
+        parts.append(wire.u32(MTU, peer.mtu))
+    if namespace is not None:
+        parts.append(wire.u32(NET_NS_FD, namespace))
+    return wire.nested(VETH_INFO_PEER, _header(index), *parts)
+
+
+def _bridge(options: BridgeOptions, have: BridgeOptions | None = None) -> bytes:
+    parts = []
+    for name, (kind, size) in _BRIDGE_OPTIONS.items():
+        value = getattr(options, name)
+        if value is None or (have is not None and getattr(have, name) == value):
+            continue
+        parts.append(wire.u32(kind, value) if size == 4 else wire.u8(kind, value))
+    return b"".join(parts)
+
+
+def _port(port: BridgePort, have: BridgePort | None) -> bytes:
+    parts = []
+    for name, kind in _PORT_OPTIONS.items():
+        value = getattr(port, name)
+        if value is not None and (have is None or getattr(have, name) != value):
+            parts.append(wire.u8(kind, value))
+    return b"".join(parts)
+
+
+def encode_change(want: Link, have: Link | None, index: int, master: int) -> list[bytes]:
+    """RTM_NEWLINK messages for what differs (``have`` None: everything that creation could not set)."""
+    parts: list[bytes] = []
+    flags = change = 0
+    if want.alias is not None and (have is None or have.alias != want.alias):
+        parts.append(wire.attribute(IFALIAS, want.alias.encode()))
+    if have is not None:
+        parts += _changed_plain(want, have, master)
+        if want.bridge is not None and (data := _bridge(want.bridge, have.bridge)):
+            info = wire.attribute(INFO_KIND, b"bridge"), wire.nested(INFO_DATA, data)
+            parts.append(wire.nested(LINKINFO, *info))
+    for value, old, bit in (
+        (want.up, have.up if have else None, IFF_UP),
+        (want.promisc, have.promisc if have else None, IFF_PROMISC),
+    ):
+        if value is not None and value != old and not (have is None and not value):
+            change |= bit
+            flags |= bit if value else 0
+    messages = []
+    if want.port is not None and (data := _port(want.port, have.port if have else None)):
+        slave = wire.attribute(INFO_SLAVE_KIND, b"bridge"), wire.nested(INFO_SLAVE_DATA, data)
+        port = wire.nested(LINKINFO, wire.attribute(INFO_KIND, want.kind.encode()), *slave)
+        # the port must be one before it has options: a message of its own, after the master's
+        messages.append(wire.message(NEWLINK, 0, _header(index) + port))
+    if parts or change:
+        messages.insert(0, wire.message(NEWLINK, 0, _header(index, flags, change) + b"".join(parts)))
+    return messages
+
+
+def _changed_plain(want: Link, have: Link, master: int) -> list[bytes]:
+    parts = []
+    if want.mac is not None and want.mac != have.mac:
+        parts.append(wire.attribute(ADDRESS, wire.mac_bytes(want.mac)))
+    if want.mtu is not None and want.mtu != have.mtu:
+        parts.append(wire.u32(MTU, want.mtu))
+    if want.txqlen is not None and want.txqlen != have.txqlen:
+        parts.append(wire.u32(TXQLEN, want.txqlen))
+    if want.group is not None and want.group != have.group:
+        parts.append(wire.u32(GROUP, want.group))
+    if want.master is not None and want.master != have.master:
+        parts.append(wire.u32(MASTER, master))
+    return parts
+
+
+def encode_delete(index: int) -> bytes:
+    """RTM_DELLINK of one link."""
+    return wire.message(DELLINK, 0, _header(index))
+
+
+def encode_delete_group(group: int) -> bytes:
+    """RTM_DELLINK of all links of a group."""
+    return wire.message(DELLINK, 0, _header(0) + wire.u32(GROUP, group))
+
+
+def encode_dump() -> bytes:
+    """A request for all links, without statistics."""
+    return wire.message(GETLINK, 0, _header(0) + wire.u32(EXT_MASK, EXT_SKIP_STATS))
+
+
+def encode_get(name: str) -> bytes:
+    """A request for one link by name."""
+    return wire.message(GETLINK, 0, _header(0) + wire.text(IFNAME, name) + wire.u32(EXT_MASK, EXT_SKIP_STATS))
+
+
+def decode_index(payload: bytes) -> tuple[int, str]:
+    """(ifindex, name) of a link message."""
+    return IFINFO.unpack_from(payload)[2], wire.string(wire.attributes(payload, IFINFO.size).get(IFNAME, b""))
+
+
+def decode(payload: bytes, name_of: Callable[[int], str] | Mapping[int, str]) -> Link:
+    """The link of an RTM_NEWLINK or RTM_DELLINK message."""
+    look = name_of if callable(name_of) else lambda index: name_of.get(index, "")
+    _, _, _, flags, _ = IFINFO.unpack_from(payload)
+    found = wire.attributes(payload, IFINFO.size)
+    info = wire.attributes(found.get(LINKINFO, b""))
+    kind = wire.string(info.get(INFO_KIND, b""))
+    master = wire.U32.unpack(found[MASTER])[0] if MASTER in found else 0
+    slave = wire.string(info.get(INFO_SLAVE_KIND, b""))
+    return Link(
+        name=wire.string(found.get(IFNAME, b"")),
+        kind=kind,
+        alias=wire.string(found.get(IFALIAS, b"")),
+        mac=wire.mac_text(found[ADDRESS]) if ADDRESS in found else "",
+        mtu=wire.U32.unpack(found[MTU])[0] if MTU in found else 0,
+        up=bool(flags & IFF_UP),
+        master=look(master) if master else "",
+        promisc=bool(flags & IFF_PROMISC),
+        group=wire.U32.unpack(found[GROUP])[0] if GROUP in found else 0,
+        txqlen=wire.U32.unpack(found[TXQLEN])[0] if TXQLEN in found else 0,
+        bridge=_decode_bridge(info.get(INFO_DATA, b"")) if kind == "bridge" else None,
+        port=_decode_port(info.get(INFO_SLAVE_DATA, b"")) if slave == "bridge" else None,
+    )
+
+
+def _decode_bridge(data: bytes) -> BridgeOptions:
+    found = wire.attributes(data)
+    return BridgeOptions(
+        stp=any(found.get(BR_STP_STATE, b"")),
+        mcast_snooping=any(found.get(BR_MCAST_SNOOPING, b"")),
+    )
+
+
+def _decode_port(data: bytes) -> BridgePort:
+    found = wire.attributes(data)
+    return BridgePort(
+        hairpin=found.get(BRPORT_HAIRPIN, b"\0") != b"\0",
+        isolated=found.get(BRPORT_ISOLATED, b"\0") != b"\0",
+        learning=found.get(BRPORT_LEARNING, b"\0") != b"\0",
+    )

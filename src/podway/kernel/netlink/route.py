@@ -1,0 +1,118 @@
+"""Routes: the hot path of a large cluster. Numbers from linux/rtnetlink.h."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+from podway.kernel.netlink import wire
+from podway.model.objects import Route
+
+NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
+RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
+DST, OIF, GATEWAY, PRIORITY, PREFSRC, METRICS, MULTIPATH, TABLE = 1, 4, 5, 6, 7, 8, 9, 15
+RTAX_MTU = 2
+ONLINK = 4  # RTNH_F_ONLINK
+CLONED = 0x200  # RTM_F_CLONED
+TYPES = {"unicast": 1, "local": 2, "broadcast": 3, "anycast": 4, "multicast": 5}
+TYPES |= {"blackhole": 6, "unreachable": 7, "prohibit": 8, "throw": 9}
+SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
+_TYPE_NAMES = {number: name for name, number in TYPES.items()}
+_SCOPE_NAMES = {number: name for name, number in SCOPES.items()}
+AF_INET6 = 10
+
+_FOUR = struct.Struct("=HH4s")
+_NUMBER = struct.Struct("=HHI")
+_SIXTEEN = struct.Struct("=HH16s")
+
+
+def _ip(kind: int, data: bytes) -> bytes:
+    return _FOUR.pack(8, kind, data) if len(data) == 4 else _SIXTEEN.pack(20, kind, data)
+
+
+def _encode(route: Route, index: Mapping[str, int], kind: int, flags: int) -> bytes:
+    prefix, _, length = route.dst.partition("/")
+    dst = wire.ip_bytes(prefix)
+    six = len(dst) == 16
+    head = RTMSG.pack(
+        AF_INET6 if six else 2,
+        int(length),
+        0,
+        0,
+        route.table if route.table < 256 else 252,  # RT_TABLE_COMPAT
+        route.protocol,
+        0 if six else SCOPES[route.scope],
+        TYPES[route.type],
+        ONLINK if route.onlink else 0,
+    )
+    parts = [head]
+    if length != "0":
+        parts.append(_ip(DST, dst))
+    parts.append(_NUMBER.pack(8, TABLE, route.table))
+    if route.via:
+        parts.append(_ip(GATEWAY, wire.ip_bytes(route.via)))
+    if route.dev:
+        parts.append(_NUMBER.pack(8, OIF, index[route.dev]))
+    if route.metric:
+        parts.append(_NUMBER.pack(8, PRIORITY, route.metric))
+    if route.src:
+        parts.append(_ip(PREFSRC, wire.ip_bytes(route.src)))
+    if route.mtu:
+        parts.append(wire.nested(METRICS, wire.u32(RTAX_MTU, route.mtu)))
+    return wire.message(kind, flags, b"".join(parts))
+
+
+def encode(route: Route, index: Mapping[str, int]) -> bytes:
+    """RTM_NEWROUTE that makes or replaces. Raises KeyError for an unknown device.
+
+    REPLACE also where nothing stands: a plain CREATE in IPv6 appends a multipath sibling.
+    """
+    return _encode(route, index, NEWROUTE, wire.CREATE | wire.REPLACE)
+
+
+def encode_delete(route: Route, index: Mapping[str, int]) -> bytes:
+    """RTM_DELROUTE of exactly this route: its next hop and protocol must match too."""
+    known = route if route.dev in index else _without_device(route)
+    return _encode(known, index, DELROUTE, 0)
+
+
+def _without_device(route: Route) -> Route:
+    import msgspec
+
+    return msgspec.structs.replace(route, dev="")
+
+
+def encode_dump(family: int, protocol: int = 0, table: int = 0) -> bytes:
+    """A request for the routes of AF ``family``; the kernel filters by protocol and table (0: all)."""
+    head = RTMSG.pack(family, 0, 0, 0, table if table < 256 else 252, protocol, 0, 0, 0)
+    return wire.message(GETROUTE, 0, head + (wire.u32(TABLE, table) if table else b""))
+
+
+def decode(payload: bytes, name_of: Mapping[int, str]) -> Route | None:
+    """The route of a message; None for what Podway never makes: multipath, cache entries, local tables' types."""
+    family, length, _, _, table, protocol, scope, kind, flags = RTMSG.unpack_from(payload)
+    if kind not in _TYPE_NAMES or flags & CLONED:
+        return None
+    found = wire.attributes(payload, RTMSG.size)
+    if MULTIPATH in found:
+        return None
+    six = family == AF_INET6
+    dst = wire.ip_text(found[DST]) if DST in found else ("::" if six else "0.0.0.0")
+    metrics = wire.attributes(found.get(METRICS, b""))
+    number = _TYPE_NAMES[kind]
+    device = wire.U32.unpack(found[OIF])[0] if OIF in found else 0
+    # an IPv6 blackhole shows the loopback device, which nobody asked for
+    dev = name_of.get(device, "") if device and number in ("unicast", "local") else ""
+    return Route(
+        dst=f"{dst}/{length}",
+        dev=dev,
+        via=wire.ip_text(found[GATEWAY]) if GATEWAY in found else "",
+        table=wire.U32.unpack(found[TABLE])[0] if TABLE in found else table,
+        metric=wire.U32.unpack(found[PRIORITY])[0] if PRIORITY in found else 0,
+        type=number,
+        scope="global" if six else _SCOPE_NAMES.get(scope, "global"),
+        protocol=protocol,
+        src=wire.ip_text(found[PREFSRC]) if PREFSRC in found else "",
+        onlink=bool(flags & ONLINK),
+        mtu=wire.U32.unpack(metrics[RTAX_MTU])[0] if RTAX_MTU in metrics else 0,
+    )

@@ -1,0 +1,266 @@
+"""Kernel objects over rtnetlink: dumps to values, operations to messages, in one namespace.
+
+Names are turned into ifindexes here and nowhere else. A link made by an earlier operation of the same
+batch has an index that was chosen here, so nothing has to be looked up in between.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import socket
+from collections.abc import Callable, Mapping, Sequence
+
+from podway.kernel.netlink import address, link, neighbour, route, rule, traffic, wire
+from podway.kernel.netlink.socket import NetlinkSocket
+from podway.model.objects import (
+    Actual,
+    Address,
+    AnyObject,
+    Fdb,
+    Filter,
+    Link,
+    Neighbour,
+    Op,
+    OpResult,
+    Qdisc,
+    Route,
+    Rule,
+    TrafficClass,
+)
+
+# Above what the kernel hands out by itself for a long time, so that a choice is almost never taken.
+FIRST_INDEX, LAST_INDEX = 1 << 24, 1 << 30
+INDEX_ATTEMPTS = 5
+FAMILIES = (socket.AF_INET, socket.AF_INET6)
+GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL})
+
+
+class Rtnetlink:
+    """A socket in the calling thread's network namespace, or in that of the descriptor ``namespace``."""
+
+    def __init__(self, namespace: int | None = None) -> None:
+        self._socket = NetlinkSocket(0, namespace)
+        self._index: dict[str, int] = {"lo": 1}  # LOOPBACK_IFINDEX
+        self._name: dict[int, str] = {1: "lo"}
+
+    def close(self) -> None:
+        """Let go of the socket, and with it of the namespace."""
+        self._socket.close()
+
+    @property
+    def portid(self) -> int:
+        """What events of changes made here carry as their sender."""
+        return self._socket.portid
+
+    # names ---------------------------------------------------------------------------------------
+
+    def learn(self, name: str, index: int) -> None:
+        """Tell the index of a link, so that it need not be asked for."""
+        self._index[name] = index
+        self._name[index] = name
+
+    def index(self, name: str) -> int:
+        """The ifindex of a link. Raises OSError ENODEV."""
+        found = self._index.get(name)
+        if found is None:
+            message = self._socket.ask(link.encode_get(name))
+            if message is None:
+                raise OSError(errno.ENODEV, f"no link {name}")
+            found, _ = link.decode_index(message.payload)
+            self.learn(name, found)
+        return found
+
+    def _forget(self, name: str) -> None:
+        self._name.pop(self._index.pop(name, 0), None)
+
+    # looking -------------------------------------------------------------------------------------
+
+    def get_link(self, name: str) -> Link | None:
+        """One link by name."""
+        message = self._socket.ask(link.encode_get(name))
+        if message is None:
+            self._forget(name)
+            return None
+        self.learn(name, link.decode_index(message.payload)[0])
+        return link.decode(message.payload, self._name_of)
+
+    def _name_of(self, index: int) -> str:
+        found = self._name.get(index)
+        if found is None:
+            self._refresh()
+            found = self._name.get(index, "")
+        return found
+
+    def _refresh(self) -> list[wire.Message]:
+        """Dump the links and learn all names."""
+        messages = self._socket.dump(link.encode_dump())
+        pairs = [link.decode_index(message.payload) for message in messages]
+        self._name = dict(pairs)
+        self._index = {name: index for index, name in pairs}
+        return messages
+
+    def dump(
+        self, kind: str, *, protocol: int = 0, table: int = 0, link: str = "", parent: str = ""
+    ) -> Actual:
+        """All objects of a kind ("link", "address", "route", "rule", "neighbour", "fdb", "qdisc", "class", "filter").
+
+        Routes are filtered by ``protocol`` and ``table`` in the kernel; classes and filters are of one ``link``.
+        """
+        if kind == "link":
+            return self._links()
+        if kind not in ("rule",):
+            self._refresh()
+        found: Actual = {}
+        for message in self._messages(kind, protocol, table, link, parent):
+            value = self._decode(kind, message.payload)
+            if value is not None and value.kind_name == kind:
+                if isinstance(value, Route) and protocol not in (0, value.protocol):
+                    continue
+                found[value.key] = value
+        return found
+
+    def _links(self) -> Actual:
+        messages = self._refresh()
+        values = [link.decode(message.payload, self._name) for message in messages]
+        return {value.key: value for value in values}
+
+    def _messages(
+        self, kind: str, protocol: int, table: int, of: str, parent: str
+    ) -> list[wire.Message]:
+        requests: dict[str, Callable[[], list[bytes]]] = {
+            "address": lambda: [address.encode_dump()],
+            "route": lambda: [route.encode_dump(family, protocol, table) for family in FAMILIES],
+            "rule": lambda: [rule.encode_dump(family) for family in FAMILIES],
+            "neighbour": lambda: [neighbour.encode_dump(f, proxy) for f in FAMILIES for proxy in (False, True)],
+            "fdb": lambda: [neighbour.encode_dump(neighbour.BRIDGE)],
+            "qdisc": lambda: [traffic.encode_dump(traffic.GETQDISC)],
+            "class": lambda: [traffic.encode_dump(traffic.GETTCLASS, self.index(of))],
+            "filter": lambda: [traffic.encode_dump(traffic.GETTFILTER, self.index(of), parent)],
+        }
+        return [message for request in requests[kind]() for message in self._socket.dump(request)]
+
+    def _decode(self, kind: str, payload: bytes) -> AnyObject | None:
+        return decode(kind, payload, self._name)
+
+    # changing ------------------------------------------------------------------------------------
+
+    def apply(self, ops: Sequence[Op], namespaces: Mapping[str, int] | None = None) -> list[OpResult]:
+        """Carry out in order, batched; one result per operation.
+
+        A failure doesn't stop later ones that don't need it. Deleting what is gone succeeds.
+        ``namespaces`` maps a Peer's namespace to an open descriptor. The peer's ifindex is then
+        known by ``peer_index``.
+        """
+        pending: list[tuple[int, bytes]] = []
+        results: list[OpResult | None] = [None] * len(ops)
+        self.peer_index: dict[str, int] = {}
+        for number, op in enumerate(ops):
+            try:
+                pending += [(number, request) for request in self._encode(op, namespaces or {})]
+            except (OSError, KeyError) as error:
+                results[number] = _unencodable(op, error)
+        failed = self._socket.batch([request for _, request in pending])
+        for position, (code, words) in failed.items():
+            number = pending[position][0]
+            if results[number] is None:
+                results[number] = self._failure(ops[number], code, words)
+        for op in ops:
+            if op.want is None and isinstance(op.have, Link):
+                self._forget(op.have.name)
+        return [result if result is not None else OpResult(op) for op, result in zip(ops, results, strict=True)]
+
+    def _failure(self, op: Op, code: int, words: str) -> OpResult:
+        if op.want is None and code in GONE:
+            return OpResult(op)
+        if isinstance(op.want, Link) and op.have is None:
+            self._forget(op.want.name)
+        return OpResult(op, code, words)
+
+    def _encode(self, op: Op, namespaces: Mapping[str, int]) -> list[bytes]:
+        want, have = op.want, op.have
+        subject = want if want is not None else have
+        if isinstance(subject, Link):
+            return self._encode_link(op, namespaces)
+        if isinstance(subject, Route):
+            index = {subject.dev: self.index(subject.dev)} if subject.dev else {}
+            return [route.encode(subject, index) if want is not None else route.encode_delete(subject, index)]
+        if isinstance(subject, Rule):
+            gone = [rule.encode_delete(have)] if isinstance(have, Rule) else []
+            return gone + ([rule.encode(want)] if isinstance(want, Rule) else [])
+        assert isinstance(subject, Address | Neighbour | Fdb | Qdisc | TrafficClass | Filter)
+        index = self.index(subject.link)
+        if isinstance(subject, Filter):
+            return self._encode_filter(op, index)
+        encoder, remover = _CODECS[type(subject)]
+        return [encoder(subject, index) if want is not None else remover(subject, index)]
+
+    def _encode_filter(self, op: Op, index: int) -> list[bytes]:
+        gone = [traffic.encode_filter_delete(op.have, index)] if isinstance(op.have, Filter) else []
+        if not isinstance(op.want, Filter):
+            return gone
+        return [*gone, traffic.encode_filter(op.want, index, self.index(op.want.redirect))]
+
+    def _encode_link(self, op: Op, namespaces: Mapping[str, int]) -> list[bytes]:
+        want, have = op.want, op.have
+        if want is None:
+            assert isinstance(have, Link)
+            return [link.encode_delete(self.index(have.name))]
+        assert isinstance(want, Link)
+        master = self.index(want.master) if want.master else 0
+        if have is not None:
+            assert isinstance(have, Link)
+            return link.encode_change(want, have, self.index(want.name), master)
+        own, other = random.randrange(FIRST_INDEX, LAST_INDEX), random.randrange(FIRST_INDEX, LAST_INDEX)
+        peer_fd = None
+        if want.peer is not None:
+            self.peer_index[want.peer.name] = other
+            if want.peer.namespace:
+                peer_fd = namespaces[want.peer.namespace]
+            else:
+                self.learn(want.peer.name, other)
+        self.learn(want.name, own)
+        return [link.encode_create(want, own, other, peer_fd, master), *link.encode_change(want, None, own, master)]
+
+    def delete_group(self, group: int) -> None:
+        """Delete all links of a group at once. Raises OSError; none being there is fine."""
+        failed = self._socket.batch([link.encode_delete_group(group)])
+        for code, words in failed.values():
+            if code not in GONE:
+                raise OSError(code, words)
+
+
+_CODECS: dict[type, tuple[Callable[..., bytes], Callable[..., bytes]]] = {
+    Address: (address.encode, address.encode_delete),
+    Neighbour: (neighbour.encode, neighbour.encode_delete),
+    Fdb: (neighbour.encode_fdb, neighbour.encode_fdb_delete),
+    Qdisc: (traffic.encode_qdisc, traffic.encode_qdisc_delete),
+    TrafficClass: (traffic.encode_class, traffic.encode_class_delete),
+}
+
+
+def decode(kind: str, payload: bytes, names: dict[int, str]) -> AnyObject | None:
+    """The object of a dump's or event's message; None when it is none of the model's."""
+    if kind == "link":
+        return link.decode(payload, names)
+    if kind == "address":
+        return address.decode(payload, names)
+    if kind == "route":
+        return route.decode(payload, names)
+    if kind == "rule":
+        return rule.decode(payload)
+    if kind in ("neighbour", "fdb"):
+        return neighbour.decode(payload, names)
+    if kind == "qdisc":
+        return traffic.decode_qdisc(payload, names)
+    if kind == "class":
+        return traffic.decode_class(payload, names)
+    return traffic.decode_filter(payload, names)
+
+
+def _unencodable(op: Op, error: OSError | KeyError) -> OpResult:
+    if op.want is None:
+        return OpResult(op)  # its link is gone, and it with the link
+    if isinstance(error, OSError):
+        return OpResult(op, error.errno or errno.EINVAL, str(error.strerror))
+    return OpResult(op, errno.ENODEV, f"no namespace {error}")
