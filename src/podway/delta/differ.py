@@ -19,7 +19,9 @@ from podway.model.objects import (
     Desired,
     Key,
     Link,
+    NftRule,
     Op,
+    Qdisc,
 )
 
 #: creation order by kind; sysctls of a link come after the links
@@ -61,21 +63,28 @@ class Difference(msgspec.Struct, frozen=True):
 
 def matches(want: object, have: object, ignored: Collection[str] = ()) -> bool:
     """Whether ``have`` satisfies ``want``: a None in ``want`` asks for nothing."""
+    if want is None or want == have:
+        return True
     if type(want) is not type(have):
         return False
-    if want == have:
-        return True
+    if isinstance(want, NftRule) and isinstance(have, NftRule):
+        return have.text == f"#{want.digest}" and have.reason == want.reason
+    if isinstance(want, tuple) and isinstance(have, tuple):
+        return len(want) == len(have) and all(map(matches, want, have))
     if not isinstance(want, msgspec.Struct):
         return False
-    for field in want.__struct_fields__:
-        if field in ignored:
-            continue
-        wanted, found = getattr(want, field), getattr(have, field)
-        if wanted is None or wanted == found:
-            continue
-        if not (isinstance(wanted, msgspec.Struct) and matches(wanted, found)):
-            return False
-    return True
+    return all(
+        matches(getattr(want, field), getattr(have, field)) or _nearly(want, have, field)
+        for field in want.__struct_fields__
+        if field not in ignored
+    )
+
+
+def _nearly(want: object, have: object, field: str) -> bool:
+    """The kernel keeps a bucket's burst as the time it takes, in ticks: it comes back rounded."""
+    if field != "burst" or not isinstance(want, Qdisc) or not isinstance(have, Qdisc):
+        return False
+    return abs((want.burst or 0) - (have.burst or 0)) <= max(64, (want.burst or 0) // 100)
 
 
 def _rank(op: Op) -> tuple[int, int, int, Key]:
@@ -115,7 +124,9 @@ def _refuse(want: AnyObject, have: AnyObject | None) -> Refusal | None:
         return None
     if isinstance(have, Link) and want.alias is not None and not _is_ours(have):
         fix = "remove or rename it, choose another bridge.name, or set bridge.adopt to true"
-        return Refusal(want.key, f"a {have.kind or 'hardware'} link {want.name} that Podway did not make", fix)
+        return Refusal(
+            want.key, f"a {have.kind or 'hardware'} link {want.name} that Podway did not make", fix
+        )
     return None
 
 

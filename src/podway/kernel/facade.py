@@ -58,6 +58,11 @@ class Kernel:
         self.rtnetlink = Rtnetlink()
         self.nft = Nft()
 
+    @property
+    def portids(self) -> frozenset[int]:
+        """Netlink ports whose changes are Podway's own, not to be answered with a look."""
+        return frozenset({self.rtnetlink.portid, *self.nft.portids})
+
     def close(self) -> None:
         self.nft.close()
         self.rtnetlink.close()
@@ -148,7 +153,9 @@ class Kernel:
             Uplink(
                 name=link.name,
                 mtu=link.mtu or 0,
-                addresses=tuple(a.address for a in addresses if a.link == link.name and _is_global(a.address)),
+                addresses=tuple(
+                    a.address for a in addresses if a.link == link.name and _is_global(a.address)
+                ),
                 accept_ra=sysctl.read(f"net/ipv6/conf/{link.name}/accept_ra") in ("1", "2"),
             )
             for link in links

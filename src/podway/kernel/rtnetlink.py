@@ -125,14 +125,14 @@ class Rtnetlink:
         values = [link.decode(message.payload, self._name) for message in messages]
         return {value.key: value for value in values}
 
-    def _messages(
-        self, kind: str, protocol: int, table: int, of: str, parent: str
-    ) -> list[wire.Message]:
+    def _messages(self, kind: str, protocol: int, table: int, of: str, parent: str) -> list[wire.Message]:
         requests: dict[str, Callable[[], list[bytes]]] = {
             "address": lambda: [address.encode_dump()],
             "route": lambda: [route.encode_dump(family, protocol, table) for family in FAMILIES],
             "rule": lambda: [rule.encode_dump(family) for family in FAMILIES],
-            "neighbour": lambda: [neighbour.encode_dump(f, proxy) for f in FAMILIES for proxy in (False, True)],
+            "neighbour": lambda: [
+                neighbour.encode_dump(f, proxy) for f in FAMILIES for proxy in (False, True)
+            ],
             "fdb": lambda: [neighbour.encode_dump(neighbour.BRIDGE)],
             "qdisc": lambda: [traffic.encode_dump(traffic.GETQDISC)],
             "class": lambda: [traffic.encode_dump(traffic.GETTCLASS, self.index(of))],
@@ -168,7 +168,9 @@ class Rtnetlink:
         for op in ops:
             if op.want is None and isinstance(op.have, Link):
                 self._forget(op.have.name)
-        return [result if result is not None else OpResult(op) for op, result in zip(ops, results, strict=True)]
+        return [
+            result if result is not None else OpResult(op) for op, result in zip(ops, results, strict=True)
+        ]
 
     def _failure(self, op: Op, code: int, words: str) -> OpResult:
         if op.want is None and code in GONE:
@@ -220,7 +222,10 @@ class Rtnetlink:
             else:
                 self.learn(want.peer.name, other)
         self.learn(want.name, own)
-        return [link.encode_create(want, own, other, peer_fd, master), *link.encode_change(want, None, own, master)]
+        return [
+            link.encode_create(want, own, other, peer_fd, master),
+            *link.encode_change(want, None, own, master),
+        ]
 
     def delete_group(self, group: int) -> None:
         """Delete all links of a group at once. Raises OSError; none being there is fine."""

@@ -11,6 +11,7 @@ the codec.
 
 from __future__ import annotations
 
+import hashlib
 from typing import ClassVar
 
 import msgspec
@@ -288,6 +289,11 @@ class NftRule(msgspec.Struct, frozen=True):
 
     text: str
     reason: str
+
+    @property
+    def digest(self) -> str:
+        """Eight hex digits that the kernel's rule carries; an observed rule's text is "#" and its digest."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:8]
 
 
 class NftChain(Object, frozen=True, kw_only=True):

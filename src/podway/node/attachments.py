@@ -22,6 +22,7 @@ from podway.node.book import AddressBook
 from podway.node.database import Database
 from podway.node.faults import reach
 from podway.node.requests import AttachRequest
+from podway.plan.attach.bridge import bridge_name
 from podway.plan.attach.pod import inside
 from podway.plan.planner import Planner
 
@@ -101,6 +102,7 @@ class Attachments:
             routes=request.routes,
             mac=request.mac or names.mac("pod", request.container, request.ifname),
             host_link=names.host_link(request.container, request.ifname),
+            bridge=bridge_name(network),
             mtu=request.mtu or self._book.mtu(network),
             namespace=request.namespace,
             namespace_id=identity,

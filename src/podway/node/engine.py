@@ -44,12 +44,7 @@ class NodeEngine:
         self.synchronize()
 
     def _facts(self) -> NodeFacts:
-        adopted = {
-            network.spec.bridge.name
-            for network in self.cluster.snapshot.networks.values()
-            if network.spec.bridge.adopt
-        }
-        return self.kernel.facts(self.node, adopted)
+        return self.kernel.facts(self.node, self.cluster.adopted_bridges)
 
     def _recover(self, boot_id: str) -> None:
         """Endpoints of an earlier boot are gone with it; half-made and half-deleted ones are undone."""
@@ -70,16 +65,16 @@ class NodeEngine:
     def synchronize(self) -> Report:
         """Take in the store's state and bring the kernel to it. Works on the last one in an outage."""
         self.cluster.refresh()
-        facts = self._facts()
-        self.planner.update_facts(facts)
-        self.cluster.register(facts)
-        return self.follow()
-
-    def follow(self) -> Report:
-        """Bring the kernel to what the cluster view says now."""
+        self.refresh_facts()
         self.planner.update_snapshot(self.cluster.snapshot)
         self.reconciler.removals_allowed = self.cluster.snapshot.synced
         return self.reconciler.run()
+
+    def refresh_facts(self) -> None:
+        """Look at the uplinks again and tell the cluster of new addresses."""
+        facts = self._facts()
+        self.planner.update_facts(facts)
+        self.cluster.register(facts)
 
     def add(self, request: AttachRequest, namespace_fd: int) -> Endpoint:
         """See ``requests.Engine``."""
@@ -124,9 +119,7 @@ class NodeEngine:
 
 
 @contextlib.contextmanager
-def open_engine(
-    node: str, state_dir: str, store_url: str, lock_timeout: float = 0.0
-) -> Iterator[NodeEngine]:
+def open_engine(node: str, state_dir: str, store_url: str, lock_timeout: float = 0.0) -> Iterator[NodeEngine]:
     """An engine under the writer lock. Raises Unavailable when another process holds it."""
     from podway.store import open_store
 

@@ -39,6 +39,18 @@ class Report(msgspec.Struct, frozen=True):
         return [result for result in self.results if result.errno]
 
 
+def plan_pass(
+    kernel: Kernel, planner: Planner, kinds: Collection[str] = ALL_KINDS
+) -> tuple[tuple[Op, ...], tuple[Refusal, ...], Actual]:
+    """Observe ``kinds`` and compare with what is planned: operations, refusals, what was seen."""
+    wanted = set(kinds) | {"link"}
+    desired = {key: o for key, o in planner.desired.items() if key[0] in wanted}
+    paths = [key[1] for key in desired if key[0] == "sysctl"]
+    actual = kernel.observe(wanted, paths, desired)
+    difference = diff(desired, actual, frozen=planner.conflicts)
+    return difference.ops, difference.refusals, actual
+
+
 class Reconciler:
     """Runs on the writer thread. ``now`` is wall clock in seconds, used for the journal too."""
 
@@ -59,15 +71,15 @@ class Reconciler:
         self._fights: dict[Key, Fight] = {}
         self.removals_allowed = False
 
+    @property
+    def programmed(self) -> int:
+        """How many wanted objects stood at the last look."""
+        return len(self._programmed)
+
     def plan(self, kinds: Collection[str] = ALL_KINDS) -> tuple[tuple[Op, ...], tuple[Refusal, ...], Actual]:
         """What a pass would do now, changing nothing."""
-        wanted = set(kinds) | {"link"}
-        desired = {key: o for key, o in self._planner.desired.items() if key[0] in wanted}
-        paths = [key[1] for key in desired if key[0] == "sysctl"]
-        actual = self._kernel.observe(wanted, paths, desired)
-        difference = diff(desired, actual, frozen=self._planner.conflicts)
-        ops = tuple(op for op in difference.ops if self._may(op))
-        return ops, difference.refusals, actual
+        ops, refusals, actual = plan_pass(self._kernel, self._planner, kinds)
+        return tuple(op for op in ops if self._may(op)), refusals, actual
 
     def _may(self, op: Op) -> bool:
         if op.want is not None:
@@ -79,9 +91,7 @@ class Reconciler:
     def _guards_dying(self, op: Op) -> bool:
         return self._attachments.dying and op.key[:2] == ("nftelement", "bridge")
 
-    def run(
-        self, kinds: Collection[str] = ALL_KINDS, noticed: Mapping[Key, Noticed] | None = None
-    ) -> Report:
+    def run(self, kinds: Collection[str] = ALL_KINDS, noticed: Mapping[Key, Noticed] | None = None) -> Report:
         """One pass over ``kinds``. ``noticed`` tells the journal since when and by whom."""
         seen = noticed or {}
         planned, refusals, actual = self.plan(kinds)
@@ -90,7 +100,8 @@ class Reconciler:
         self._remember_sysctls(ops)
         results = self._apply(ops)
         self._write_down(results, seen, now)
-        self._programmed |= {key for key in actual if key in self._planner.desired}
+        done = {result.op.key for result in results if not result.errno}
+        self._programmed |= {key for key in (*actual, *done) if key in self._planner.desired}
         self._programmed &= set(self._planner.desired)
         retry = min((self._fights[key].allowed_at for key in waiting), default=None)
         return Report(tuple(results), refusals, waiting, retry)

@@ -8,7 +8,9 @@ from podway.kernel.netlink import wire
 from podway.model.objects import Rule
 
 NEWRULE, DELRULE, GETRULE = 32, 33, 34
-HEADER = struct.Struct("=BBBBBxxBI")  # struct fib_rule_hdr: family, dst_len, src_len, tos, table, action, flags
+HEADER = struct.Struct(
+    "=BBBBBxxBI"
+)  # struct fib_rule_hdr: family, dst_len, src_len, tos, table, action, flags
 DST, SRC, IIFNAME, PRIORITY, FWMARK, TABLE, FWMASK, PROTOCOL = 1, 2, 3, 6, 10, 15, 16, 21
 TO_TABLE = 1  # FR_ACT_TO_TBL
 FAMILIES = {4: 2, 6: 10}

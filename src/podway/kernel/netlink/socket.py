@@ -54,14 +54,23 @@ class NetlinkSocket:
         """Let go of the socket."""
         self._socket.close()
 
-    def batch(self, requests: Sequence[bytes]) -> dict[int, tuple[int, str]]:
-        """Carry out all, in order. Returns index → (errno, the kernel's words) of those that failed."""
+    def batch(
+        self, requests: Sequence[bytes], before: bytes = b"", after: bytes = b""
+    ) -> dict[int, tuple[int, str]]:
+        """Carry out all, in order. Returns index → (errno, the kernel's words) of those that failed.
+
+        ``before`` and ``after`` are messages around each chunk (nfnetlink's transaction).
+        """
         failed: dict[int, tuple[int, str]] = {}
         for start in range(0, len(requests), CHUNK):
-            self._chunk(requests[start : start + CHUNK], start, failed)
+            chunk = requests[start : start + CHUNK]
+            first, last, buffer = self._number(chunk)
+            self._socket.send(before + buffer + after)
+            self._collect(first, last, start, failed)
         return failed
 
-    def _chunk(self, requests: Sequence[bytes], start: int, failed: dict[int, tuple[int, str]]) -> None:
+    def _number(self, requests: Sequence[bytes]) -> tuple[int, int, bytearray]:
+        """Give sequence numbers, ask for an acknowledgement of the last: (first, last, bytes)."""
         first = self._sequence
         self._sequence = (first + len(requests)) & 0x7FFFFFFF or 1
         last = first + len(requests) - 1
@@ -75,7 +84,9 @@ class NetlinkSocket:
             if number == last:
                 flags = wire.U16.unpack_from(buffer, at + 6)[0]
                 wire.U16.pack_into(buffer, at + 6, flags | wire.ACK)
-        self._socket.send(buffer)
+        return first, last, buffer
+
+    def _collect(self, first: int, last: int, start: int, failed: dict[int, tuple[int, str]]) -> None:
         while True:
             for message in wire.messages(self._receive()):
                 if message.type != wire.ERROR or not first <= message.sequence <= last:

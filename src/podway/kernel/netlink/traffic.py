@@ -186,7 +186,8 @@ def decode_class(payload: bytes, name_of: Mapping[int, str]) -> TrafficClass | N
     buffer = HTB_OPT.unpack_from(parms)[2]
     return TrafficClass(
         link=name_of[index],
-        parent=handle_text(parent),
+        # a class right below the discipline is shown as a child of the root
+        parent=handle_text(own & 0xFFFF0000 if parent == ROOT else parent),
         handle=handle_text(own),
         rate=rate,
         ceil=_bits(parms, 12, inner.get(HTB_CEIL64)),

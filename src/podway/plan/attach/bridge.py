@@ -35,6 +35,7 @@ def network(network: Network, facts: NodeFacts) -> tuple[AnyObject, ...]:
         # A pod must not be able to give the node a default route by a router advertisement.
         Sysctl(path=f"net/ipv6/conf/{name}/accept_ra", value="0"),
         *ports.sysctls(name),
+        *nat.bridge(name),
     )
 
 

@@ -1,0 +1,269 @@
+"""The agent: an asyncio loop around the synchronous engine of one node.
+
+Kernel events and store events only mark things dirty; one job on the writer thread observes, plans,
+diffs and repairs. CNI calls run on the same thread, ahead of everything else. Idle, it wakes for a
+heartbeat: sysctls change without an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from podway.agent import culprit, metrics
+from podway.agent.dirty import FACTS, dirty
+from podway.agent.http import Pages
+from podway.agent.logs import configure
+from podway.agent.notify import notify, watchdog_interval
+from podway.agent.status import AgentStatus, describe
+from podway.agent.writer import BULK, POD, REPAIR, Writer
+from podway.cni.plugin import handle
+from podway.cni.server import Server
+from podway.cni.protocol import Answer, Call
+from podway.kernel.facade import ALL_KINDS, NFT_KINDS
+from podway.kernel.nftables import NftMonitor
+from podway.kernel.monitor import Monitor
+from podway.model.errors import PodwayError
+from podway.model.objects import Key
+from podway.node.engine import NodeEngine, open_engine
+from podway.node.reconciler import Noticed, Report
+from podway.store import Watch
+
+HEARTBEAT = 10.0  # seconds between looks at what changes without an event
+SETTLE = 0.001  # seconds that events gather before a repair: a flap is many events
+BURY = 0.02  # seconds that doomed links gather before they are deleted together
+STORE_RETRY = 2.0
+SECOND_AGENT = 2.0  # seconds to wait for an in-process call that holds the writer lock
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says. ``listen`` "" is no TCP port at all."""
+
+    node: str
+    store: str
+    state_dir: str
+    socket: str
+    listen: str = "127.0.0.1:9177"
+    log_level: str = "info"
+
+
+class Agent:
+    """One node's agent; ``run`` returns at SIGTERM or SIGINT, leaving the data path as it is."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._log = configure(options.log_level)
+        self._dirty: set[str] = set()
+        self._noticed: dict[Key, Noticed] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._last: Report | None = None
+        self._started = time.time()
+        self._watch: Watch | None = None
+
+    async def run(self) -> None:
+        """Serve until told to stop. Raises Unavailable when another agent serves this node."""
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop.set)
+        self._writer = Writer(self._loop)
+        stack = contextlib.ExitStack()
+        try:
+            # The monitors listen before the first look, so that nothing falls between.
+            self._monitor, self._nft_monitor = Monitor(), NftMonitor()
+            self._engine = await self._writer.submit(POD, lambda: stack.enter_context(self._open()))
+            self._own = self._engine.kernel.portids
+            self._listen_to_kernel()
+            await self._serve()
+        finally:
+            await self._writer.submit(BULK, stack.close)
+            self._writer.stop()
+
+    def _open(self) -> contextlib.AbstractContextManager[NodeEngine]:
+        options = self._options
+        return open_engine(options.node, options.state_dir, options.store, SECOND_AGENT)
+
+    async def _serve(self) -> None:
+        server = Server(self._options.socket, self._call)
+        await server.start()
+        pages = await self._start_pages()
+        self._follow_store()
+        self._loop.call_later(HEARTBEAT, self._heartbeat)
+        self._watchdog()
+        notify("READY=1")
+        self._log.info("ready", extra={"node": self._options.node, "socket": self._options.socket})
+        try:
+            await self._stop.wait()
+            notify("STOPPING=1")
+            self._log.info("stopping")
+        finally:
+            await server.close()
+            for page in pages:
+                page.close()
+            for timer in self._timers.values():
+                timer.cancel()
+
+    async def _start_pages(self) -> list[asyncio.Server]:
+        pages = Pages({"/healthz": self._healthz, "/metrics": self._metrics, "/status": self._status})
+        admin = Path(self._options.socket).with_name("agent.sock")
+        admin.unlink(missing_ok=True)
+        servers = [await asyncio.start_unix_server(pages.serve, admin)]
+        admin.chmod(0o600)
+        if self._options.listen:
+            host, _, port = self._options.listen.rpartition(":")
+            try:
+                servers.append(await asyncio.start_server(pages.serve, host, int(port)))
+            except OSError as error:
+                self._log.warning("no metrics over TCP", extra={"why": str(error)})
+        return servers
+
+    # CNI -------------------------------------------------------------------------------------
+
+    async def _call(self, call: Call) -> Answer:
+        answer = await self._writer.submit(POD, lambda: handle(call, self._engine))
+        metrics.count_call(call, answer)
+        if self._engine.attachments.dying:
+            self._later("bury", BURY, self._bury)
+        return answer
+
+    def _bury(self) -> None:
+        self._detached(self._writer.submit(BULK, self._engine.attachments.bury))
+
+    # kernel events ---------------------------------------------------------------------------
+
+    def _listen_to_kernel(self) -> None:
+        self._loop.add_reader(self._monitor.fileno(), self._kernel_events)
+        self._loop.add_reader(self._nft_monitor.fileno(), self._nft_events)
+
+    def _kernel_events(self) -> None:
+        desired = self._engine.planner.desired
+        uplinks = frozenset(uplink.name for uplink in self._engine.planner.inputs.facts.uplinks)
+        for event in self._monitor.read():
+            if event.overflow:
+                self._mark(self._everything(), None, "")
+                continue
+            if event.portid in self._own:
+                continue
+            kinds = dirty(event.kind, event.key, event.object, event.deleted, desired, uplinks)
+            if kinds:
+                self._mark(kinds, event.key, culprit.of(event.portid, event.object))
+
+    def _nft_events(self) -> None:
+        for event in self._nft_monitor.read():
+            if event.overflow or event.portid not in self._own:
+                self._mark(NFT_KINDS, event.key, culprit.of(event.portid, None))
+
+    def _everything(self) -> frozenset[str]:
+        return ALL_KINDS | {FACTS}
+
+    def _mark(self, kinds: frozenset[str], key: Key | None, who: str) -> None:
+        """Remember what to look at, and look once events have settled."""
+        self._dirty |= kinds
+        if key is not None:
+            self._noticed.setdefault(key, Noticed(time.time(), who))
+        self._later("repair", SETTLE, self._repair)
+
+    def _repair(self) -> None:
+        kinds, self._dirty = self._dirty, set()
+        noticed, self._noticed = self._noticed, {}
+
+        def job() -> Report:
+            if FACTS in kinds:
+                self._engine.refresh_facts()
+            return self._engine.reconciler.run(kinds - {FACTS}, noticed)
+
+        self._detached(self._writer.submit(REPAIR, job))
+
+    # the store -------------------------------------------------------------------------------
+
+    def _follow_store(self) -> None:
+        """Watch from what was listed; in an outage, try again from the start."""
+        self._watch = self._engine.cluster.watch()
+        if self._watch is None:
+            self._later("store", STORE_RETRY, self._resynchronize)
+            return
+        self._loop.add_reader(self._watch.fileno(), self._store_event)
+
+    def _store_event(self) -> None:
+        assert self._watch is not None
+        self._loop.remove_reader(self._watch.fileno())
+        self._resynchronize()
+
+    def _resynchronize(self) -> None:
+        def done(future: asyncio.Future[Report]) -> None:
+            self._finish(future)
+            self._follow_store()
+
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+        self._writer.submit(BULK, self._engine.synchronize).add_done_callback(done)
+
+    # time ------------------------------------------------------------------------------------
+
+    def _heartbeat(self) -> None:
+        self._loop.call_later(HEARTBEAT, self._heartbeat)
+        self._detached(self._writer.submit(BULK, lambda: self._engine.reconciler.run({"sysctl"})))
+
+    def _watchdog(self) -> None:
+        interval = watchdog_interval()
+        if interval is not None:
+            notify("WATCHDOG=1")
+            self._loop.call_later(interval, self._watchdog)
+
+    def _later(self, name: str, delay: float, action: Callable[[], None]) -> None:
+        """At most one pending timer of a name."""
+        pending = self._timers.get(name)
+        if pending is not None and not pending.cancelled() and pending.when() > self._loop.time():
+            return
+        self._timers[name] = self._loop.call_later(delay, action)
+
+    # results ---------------------------------------------------------------------------------
+
+    def _detached(self, future: asyncio.Future[Report] | asyncio.Future[None]) -> None:
+        future.add_done_callback(self._finish)
+
+    def _finish(self, future: asyncio.Future[Report]) -> None:
+        """Note what a pass did; a failed pass is tried again, never fatal."""
+        error = future.exception()
+        if error is not None:
+            known = isinstance(error, PodwayError | OSError)
+            self._log.error("pass failed", extra={"why": str(error)}, exc_info=None if known else error)
+            self._dirty |= self._everything()
+            self._later("repair", STORE_RETRY, self._repair)
+            return
+        report = future.result()
+        if report is None:
+            return
+        metrics.count_report(report)
+        for result in report.failures:
+            self._log.error("kernel refused", extra={"key": " ".join(result.op.key), "why": result.error})
+        for key, why in report.waiting.items():
+            self._log.warning("backing off", extra={"key": " ".join(key), "why": why})
+        if report.retry_at is not None:
+            self._dirty |= {key[0] for key in report.waiting}
+            self._later("retry", max(0.0, report.retry_at - time.time()) + 0.01, self._repair)
+        self._last = report
+
+    # pages -----------------------------------------------------------------------------------
+
+    def _describe(self) -> AgentStatus:
+        return describe(self._engine, self._last, self._started)
+
+    async def _healthz(self) -> tuple[int, str, bytes]:
+        status = self._describe()
+        ok = not status.problems
+        text = "ok\n" if ok else "".join(f"{problem}\n" for problem in status.problems)
+        return (200 if ok else 503), "text/plain", text.encode()
+
+    async def _metrics(self) -> tuple[int, str, bytes]:
+        return 200, "text/plain; version=0.0.4", metrics.render(self._describe())
+
+    async def _status(self) -> tuple[int, str, bytes]:
+        return 200, "application/json", msgspec.json.encode(self._describe())

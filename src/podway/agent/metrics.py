@@ -1,0 +1,60 @@
+"""Counters of the agent in Prometheus's text format; the library is imported at the first scrape.
+
+Counting must cost nothing while nobody scrapes, so plain numbers are kept here and handed over.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from podway.agent.status import AgentStatus
+from podway.cni.protocol import Answer, Call
+from podway.node.reconciler import Report
+
+_calls: Counter[tuple[str, str]] = Counter()
+_operations: Counter[tuple[str, str, str]] = Counter()
+
+
+def count_call(call: Call, answer: Answer) -> None:
+    """One CNI call was answered."""
+    command = call.env.get("CNI_COMMAND", "")
+    _calls[command, "ok" if answer.exit_code == 0 else "error"] += 1
+
+
+def count_report(report: Report) -> None:
+    """One pass was made."""
+    for result in report.results:
+        outcome = "error" if result.errno else "ok"
+        _operations[result.op.key[0], result.op.verb, outcome] += 1
+
+
+def render(status: AgentStatus) -> bytes:
+    """The page of ``/metrics``."""
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+    class Collector:
+        def collect(self) -> list[Metric]:
+            calls = CounterMetricFamily(
+                "podway_cni_calls", "CNI calls answered", labels=["command", "outcome"]
+            )
+            for labels, count in _calls.items():
+                calls.add_metric(labels, count)
+            operations = CounterMetricFamily(
+                "podway_kernel_operations", "Changes made in the kernel", labels=["kind", "verb", "outcome"]
+            )
+            for names, count in _operations.items():
+                operations.add_metric(names, count)
+            gauges = [
+                GaugeMetricFamily("podway_endpoints", "Pod interfaces attached", value=status.endpoints),
+                GaugeMetricFamily("podway_blocks", "Blocks owned", value=len(status.blocks)),
+                GaugeMetricFamily("podway_desired_objects", "Kernel objects wanted", value=status.desired),
+                GaugeMetricFamily("podway_problems", "Wants that can't be met", value=len(status.problems)),
+                GaugeMetricFamily("podway_store_synced", "1 if synced", value=status.store == "synced"),
+                GaugeMetricFamily("podway_uptime_seconds", "Since the start", value=status.uptime),
+            ]
+            return [calls, operations, *gauges]
+
+    registry = CollectorRegistry()
+    registry.register(Collector())
+    return generate_latest(registry)

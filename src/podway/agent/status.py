@@ -1,0 +1,56 @@
+"""What an agent says of itself."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+import podway
+from podway.node.engine import NodeEngine
+from podway.node.reconciler import Report
+
+
+class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """``problems``: what is wanted and isn't so, each with the reason and what to do."""
+
+    node: str
+    version: str
+    uptime: float
+    store: str  # "synced", or why not
+    endpoints: int
+    blocks: tuple[str, ...]
+    problems: tuple[str, ...]
+    desired: int
+    programmed: int
+
+
+def _sentence(subject: str, reason: str, fix: str) -> str:
+    return f"{subject}: {reason}" + (f"; {fix}" if fix else "")
+
+
+def describe(engine: NodeEngine, last: Report | None, started: float) -> AgentStatus:
+    """The agent's status now. Reads only what the writer thread replaces as a whole."""
+    problems = [_sentence(note.subject, note.reason, note.fix) for note in engine.planner.notes]
+    for key, fragments in list(engine.planner.conflicts.items()):
+        who = " and ".join(" ".join(fragment) for fragment in fragments)
+        problems.append(_sentence(" ".join(key), f"wanted differently by {who}", "neither is applied"))
+    if last is not None:
+        problems += [_sentence(" ".join(r.key), r.reason, r.fix) for r in last.refusals]
+        problems += [f"{' '.join(key)}: {why}" for key, why in last.waiting.items()]
+        problems += [_sentence(" ".join(r.op.key), r.error, "") for r in last.failures]
+    cluster = engine.cluster
+    if not cluster.snapshot.synced:
+        problems.append(f"store: {cluster.trouble}; the last known state is kept, nothing is removed")
+    blocks = cluster.snapshot.blocks.values()
+    return AgentStatus(
+        node=engine.node,
+        version=podway.__version__,
+        uptime=time.time() - started,
+        store="synced" if cluster.snapshot.synced else cluster.trouble,
+        endpoints=len(engine.attachments.endpoints),
+        blocks=tuple(sorted(block.cidr for block in blocks if block.spec.node == engine.node)),
+        problems=tuple(problems),
+        desired=len(engine.planner.desired),
+        programmed=engine.reconciler.programmed,
+    )

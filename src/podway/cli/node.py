@@ -1,0 +1,148 @@
+"""Commands about this node: status, plan, journal, doctor, uninstall."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from podway.cli.options import node_options
+
+if TYPE_CHECKING:
+    from podway.model.objects import Op
+
+SIGNS = {"create": "+", "change": "~", "delete": "-"}
+
+
+def _line(op: Op) -> str:
+    value = op.want if op.want is not None else op.have
+    shown = {k: v for k, v in msgspec.to_builtins(value).items() if v not in (None, "", [], {}, 0)}
+    return f"{SIGNS[op.verb]} {value.kind_name if value else '':10} {msgspec.json.encode(shown).decode()}"
+
+
+@click.command()
+@node_options
+@click.option("--socket", envvar="PODWAY_SOCKET", help="the agent's CNI socket [default: /run/podway/NODE/cni.sock]")
+@click.option("--wait", is_flag=True, help="until the agent is ready and has no problem (or --timeout)")
+@click.option("--timeout", default=30.0, show_default=True, help="seconds for --wait")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+def status(
+    node: str, store: str, state_dir: str, socket: str | None, wait: bool, timeout: float, output: str
+) -> None:
+    """What this node's agent says of itself. Exit code 1 while it has a problem."""
+    from podway.model.errors import Unavailable
+    from podway.observe import client
+
+    path = (socket or f"/run/podway/{node}/cni.sock").rpartition("/")[0] + "/agent.sock"
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            found = client.status(path)
+            if not wait or not found.problems or time.monotonic() > deadline:
+                break
+        except Unavailable:
+            if not wait or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+    if output == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+    else:
+        click.echo(f"node {found.node}: podway {found.version}, up {found.uptime:.0f} s, store {found.store}")
+        click.echo(f"  {found.endpoints} pod interfaces in blocks {', '.join(found.blocks) or 'none yet'}")
+        click.echo(f"  {found.programmed} of {found.desired} wanted kernel objects stand")
+        for problem in found.problems:
+            click.echo(f"  problem: {problem}")
+    raise SystemExit(1 if found.problems else 0)
+
+
+@click.command()
+@node_options
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+def plan(node: str, store: str, state_dir: str, output: str) -> None:
+    """What the agent would change in the kernel now, changing nothing. Exit code 1 if anything."""
+    from podway.node.preview import preview
+
+    ops, refusals = preview(node, state_dir, store)
+    if output == "json":
+        document = [{"verb": op.verb, "want": op.want, "have": op.have} for op in ops]
+        click.echo(msgspec.json.format(msgspec.json.encode(document)).decode())
+    else:
+        for op in ops:
+            click.echo(_line(op))
+        for refusal in refusals:
+            click.echo(f"! {' '.join(refusal.key)}: {refusal.reason}; {refusal.fix}")
+        click.echo(f"{len(ops)} changes" if ops else "nothing to change")
+    raise SystemExit(1 if ops or refusals else 0)
+
+
+@click.command()
+@node_options
+@click.option("-n", "--lines", default=50, show_default=True, help="how many of the newest entries")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+def journal(node: str, store: str, state_dir: str, lines: int, output: str) -> None:
+    """What was programmed, repaired and removed: when, in how many ms, what was found, and who did it."""
+    from podway.node.database import Database
+
+    database = Database.open(state_dir, readonly=True)
+    try:
+        entries = database.journal(lines)
+    finally:
+        database.close()
+    if output == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(entries)).decode())
+        return
+    for entry in entries:
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.time))
+        who = f"  by {entry.actor}" if entry.actor else ""
+        click.echo(f"{stamp}  {entry.kind:10} {entry.key}  {entry.milliseconds:.1f} ms  found {entry.found}{who}")
+
+
+@click.command()
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+def doctor(output: str) -> None:
+    """Whether this machine can run Podway, and what to mend. Exit code 1 if it can't."""
+    from podway.kernel.preflight import checks
+
+    found = checks()
+    if output == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+    else:
+        for check in found:
+            fix = f"  fix: {check.fix}" if check.fix and check.verdict != "ok" else ""
+            click.echo(f"{check.verdict:8} {check.name:13} {check.detail}{fix}")
+    raise SystemExit(1 if any(check.verdict == "failed" for check in found) else 0)
+
+
+@click.command()
+@node_options
+@click.option("--dry-run", is_flag=True, help="show what would be removed, and remove nothing")
+def uninstall(node: str, store: str, state_dir: str, dry_run: bool) -> None:
+    """Remove everything that Podway made on this node, and put back the sysctls it changed."""
+    from podway.kernel.facade import Kernel
+    from podway.node import uninstall as removing
+    from podway.node.database import Database
+    from podway.node.lock import WriterLock
+
+    with WriterLock(state_dir, 0.0):
+        kernel = Kernel()
+        database = Database.open(state_dir)
+        try:
+            removal = removing.plan(kernel, database)
+            for op in removal.ops:
+                click.echo(_line(op))
+            for kept in removal.kept:
+                click.echo(f"! left: {kept}")
+            if dry_run:
+                click.echo(f"{len(removal.ops)} things would be removed or put back")
+                return
+            results = removing.run(kernel, database, removal)
+        finally:
+            database.close()
+            kernel.close()
+    failed = [result for result in results if result.errno]
+    for result in failed:
+        click.echo(f"failed: {' '.join(result.op.key)}: {result.error}", err=True)
+    click.echo(f"{len(results) - len(failed)} things removed or put back")
+    raise SystemExit(1 if failed else 0)

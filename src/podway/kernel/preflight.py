@@ -1,0 +1,112 @@
+"""What Podway needs of a machine, tried in a scratch namespace before anything is changed."""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from podway.kernel import namespaces, sysctl
+from podway.model.errors import PodwayError, Unavailable
+from podway.model.objects import Link, Op, Peer
+
+Verdict = Literal["ok", "warning", "failed"]
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One thing looked at: "failed" means that Podway can't work here."""
+
+    name: str
+    verdict: Verdict
+    detail: str
+    fix: str = ""
+
+
+def _root() -> Check:
+    if os.geteuid() == 0:
+        return Check("root", "ok", "running as root")
+    return Check("root", "failed", f"running as user {os.geteuid()}", "run as root (sudo)")
+
+
+def _library() -> Check:
+    name = ctypes.util.find_library("nftables")
+    if name:
+        return Check("libnftables", "ok", name)
+    return Check("libnftables", "failed", "the library is not installed", "apt install libnftables1")
+
+
+def _make(link: Link, what: str) -> Check:
+    """Whether the kernel makes such a link."""
+    from podway.kernel.rtnetlink import Rtnetlink
+
+    scratch = namespaces.create()
+    try:
+        rtnetlink = Rtnetlink(scratch)
+        try:
+            result = rtnetlink.apply([Op(link, None)])[0]
+        finally:
+            rtnetlink.close()
+    finally:
+        os.close(scratch)
+    if not result.errno:
+        return Check(what, "ok", f"the kernel makes {what} links")
+    fix = f"modprobe {what}, or a kernel with CONFIG_{what.upper()}"
+    return Check(what, "failed", f"the kernel makes no {what} link: {result.error}", fix)
+
+
+def _veth() -> Check:
+    return _make(Link(name="pw0", kind="veth", peer=Peer(name="pw1")), "veth")
+
+
+def _bridge() -> Check:
+    return _make(Link(name="pw0", kind="bridge"), "bridge")
+
+
+def _nf_tables() -> Check:
+    from podway.kernel.nftables import Nft
+
+    scratch = namespaces.create()
+    try:
+        with namespaces.entered(scratch):
+            nft = Nft()
+            try:
+                nft.observe()
+            finally:
+                nft.close()
+    except (PodwayError, OSError) as error:
+        return Check(
+            "nf_tables", "failed", str(error), "modprobe nf_tables, or a kernel with CONFIG_NF_TABLES"
+        )
+    finally:
+        os.close(scratch)
+    return Check("nf_tables", "ok", "the kernel answers for nf_tables")
+
+
+def _bridge_filter() -> Check:
+    found = sysctl.read("net/bridge/bridge-nf-call-iptables")
+    if found == "1":
+        detail = "bridged packets also pass the host's IP firewall: a FORWARD policy of drop stops pods on one bridge"
+        return Check("br_netfilter", "warning", detail, "allow the pod networks in that firewall")
+    return Check("br_netfilter", "ok", "off" if found == "0" else "not loaded")
+
+
+REQUIRED: tuple[Callable[[], Check], ...] = (_root, _library, _veth, _bridge, _nf_tables)
+ADVISORY: tuple[Callable[[], Check], ...] = (_bridge_filter,)
+
+
+def checks() -> list[Check]:
+    """All checks that can be made; those that need root are left out without it."""
+    root = _root()
+    if root.verdict == "failed":
+        return [root, _library()]
+    return [check() for check in (*REQUIRED, *ADVISORY)]
+
+
+def require() -> None:
+    """Raise Unavailable with the first thing that is missing."""
+    for check in checks():
+        if check.verdict == "failed":
+            raise Unavailable(check.detail, check.name, check.fix)

@@ -1,0 +1,83 @@
+"""Masquerade what leaves the cluster, once, at the node; and nothing else.
+
+Not pod to pod, not pod to node (whose own address is in ``nodes``), not multicast. One flat hash set of
+the pods that are masqueraded; the cluster's prefixes are few and are the only interval set.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from podway.model.objects import NftChain, NftElement, NftRule, NftSet, family_of
+
+FAMILY = "inet"
+SRCNAT = 100  # NF_IP_PRI_NAT_SRC
+
+_STRUCTURE = (
+    NftSet(family=FAMILY, name="masquerade4", type=("ipv4_addr",)),
+    NftSet(family=FAMILY, name="masquerade6", type=("ipv6_addr",)),
+    NftSet(family=FAMILY, name="cluster4", type=("ipv4_addr",), interval=True),
+    NftSet(family=FAMILY, name="cluster6", type=("ipv6_addr",), interval=True),
+    NftSet(family=FAMILY, name="nodes4", type=("ipv4_addr",)),
+    NftSet(family=FAMILY, name="nodes6", type=("ipv6_addr",)),
+    NftSet(family=FAMILY, name="hairpin", type=("ifname", "ifname")),
+    NftChain(
+        family=FAMILY,
+        name="postrouting",
+        type="nat",
+        hook="postrouting",
+        priority=SRCNAT,
+        rules=(
+            NftRule(
+                "ct status dnat iifname . oifname @hairpin masquerade fully-random",
+                "published port used from the same bridge: the answer must come back here",
+            ),
+            NftRule(
+                "ct status dnat ip saddr 127.0.0.0/8 masquerade fully-random",
+                "published port used by 127.0.0.1, which a pod can't answer",
+            ),
+            NftRule(
+                "ip saddr @masquerade4 ip daddr != @cluster4 ip daddr != @nodes4 "
+                "ip daddr != 224.0.0.0/4 fib daddr type != broadcast masquerade fully-random",
+                "a pod's packet leaves the cluster",
+            ),
+            NftRule(
+                "ip6 saddr @masquerade6 ip6 daddr != @cluster6 ip6 daddr != @nodes6 "
+                "ip6 daddr != ff00::/8 masquerade fully-random",
+                "a pod's packet leaves the cluster",
+            ),
+        ),
+    ),
+)
+
+
+def structure() -> tuple[NftSet | NftChain, ...]:
+    """Sets and the chain, the same on every node."""
+    return _STRUCTURE
+
+
+def _elements(name: str, values: Iterable[str]) -> tuple[NftElement, ...]:
+    return tuple(
+        NftElement(family=FAMILY, set=f"{name}{family_of(value)}", value=(value,)) for value in values
+    )
+
+
+def endpoint(addresses: tuple[str, ...]) -> tuple[NftElement, ...]:
+    """A pod whose packets to the world are masqueraded."""
+    return _elements("masquerade", (address.partition("/")[0] for address in addresses))
+
+
+def cluster(prefixes: tuple[str, ...]) -> tuple[NftElement, ...]:
+    """Destinations that see a pod's own address."""
+    return _elements("cluster", (str(ipaddress.ip_network(prefix)) for prefix in prefixes))
+
+
+def nodes(addresses: tuple[str, ...]) -> tuple[NftElement, ...]:
+    """Addresses of nodes, which see a pod's own address too."""
+    return _elements("nodes", addresses)
+
+
+def bridge(name: str) -> tuple[NftElement, ...]:
+    """A bridge whose pods reach published ports of each other through the node."""
+    return (NftElement(family=FAMILY, set="hairpin", value=(name, name)),)

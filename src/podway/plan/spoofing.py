@@ -1,0 +1,87 @@
+"""No pod sends from an address or MAC that isn't its own: nftables in the bridge family.
+
+Not ``rp_filter``: IPv6 has none, and a distribution's ``all=2`` overrides a strict veth. Flat hash sets
+keyed by the port's name, so that the cost of a packet does not depend on the number of pods.
+"""
+
+from __future__ import annotations
+
+from podway.model import names
+from podway.model.objects import NftChain, NftElement, NftRule, NftSet, family_of
+
+FAMILY = "bridge"
+ND_TARGET = "@th,64,128"  # the target of a neighbour advertisement, RFC 4861 section 4.4
+
+_STRUCTURE = (
+    NftSet(family=FAMILY, name="guarded", type=("ifname",)),
+    NftSet(family=FAMILY, name="macs", type=("ifname", "ether_addr")),
+    NftSet(family=FAMILY, name="addresses4", type=("ifname", "ipv4_addr")),
+    NftSet(family=FAMILY, name="addresses6", type=("ifname", "ipv6_addr")),
+    NftSet(family=FAMILY, name="targets6", type=("ifname", ND_TARGET)),
+    NftChain(
+        family=FAMILY,
+        name="guard",
+        rules=(
+            NftRule("iifname . ether saddr != @macs counter drop", "source MAC is not the pod's own"),
+            NftRule(
+                "ether type arp iifname . arp saddr ether != @macs counter drop",
+                "ARP sender MAC is not the pod's own",
+            ),
+            NftRule(
+                "ether type arp arp saddr ip 0.0.0.0 accept", "ARP probe before an address is used, RFC 5227"
+            ),
+            NftRule(
+                "ether type arp iifname . arp saddr ip != @addresses4 counter drop",
+                "ARP sender address is not the pod's own",
+            ),
+            NftRule(
+                "ether type ip iifname . ip saddr != @addresses4 counter drop",
+                "IPv4 source is not the pod's own",
+            ),
+            NftRule(
+                "ether type ip6 ip6 saddr :: icmpv6 type { nd-neighbor-solicit, 143 } accept",
+                "duplicate address detection has no source yet, RFC 4862",
+            ),
+            NftRule(
+                "ether type ip6 iifname . ip6 saddr != @addresses6 counter drop",
+                "IPv6 source is not the pod's own",
+            ),
+            NftRule("icmpv6 type nd-router-advert counter drop", "a pod is no router"),
+            NftRule(
+                f"icmpv6 type nd-neighbor-advert iifname . {ND_TARGET} != @targets6 counter drop",
+                "neighbour advertisement for an address that is not the pod's own",
+            ),
+        ),
+    ),
+    NftChain(
+        family=FAMILY,
+        name="prerouting",
+        hook="prerouting",
+        priority=-300,
+        rules=(NftRule("iifname @guarded jump guard", "pods are held to their own addresses"),),
+    ),
+)
+
+
+def structure() -> tuple[NftSet | NftChain, ...]:
+    """Sets and chains, the same on every node."""
+    return _STRUCTURE
+
+
+def endpoint(link: str, mac: str, addresses: tuple[str, ...]) -> tuple[NftElement, ...]:
+    """What the pod behind ``link`` may use; its link-local IPv6 address is derived from its MAC."""
+
+    def element(name: str, *value: str) -> NftElement:
+        return NftElement(family=FAMILY, set=name, value=(link, *value))
+
+    own = [address.partition("/")[0] for address in addresses]
+    four = [address for address in own if family_of(address) == 4]
+    six = [address for address in own if family_of(address) == 6] + [names.link_local(mac)]
+    return (
+        # "guarded" after the rest: a pod is never held to sets that aren't filled yet
+        element("macs", mac),
+        *(element("addresses4", address) for address in four),
+        *(element("addresses6", address) for address in six),
+        *(element("targets6", address) for address in six),
+        element("guarded"),
+    )
