@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -23,22 +24,25 @@ from podway.agent.logs import configure
 from podway.agent.notify import notify, watchdog_interval
 from podway.agent.status import AgentStatus, describe
 from podway.agent.writer import BULK, POD, REPAIR, Writer
+from podway.cni import home
 from podway.cni.plugin import handle
-from podway.cni.server import Server
 from podway.cni.protocol import Answer, Call
+from podway.cni.server import Server
 from podway.kernel.facade import ALL_KINDS, NFT_KINDS
-from podway.kernel.nftables import NftMonitor
 from podway.kernel.monitor import Monitor
+from podway.kernel.nftables import NftMonitor
 from podway.model.errors import PodwayError
 from podway.model.objects import Key
 from podway.node.engine import NodeEngine, open_engine
 from podway.node.reconciler import Noticed, Report
-from podway.store import Watch
+from podway.store import Compacted, StoreUnavailable, Watch
 
 HEARTBEAT = 10.0  # seconds between looks at what changes without an event
 SETTLE = 0.001  # seconds that events gather before a repair: a flap is many events
 BURY = 0.02  # seconds that doomed links gather before they are deleted together
 STORE_RETRY = 2.0
+STORE_SETTLE = 0.001  # first wait for a commit that woke us before it was visible, doubled
+STORE_PATIENCE = 0.2
 SECOND_AGENT = 2.0  # seconds to wait for an in-process call that holds the writer lock
 
 
@@ -79,6 +83,7 @@ class Agent:
             self._monitor, self._nft_monitor = Monitor(), NftMonitor()
             self._engine = await self._writer.submit(POD, lambda: stack.enter_context(self._open()))
             self._own = self._engine.kernel.portids
+            home.claim(self._options.state_dir)
             self._listen_to_kernel()
             await self._serve()
         finally:
@@ -104,6 +109,7 @@ class Agent:
             self._log.info("stopping")
         finally:
             await server.close()
+            self._unfollow_store()
             for page in pages:
                 page.close()
             for timer in self._timers.values():
@@ -187,22 +193,44 @@ class Agent:
         self._watch = self._engine.cluster.watch()
         if self._watch is None:
             self._later("store", STORE_RETRY, self._resynchronize)
-            return
-        self._loop.add_reader(self._watch.fileno(), self._store_event)
+        else:
+            self._loop.add_reader(self._watch.fileno(), self._store_event)
+
+    def _unfollow_store(self) -> None:
+        if self._watch is not None:
+            self._loop.remove_reader(self._watch.fileno())
+            self._watch.close()
+            self._watch = None
 
     def _store_event(self) -> None:
+        """Woken, perhaps before the commit is visible: look again until it is, or was nothing."""
         assert self._watch is not None
         self._loop.remove_reader(self._watch.fileno())
-        self._resynchronize()
+        self._look(STORE_SETTLE)
+
+    def _look(self, delay: float) -> None:
+        if self._watch is None:
+            return
+        try:
+            events = self._watch.read()
+        except (Compacted, StoreUnavailable):
+            self._unfollow_store()
+            self._resynchronize()
+            return
+        if events:
+            self._resynchronize()
+        elif delay < STORE_PATIENCE:
+            self._loop.call_later(delay, self._look, delay * 2)
+            return
+        self._loop.add_reader(self._watch.fileno(), self._store_event)
 
     def _resynchronize(self) -> None:
         def done(future: asyncio.Future[Report]) -> None:
             self._finish(future)
-            self._follow_store()
+            if self._watch is None or not self._engine.cluster.snapshot.synced:
+                self._unfollow_store()
+                self._follow_store()
 
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
         self._writer.submit(BULK, self._engine.synchronize).add_done_callback(done)
 
     # time ------------------------------------------------------------------------------------
@@ -226,10 +254,10 @@ class Agent:
 
     # results ---------------------------------------------------------------------------------
 
-    def _detached(self, future: asyncio.Future[Report] | asyncio.Future[None]) -> None:
+    def _detached(self, future: asyncio.Future[Any]) -> None:
         future.add_done_callback(self._finish)
 
-    def _finish(self, future: asyncio.Future[Report]) -> None:
+    def _finish(self, future: asyncio.Future[Any]) -> None:
         """Note what a pass did; a failed pass is tried again, never fatal."""
         error = future.exception()
         if error is not None:

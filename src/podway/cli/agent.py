@@ -11,8 +11,12 @@ from podway.cli.options import node_options
 
 @click.command()
 @node_options
-@click.option("--socket", envvar="PODWAY_SOCKET", help="Unix socket for CNI calls [default: /run/podway/NODE/cni.sock]")
-@click.option("--listen", default="127.0.0.1:9177", show_default=True, help="ADDRESS:PORT of /metrics and /healthz")
+@click.option(
+    "--socket", envvar="PODWAY_SOCKET", help="Unix socket for CNI calls [default: /run/podway/NODE/cni.sock]"
+)
+@click.option(
+    "--listen", default="127.0.0.1:9177", show_default=True, help="ADDRESS:PORT of /metrics and /healthz"
+)
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
 def agent(node: str, store: str, state_dir: str, socket: str | None, listen: str, log_level: str) -> None:
     """Run the agent of this node in the foreground, until SIGTERM."""

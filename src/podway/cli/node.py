@@ -24,7 +24,9 @@ def _line(op: Op) -> str:
 
 @click.command()
 @node_options
-@click.option("--socket", envvar="PODWAY_SOCKET", help="the agent's CNI socket [default: /run/podway/NODE/cni.sock]")
+@click.option(
+    "--socket", envvar="PODWAY_SOCKET", help="the agent's CNI socket [default: /run/podway/NODE/cni.sock]"
+)
 @click.option("--wait", is_flag=True, help="until the agent is ready and has no problem (or --timeout)")
 @click.option("--timeout", default=30.0, show_default=True, help="seconds for --wait")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
@@ -96,7 +98,9 @@ def journal(node: str, store: str, state_dir: str, lines: int, output: str) -> N
     for entry in entries:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.time))
         who = f"  by {entry.actor}" if entry.actor else ""
-        click.echo(f"{stamp}  {entry.kind:10} {entry.key}  {entry.milliseconds:.1f} ms  found {entry.found}{who}")
+        click.echo(
+            f"{stamp}  {entry.kind:10} {entry.key}  {entry.milliseconds:.1f} ms  found {entry.found}{who}"
+        )
 
 
 @click.command()

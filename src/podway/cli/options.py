@@ -23,7 +23,9 @@ def node_options(function: F) -> F:
         show_default=True,
         help="where the cluster's state is",
     )
-    @click.option("--state-dir", envvar="PODWAY_STATE_DIR", help="local state [default: /var/lib/podway/NODE]")
+    @click.option(
+        "--state-dir", envvar="PODWAY_STATE_DIR", help="local state [default: /var/lib/podway/NODE]"
+    )
     @functools.wraps(function)
     def command(*args: Any, node: str | None, state_dir: str | None, **rest: Any) -> Any:
         name = node or socket.gethostname().partition(".")[0]

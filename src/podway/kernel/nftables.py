@@ -150,7 +150,7 @@ class Nft:
         return {op.key: OpResult(op) for op in ops}
 
     def _remember(self, chains: Iterable[NftChain]) -> None:
-        mine = [chain for chain in chains]
+        mine = list(chains)
         if mine:
             rules = self._observe_rules()
             for chain in mine:

@@ -103,9 +103,9 @@ class Rtnetlink:
     def dump(
         self, kind: str, *, protocol: int = 0, table: int = 0, link: str = "", parent: str = ""
     ) -> Actual:
-        """All objects of a kind ("link", "address", "route", "rule", "neighbour", "fdb", "qdisc", "class", "filter").
+        """All objects of a kind: link, address, route, rule, neighbour, fdb, qdisc, class or filter.
 
-        Routes are filtered by ``protocol`` and ``table`` in the kernel; classes and filters are of one ``link``.
+        Routes are filtered by ``protocol`` and ``table``; classes and filters are of one ``link``.
         """
         if kind == "link":
             return self._links()
@@ -185,8 +185,9 @@ class Rtnetlink:
         if isinstance(subject, Link):
             return self._encode_link(op, namespaces)
         if isinstance(subject, Route):
-            index = {subject.dev: self.index(subject.dev)} if subject.dev else {}
-            return [route.encode(subject, index) if want is not None else route.encode_delete(subject, index)]
+            device = {subject.dev: self.index(subject.dev)} if subject.dev else {}
+            encode_route = route.encode if want is not None else route.encode_delete
+            return [encode_route(subject, device)]
         if isinstance(subject, Rule):
             gone = [rule.encode_delete(have)] if isinstance(have, Rule) else []
             return gone + ([rule.encode(want)] if isinstance(want, Rule) else [])

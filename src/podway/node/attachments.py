@@ -16,7 +16,7 @@ from podway.kernel import conntrack, listeners, namespaces
 from podway.kernel.facade import DOOMED_GROUP, Kernel
 from podway.model import names
 from podway.model.errors import Conflict, InvalidInput, Unavailable
-from podway.model.objects import Key, Link, Op, OpResult
+from podway.model.objects import Key, Link, Op, OpResult, Sysctl
 from podway.model.resources import Endpoint
 from podway.node.book import AddressBook
 from podway.node.database import Database
@@ -68,15 +68,15 @@ class Attachments:
         endpoint = self._prepare(request, identity)
         self._planner.update_endpoint(endpoint.id, endpoint)
         try:
-            self._database.begin_add([endpoint])
+            self._database.begin_add(endpoint)
         except BaseException:
             self._planner.update_endpoint(endpoint.id, None)
-            self._book.release(endpoint.addresses, None)
+            self._book.release(endpoint, cools=False)
             raise
         reach("add.journalled")
         try:
             self.wire(endpoint, namespace)
-            self._database.finish_add([endpoint.id])
+            self._database.finish_add(endpoint.id)
         except BaseException:
             self._detach(endpoint)
             self.bury(cooling=False)
@@ -161,7 +161,7 @@ class Attachments:
         if endpoint is None:
             self._remove_stray(names.host_link(container, ifname))
             return
-        self._database.begin_delete([endpoint.id])
+        self._database.begin_delete(endpoint.id)
         reach("delete.journalled")
         self._detach(endpoint)
         reach("delete.detached")
@@ -199,7 +199,7 @@ class Attachments:
         self._kernel.apply([op for _, guards in dying.values() for op in guards])
         until: dict[str, float] = {}
         for endpoint, _ in dying.values():
-            until.update(self._book.release(endpoint.addresses, self._now() if cooling else None))
+            until.update(self._book.release(endpoint, cools=cooling))
         self._database.finish_delete(list(dying), until)
         reach("delete.finished")
 
@@ -217,10 +217,10 @@ class Attachments:
         if addresses and set(addresses) != set(endpoint.addresses):
             have = ", ".join(endpoint.addresses)
             raise Conflict(f"prevResult has {', '.join(addresses)}, attached is {have}", subject)
-        wanted = [o for o in self._planner.fragment("endpoint", endpoint.id)]
+        wanted = self._planner.fragment("endpoint", endpoint.id)
         actual = self._kernel.observe()
         inner = inside(endpoint)
-        paths = [key[1] for key in (o.key for o in inner) if key[0] == "sysctl"]
+        paths = [o.path for o in inner if isinstance(o, Sysctl)]
         within = self._kernel.observe_inside(namespace, paths)
         for where, objects, found in (("on the node", wanted, actual), ("in the pod", inner, within)):
             for want in objects:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+from podway.ipam.blocks import candidates
 from podway.model import documents
-from podway.model.errors import Unavailable
-from podway.model.resources import NodeFacts, Snapshot
+from podway.model.errors import PodwayError, Unavailable
+from podway.model.resources import Block, BlockSpec, Network, NodeFacts, Snapshot
 from podway.node.database import Database
-from podway.store import Record, Store
+from podway.store import Compacted, Exists, NotFound, Record, Stale, Store, Watch, open_store
 
 KINDS = ("Network", "Node", "Block")
 
@@ -16,13 +17,129 @@ KINDS = ("Network", "Node", "Block")
 class Cluster:
     """``snapshot`` is the last one known; ``snapshot.synced`` whether it came from the store itself.
 
-    ``trouble`` says why it did not.
-    """
+    ``trouble`` says why it did not; ``unreadable`` which stored objects this version can't read."""
 
-    def __init__(self, node: str, store: Store | None, database: Database) -> None:
+    def __init__(self, node: str, store_url: str, database: Database) -> None:
         self.node = node
-        self.store = store
+        self.trouble = "never listed"
+        self.unreadable: list[str] = []
+        self._url = store_url
+        self._store: Store | None = None
+        self._token = ""
         self._database = database
-        self.trouble = "" if store is not None else "it can't be opened"
         known = database.snapshot()
         self.snapshot = msgspec.structs.replace(known, synced=False) if known else Snapshot()
+
+    def close(self) -> None:
+        """Let go of the store."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    @property
+    def adopted_bridges(self) -> frozenset[str]:
+        """Foreign bridges that networks were told to use."""
+        networks = self.snapshot.networks.values()
+        return frozenset(n.spec.bridge.name for n in networks if n.spec.bridge.adopt)
+
+    def _open(self) -> Store:
+        if self._store is None:
+            self._store = open_store(self._url)
+        return self._store
+
+    def refresh(self, remember: bool = True) -> None:
+        """List everything. In an outage the last snapshot stays, marked as not synced."""
+        try:
+            store = self._open()
+            records: list[Record] = []
+            # the first token: what changes between the lists is told again by the watch
+            tokens: list[str] = []
+            for kind in KINDS:
+                found, token = store.list(kind)
+                records += found
+                tokens.append(token)
+        except Unavailable as error:
+            self.trouble = str(error)
+            self.snapshot = msgspec.structs.replace(self.snapshot, synced=False)
+            self.close()
+            return
+        self._token = tokens[0]
+        new, self.unreadable = documents.snapshot(records, synced=True)
+        self.trouble = ""
+        if remember and new != self.snapshot:
+            self._database.save_snapshot(new)
+        self.snapshot = new
+
+    def watch(self) -> Watch | None:
+        """Changes since the last ``refresh``; None in an outage, or when it must be listed again."""
+        if self._store is None or not self.snapshot.synced:
+            return None
+        try:
+            return self._store.watch(KINDS, self._token)
+        except (Compacted, Unavailable):
+            return None
+
+    def register(self, facts: NodeFacts) -> None:
+        """Make this node's object if nobody declared it, and say in its status what was found here."""
+        if self._store is None:
+            return
+        addresses = tuple(a for uplink in facts.uplinks for a in uplink.addresses)
+        status = msgspec.json.encode(documents.NodeStatus(addresses=addresses))
+        try:
+            record = self._own_record(status)
+            if record.status != status:
+                record = self._store.update_status(msgspec.structs.replace(record, status=status))
+            self._take_in(record)
+        except (Unavailable, Stale, NotFound) as error:
+            self.trouble = str(error)  # told again by the watch or the next refresh
+
+    def _own_record(self, status: bytes) -> Record:
+        assert self._store is not None
+        try:
+            return self._store.get("Node", self.node)
+        except NotFound:
+            try:
+                return self._store.create(Record(kind="Node", name=self.node, status=status))
+            except Exists:
+                return self._store.get("Node", self.node)
+
+    def _take_in(self, record: Record) -> None:
+        """Put one object of our own into the snapshot without listing again."""
+        one, _ = documents.snapshot([record], synced=True)
+        self.snapshot = msgspec.structs.replace(
+            self.snapshot,
+            nodes=self.snapshot.nodes | one.nodes,
+            blocks=self.snapshot.blocks | one.blocks,
+        )
+
+    def blocks(self, network: str) -> list[str]:
+        """CIDRs of this node's blocks of a network."""
+        blocks = self.snapshot.blocks.values()
+        return [b.cidr for b in blocks if b.spec.node == self.node and b.spec.network == network]
+
+    def usage(self, network: str) -> dict[str, int]:
+        """Node → how many blocks of a network it has."""
+        counts: dict[str, int] = {}
+        for block in self.snapshot.blocks.values():
+            if block.spec.network == network:
+                counts[block.spec.node] = counts.get(block.spec.node, 0) + 1
+        return counts
+
+    def claim(self, network: Network, family: int, holding: str = "") -> Block | None:
+        """Claim a block by creating it; None when none is left. Raises Unavailable in an outage."""
+        try:
+            store = self._open()
+        except PodwayError as error:
+            fix = "the node's own blocks are full, and a new one needs the store"
+            raise Unavailable(f"no block can be claimed: {error.what}", error.where, fix) from error
+        spec = BlockSpec(network=network.name, node=self.node, attach=network.spec.attach)
+        for cidr in candidates(network, self.snapshot.blocks.keys(), family, self.node, holding):
+            block = Block(cidr=cidr, spec=spec)
+            record = Record(kind="Block", name=cidr, spec=documents.spec_json(block))
+            try:
+                self._take_in(store.create(record))
+            except Exists:
+                self._take_in(store.get("Block", cidr))
+                continue
+            return block
+        return None

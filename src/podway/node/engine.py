@@ -22,7 +22,6 @@ from podway.node.lock import WriterLock
 from podway.node.reconciler import Reconciler, Report
 from podway.node.requests import AttachRequest
 from podway.plan.planner import Planner
-from podway.store import Store
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -30,14 +29,14 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class NodeEngine:
     """One node's engine. See ``requests.Engine`` for what its CNI methods promise."""
 
-    def __init__(self, node: str, database: Database, kernel: Kernel, store: Store | None) -> None:
+    def __init__(self, node: str, database: Database, kernel: Kernel, store_url: str) -> None:
         self.node = node
         self.database = database
         self.kernel = kernel
-        self.cluster = Cluster(node, store, database)
+        self.cluster = Cluster(node, store_url, database)
         self.planner = Planner(self._facts())
         boot_id = BOOT_ID.read_text().strip()
-        self.book = AddressBook(self.cluster, database, self.planner, time.time)
+        self.book = AddressBook(self.cluster, database, self.planner, time.time, self._follow)
         self.attachments = Attachments(database, kernel, self.planner, self.book, boot_id, time.time)
         self.reconciler = Reconciler(database, kernel, self.planner, self.attachments, time.time)
         self._recover(boot_id)
@@ -66,9 +65,17 @@ class NodeEngine:
         """Take in the store's state and bring the kernel to it. Works on the last one in an outage."""
         self.cluster.refresh()
         self.refresh_facts()
+        self._plan_snapshot()
+        return self.reconciler.run()
+
+    def _plan_snapshot(self) -> None:
         self.planner.update_snapshot(self.cluster.snapshot)
         self.reconciler.removals_allowed = self.cluster.snapshot.synced
-        return self.reconciler.run()
+
+    def _follow(self) -> None:
+        """A block was claimed: its gateway must stand before its first pod."""
+        self._plan_snapshot()
+        self.reconciler.run({"link", "address"})
 
     def refresh_facts(self) -> None:
         """Look at the uplinks again and tell the cluster of new addresses."""
@@ -104,7 +111,7 @@ class NodeEngine:
     def status(self, network: str) -> None:
         """See ``requests.Engine``."""
         self.database.probe()
-        self.book.probe(self.book.network(network))
+        self.book.network(network)
         _, refusals, _ = self.reconciler.plan({"link"})
         for refusal in refusals:
             raise Unavailable(refusal.reason, " ".join(refusal.key), refusal.fix)
@@ -114,6 +121,7 @@ class NodeEngine:
         try:
             self.attachments.bury()
         finally:
+            self.cluster.close()
             self.kernel.close()
             self.database.close()
 
@@ -121,20 +129,12 @@ class NodeEngine:
 @contextlib.contextmanager
 def open_engine(node: str, state_dir: str, store_url: str, lock_timeout: float = 0.0) -> Iterator[NodeEngine]:
     """An engine under the writer lock. Raises Unavailable when another process holds it."""
-    from podway.store import open_store
-
     Path(state_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
     with WriterLock(state_dir, lock_timeout):
         kernel = Kernel()
         database = Database.open(state_dir)
-        try:
-            store = open_store(store_url)
-        except Unavailable:
-            store = None  # an outage: the last Snapshot serves
-        engine = NodeEngine(node, database, kernel, store)
+        engine = NodeEngine(node, database, kernel, store_url)
         try:
             yield engine
         finally:
             engine.close()
-            if store is not None:
-                store.close()

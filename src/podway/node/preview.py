@@ -9,16 +9,14 @@ from podway.node.cluster import Cluster
 from podway.node.database import Database
 from podway.node.reconciler import plan_pass
 from podway.plan.planner import Planner
-from podway.store import open_store
 
 
 def preview(node: str, state_dir: str, store_url: str) -> tuple[tuple[Op, ...], tuple[Refusal, ...]]:
     """Ordered operations and refusals. Raises Unavailable when store or database can't be read."""
     kernel = Kernel()
     database = Database.open(state_dir, readonly=True)
-    store = open_store(store_url)
+    cluster = Cluster(node, store_url, database)
     try:
-        cluster = Cluster(node, store, database)
         cluster.refresh(remember=False)
         planner = Planner(kernel.facts(node, cluster.adopted_bridges))
         planner.update_snapshot(cluster.snapshot)
@@ -27,6 +25,6 @@ def preview(node: str, state_dir: str, store_url: str) -> tuple[tuple[Op, ...], 
         ops, refusals, _ = plan_pass(kernel, planner)
         return ops, refusals
     finally:
-        store.close()
+        cluster.close()
         database.close()
         kernel.close()

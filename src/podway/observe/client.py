@@ -31,6 +31,8 @@ def status(path: str) -> AgentStatus:
         connection.request("GET", "/status")
         return msgspec.json.decode(connection.getresponse().read(), type=AgentStatus)
     except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
-        raise Unavailable(f"no agent answers: {error}", path, "start podway agent, or name its --socket") from error
+        raise Unavailable(
+            f"no agent answers: {error}", path, "start podway agent, or name its --socket"
+        ) from error
     finally:
         connection.close()

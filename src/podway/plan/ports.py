@@ -22,7 +22,8 @@ _RULES = (
     ),
     NftRule("fib daddr type local dnat ip to meta l4proto . th dport map @ports4", "published port"),
     NftRule(
-        "ip6 daddr != ::1 fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport map @hostports6",
+        "ip6 daddr != ::1 fib daddr type local "
+        "dnat ip6 to ip6 daddr . meta l4proto . th dport map @hostports6",
         "port published on this address",
     ),
     NftRule(

@@ -2,3 +2,43 @@
 
 Read ``protocol.py`` first.
 """
+
+from __future__ import annotations
+
+from podway.model.errors import InvalidInput
+from podway.store.protocol import (
+    Compacted,
+    Event,
+    Exists,
+    NotFound,
+    Record,
+    Stale,
+    Store,
+    StoreUnavailable,
+    Watch,
+)
+
+__all__ = [
+    "Compacted",
+    "Event",
+    "Exists",
+    "NotFound",
+    "Record",
+    "Stale",
+    "Store",
+    "StoreUnavailable",
+    "Watch",
+    "open_store",
+]
+
+
+def open_store(url: str) -> Store:
+    """The store at ``url``: "sqlite:/path/to/file.db". Raises InvalidInput, StoreUnavailable."""
+    scheme, colon, rest = url.partition(":")
+    if not colon or scheme != "sqlite":
+        raise InvalidInput(f"store {url!r} is of no known kind", "--store", "use sqlite:/path/to/store.db")
+    if not rest:
+        raise InvalidInput(f"store {url!r} names no file", "--store", "use sqlite:/path/to/store.db")
+    from podway.store.sqlite import SqliteStore
+
+    return SqliteStore(rest)

@@ -89,7 +89,7 @@ def encode_dump(family: int, protocol: int = 0, table: int = 0) -> bytes:
 
 
 def decode(payload: bytes, name_of: Mapping[int, str]) -> Route | None:
-    """The route of a message; None for what Podway never makes: multipath, cache entries, local tables' types."""
+    """The route of a message; None for what Podway never makes: multipath, cache entries."""
     family, length, _, _, table, protocol, scope, kind, flags = RTMSG.unpack_from(payload)
     if kind not in _TYPE_NAMES or flags & CLONED:
         return None

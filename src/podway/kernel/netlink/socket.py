@@ -27,7 +27,7 @@ ATTEMPTS = 10
 
 
 class NetlinkSocket:
-    """A socket of ``protocol`` (NETLINK_ROUTE 0, NETLINK_NETFILTER 12) in ``namespace`` or the thread's own."""
+    """A socket of ``protocol`` (0 NETLINK_ROUTE, 12 NETLINK_NETFILTER) in ``namespace`` or the thread's."""
 
     def __init__(self, protocol: int, namespace: int | None = None, groups: Sequence[int] = ()) -> None:
         inside = nullcontext() if namespace is None else namespaces.entered(namespace)
@@ -101,7 +101,7 @@ class NetlinkSocket:
         return self._socket.recv(DUMP_SIZE)
 
     def dump(self, request: bytes) -> list[wire.Message]:
-        """All answers to a dump request. Raises OSError with the kernel's words; EINTR when it keeps changing."""
+        """All answers to a dump. Raises OSError with the kernel's words; EINTR when it keeps changing."""
         for _ in range(ATTEMPTS):
             found, interrupted = self._dump_once(request)
             if not interrupted:
@@ -160,7 +160,7 @@ class NetlinkSocket:
 
 
 def error_of(message: wire.Message) -> tuple[int, str]:
-    """(errno, text) of an NLMSG_ERROR; 0 is an acknowledgement. The text is the extended ack's if there is one."""
+    """(errno, text) of an NLMSG_ERROR; 0 is an acknowledgement. The text has the extended ack's words."""
     number = -wire.I32.unpack_from(message.payload)[0]
     words = ""
     if message.flags & wire.ACK_TLVS:

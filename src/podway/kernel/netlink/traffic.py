@@ -162,16 +162,19 @@ def decode_qdisc(payload: bytes, name_of: Mapping[int, str]) -> Qdisc | None:
     found = wire.attributes(payload, TCMSG.size)
     kind = wire.string(found[KIND])
     options = found.get(OPTIONS, b"")
-    base = {"link": link, "kind": kind, "parent": handle_text(parent), "handle": handle_text(own)}
+    where = handle_text(parent)
+    handle = handle_text(own)
     if kind == "tbf":
         inner = wire.attributes(options)
         parms = inner[TBF_PARMS]
         _, _, limit, buffer, _ = TBF_QOPT.unpack(parms)
         rate = _bits(parms, 0, inner.get(TBF_RATE64))
-        return Qdisc(**base, rate=rate, burst=_burst(rate, buffer), limit=limit)
+        burst = _burst(rate, buffer)
+        return Qdisc(link=link, kind=kind, parent=where, handle=handle, rate=rate, burst=burst, limit=limit)
     if kind == "htb":
-        return Qdisc(**base, default=HTB_GLOB.unpack_from(wire.attributes(options)[HTB_INIT])[2])
-    return Qdisc(**base)
+        default = HTB_GLOB.unpack_from(wire.attributes(options)[HTB_INIT])[2]
+        return Qdisc(link=link, kind=kind, parent=where, handle=handle, default=default)
+    return Qdisc(link=link, kind=kind, parent=where, handle=handle)
 
 
 def decode_class(payload: bytes, name_of: Mapping[int, str]) -> TrafficClass | None:

@@ -202,7 +202,7 @@ def _prefixes(raw: Sequence[tuple[bytes, bytes, int]]) -> list[str]:
             first = ipaddress.ip_address(start)
             top = (1 << first.max_prefixlen) - 1
             last = type(first)(int.from_bytes(key, "big") - 1 if key else top)
-            texts += [str(n) for n in ipaddress.summarize_address_range(first, last)]  # type: ignore[type-var]
+            texts += [str(n) for n in ipaddress.summarize_address_range(first, last)]
             start = None
         if opens:
             start = key

@@ -1,0 +1,99 @@
+"""Addresses of this node's pods: allocations from its blocks, and a new block when they are full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from podway.ipam.state import Allocations, Choice, NeedBlock, exhausted
+from podway.model.errors import Conflict, InvalidInput
+from podway.model.resources import Endpoint, Network
+from podway.node.cluster import Cluster
+from podway.node.database import Database
+from podway.plan import mtu
+from podway.plan.planner import Planner
+
+Ranges = Sequence[Sequence[tuple[str, str]]]
+
+
+def bare(addresses: Iterable[str]) -> list[str]:
+    """Addresses without their prefix length."""
+    return [address.partition("/")[0] for address in addresses]
+
+
+class AddressBook:
+    """``claimed`` is called after a new block, so that its gateway stands before its first pod."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        database: Database,
+        planner: Planner,
+        now: Callable[[], float],
+        claimed: Callable[[], None],
+    ) -> None:
+        self._cluster = cluster
+        self._planner = planner
+        self._now = now
+        self._claimed = claimed
+        self.allocations = Allocations()
+        database.forget_cooled(now())
+        self.allocations.cooling = database.cooling()
+
+    def network(self, name: str) -> Network:
+        """Raises InvalidInput when there is none of this name."""
+        network = self._cluster.snapshot.networks.get(name)
+        if network is None:
+            known = ", ".join(sorted(self._cluster.snapshot.networks)) or "none"
+            raise InvalidInput(f"there is no network {name}", "network", f"podway apply it; known: {known}")
+        return network
+
+    def mtu(self, network: Network) -> int:
+        """What pods of the network get."""
+        return mtu.effective(network, self._planner.inputs.facts)
+
+    def hold(self, endpoint: Endpoint) -> None:
+        """Enter what the database says an endpoint holds."""
+        self.allocations.hold(bare(endpoint.addresses), endpoint.id)
+
+    def release(self, endpoint: Endpoint, cools: bool) -> dict[str, float]:
+        """Take an endpoint's addresses back. Returns those that cool down, and until when."""
+        network = self._cluster.snapshot.networks.get(endpoint.network)
+        cooldown = network.spec.cooldown if network else 0
+        until = self._now() + cooldown if cools and cooldown else None
+        return self.allocations.release(bare(endpoint.addresses), until)
+
+    def allocate(self, network: Network, holder: str, ips: Sequence[str], ranges: Ranges) -> Choice:
+        """Addresses for an endpoint. Raises InvalidInput, Conflict, Exhausted, Unavailable."""
+        new = False
+        while True:
+            blocks = self._cluster.blocks(network.name)
+            found = self.allocations.choose(network, blocks, holder, self._now(), ips, ranges)
+            if isinstance(found, Choice):
+                if new:
+                    self._claimed()
+                return found
+            self._claim(network, found)
+            new = True
+
+    def _claim(self, network: Network, need: NeedBlock) -> None:
+        block = self._cluster.claim(network, need.family, need.holding)
+        if block is not None:
+            return
+        if need.holding:
+            owner = next(
+                (b.spec.node for b in self._cluster.snapshot.blocks.values() if _holds(b.cidr, need.holding)),
+                "?",
+            )
+            raise Conflict(
+                f"address {need.holding} is in a block of node {owner}",
+                f"network {network.name}",
+                "ask on that node, or for another address",
+            )
+        held = len(self.allocations.holders) + len(self.allocations.cooling)
+        raise exhausted(network, need.family, self._cluster.usage(network.name), held)
+
+
+def _holds(cidr: str, address: str) -> bool:
+    import ipaddress
+
+    return ipaddress.ip_address(address) in ipaddress.ip_network(cidr)

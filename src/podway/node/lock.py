@@ -1,0 +1,50 @@
+"""The one writer of a node: ``flock(STATE/writer)``, which the kernel lets go of with the process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from types import TracebackType
+
+from podway.model.errors import Unavailable
+
+PAUSE = 0.01
+
+
+class WriterLock:
+    """Held within ``with``. Raises Unavailable when another holds it for longer than ``timeout`` seconds."""
+
+    def __init__(self, state_dir: str, timeout: float = 0.0) -> None:
+        self._path = os.path.join(state_dir, "writer")
+        self._timeout = timeout
+        self._fd = -1
+
+    def __enter__(self) -> WriterLock:
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Unavailable(
+                f"the state directory can't be written: {error.strerror}", self._path
+            ) from error
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    holder = os.pread(self._fd, 100, 0).decode(errors="replace").strip()
+                    os.close(self._fd)
+                    what = f"another writer serves this node{': process ' + holder if holder else ''}"
+                    raise Unavailable(what, self._path, "is an agent running already?") from None
+                time.sleep(PAUSE)
+            else:
+                break
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)

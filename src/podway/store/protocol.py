@@ -1,0 +1,95 @@
+"""The Store: what an embedded database, etcd and the Kubernetes API server can all keep.
+
+Single-object operations only. Versions and tokens are opaque: compare them for equality, never for
+order. ``spec`` and ``status`` of an object have one writer each and are written apart. Fields that
+this version doesn't know are kept, because both are stored as the JSON they came as.
+"""
+
+from __future__ import annotations
+
+import builtins
+from typing import Protocol
+
+import msgspec
+
+from podway.model.errors import Conflict, PodwayError, Unavailable
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One stored object; ``spec`` and ``status`` are JSON. ``version`` changes with every write."""
+
+    kind: str
+    name: str
+    spec: bytes = b"{}"
+    status: bytes = b"{}"
+    version: str = ""
+
+
+class Event(msgspec.Struct, frozen=True):
+    """An object's newest state, or (``deleted``) its last one before it went."""
+
+    record: Record
+    deleted: bool
+
+
+class NotFound(PodwayError):
+    """There is no object of this kind and name."""
+
+
+class Exists(Conflict):
+    """An object of this kind and name is there already."""
+
+
+class Stale(Conflict):
+    """The object was changed since this version of it was read: read it again."""
+
+
+class StoreUnavailable(Unavailable):
+    """The store can't be reached, opened or written now."""
+
+
+class Compacted(Exception):
+    """The changes since this token are no longer kept: list again."""
+
+
+class Watch(Protocol):
+    """Changes after a token. Readable by an event loop; one thread at a time."""
+
+    def fileno(self) -> int:
+        """Readable when ``read`` may have something."""
+
+    def read(self) -> list[Event]:
+        """What changed since the last call; never waits. Nothing may also mean: not visible yet.
+
+        An object that changed several times may come once. Raises Compacted, StoreUnavailable."""
+
+    def close(self) -> None:
+        """Stop watching."""
+
+
+class Store(Protocol):
+    """All methods raise StoreUnavailable, and InvalidInput for an illegal kind or name."""
+
+    def get(self, kind: str, name: str) -> Record:
+        """Raises NotFound."""
+
+    def list(self, kind: str) -> tuple[builtins.list[Record], str]:
+        """All objects of a kind, by name, and the token from which ``watch`` goes on without a gap."""
+
+    def create(self, record: Record) -> Record:
+        """Create if absent, with spec and status. Raises Exists. Returns it with its version."""
+
+    def update_spec(self, record: Record) -> Record:
+        """Replace the spec if ``record.version`` is still the stored one. Raises NotFound, Stale."""
+
+    def update_status(self, record: Record) -> Record:
+        """Replace the status likewise."""
+
+    def delete(self, kind: str, name: str, version: str | None = None) -> None:
+        """Delete, if it still has ``version`` where one is given. Raises NotFound, Stale."""
+
+    def watch(self, kinds: tuple[str, ...], token: str) -> Watch:
+        """Changes of ``kinds`` after ``token``. Raises Compacted."""
+
+    def close(self) -> None:
+        """Let go of the store; its watches stay usable until closed themselves."""

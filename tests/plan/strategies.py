@@ -1,0 +1,114 @@
+"""Generated clusters: networks, nodes, blocks and endpoints that hang together, more or less."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from podway.model import names
+from podway.model.resources import (
+    Bandwidth,
+    Block,
+    BlockSpec,
+    BridgeSpec,
+    Endpoint,
+    Network,
+    NetworkSpec,
+    Node,
+    NodeFacts,
+    NodeSpec,
+    Pool,
+    PortMap,
+    Snapshot,
+    Uplink,
+)
+
+ME = "node-a"
+NODES = (ME, "node-b", "node-c")
+FACTS = NodeFacts(
+    name=ME, uplinks=(Uplink(name="up0", mtu=1500, addresses=("192.0.2.1/24", "2001:db8::1/64")),)
+)
+
+networks = st.builds(
+    lambda number, transport, masquerade, guard, hairpin, isolated: Network(
+        name=f"net{number}",
+        spec=NetworkSpec(
+            pools=(Pool(cidr=f"10.{number}.0.0/16"), Pool(cidr=f"fd00:{number}::/48")),
+            attach="bridge",
+            transport=transport,
+            masquerade=masquerade,
+            spoof_protection=guard,
+            bridge=BridgeSpec(hairpin=hairpin, isolated=isolated),
+        ),
+    ),
+    st.integers(1, 2),
+    st.sampled_from(["none", "host-gw"]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+nodes = st.builds(
+    lambda name, number, six: Node(
+        name=name,
+        spec=NodeSpec(addresses=(f"192.0.2.{number}/24", *([f"2001:db8::{number}/64"] if six else []))),
+    ),
+    st.sampled_from(NODES),
+    st.integers(1, 9),
+    st.booleans(),
+)
+blocks = st.builds(
+    lambda network, third, six, node: Block(
+        cidr=f"fd00:{network}:0:{third}::/64" if six else f"10.{network}.{third}.0/24",
+        spec=BlockSpec(network=f"net{network}", node=node, attach="bridge"),
+    ),
+    st.integers(1, 2),
+    st.integers(1, 3),
+    st.booleans(),
+    st.sampled_from(NODES),
+)
+
+
+def endpoint(number: int, network: int = 1, ports: tuple[PortMap, ...] = (), rate: int = 0) -> Endpoint:
+    """Endpoint ``number`` of ``net<network>``."""
+    container = f"c{number}"
+    return Endpoint(
+        container=container,
+        ifname="eth0",
+        network=f"net{network}",
+        addresses=(f"10.{network}.1.{number + 10}/24", f"fd00:{network}:0:1::{number + 10:x}/64"),
+        gateways=(f"10.{network}.1.1", f"fd00:{network}:0:1::1"),
+        mac=names.mac("pod", container, "eth0"),
+        host_link=names.host_link(container, "eth0"),
+        mtu=1500,
+        ports=ports,
+        bandwidth=Bandwidth(ingress_rate=rate, egress_rate=rate),
+    )
+
+
+ports = st.builds(
+    PortMap,
+    host_port=st.integers(8080, 8083),
+    container_port=st.just(80),
+    protocol=st.sampled_from(["tcp", "udp"]),
+)
+endpoints = st.builds(
+    endpoint,
+    st.integers(0, 5),
+    st.integers(1, 2),
+    st.lists(ports, max_size=2).map(tuple),
+    st.sampled_from([0, 10_000_000]),
+)
+
+
+def _by(name: str, values: list) -> dict:  # type: ignore[type-arg]
+    return {getattr(value, name): value for value in values}
+
+
+snapshots = st.builds(
+    lambda n, m, b: Snapshot(
+        networks=_by("name", n), nodes=_by("name", m), blocks=_by("cidr", b), synced=True
+    ),
+    st.lists(networks, max_size=2),
+    st.lists(nodes, max_size=3),
+    st.lists(blocks, max_size=6),
+)
