@@ -1,8 +1,95 @@
-"""The ``podway`` command: groups are imported when they are called."""
+"""The ``podway`` command: a table of commands, each imported when it is called."""
 
 from __future__ import annotations
 
+import importlib
+import sys
+
+import click
+
+#: command → (where it is, what help says without importing it)
+COMMANDS = {
+    "agent": ("podway.cli.agent:agent", "Run the agent of this node."),
+    "apply": ("podway.cli.resources:apply", "Create or change what documents declare."),
+    "cni": ("podway.cli.cni:cni", "Install or remove the CNI executable and its configuration."),
+    "delete": ("podway.cli.resources:delete", "Delete resources."),
+    "describe": ("podway.cli.resources:describe", "Everything about one resource."),
+    "diff": ("podway.cli.resources:diff", "What apply would change."),
+    "doctor": ("podway.cli.node:doctor", "Whether this machine can run Podway, and what to mend."),
+    "explain": ("podway.cli.explain:explain", "What a kind or field means."),
+    "get": ("podway.cli.resources:get", "List resources."),
+    "ipam": ("podway.cli.ipam:ipam", "Blocks and addresses: show, check, release."),
+    "journal": ("podway.cli.node:journal", "What was repaired, when, how fast, and who changed it."),
+    "lab": ("podway.cli.lab:lab", "Many nodes on this machine."),
+    "plan": ("podway.cli.node:plan", "What the agent would change in the kernel."),
+    "status": ("podway.cli.node:status", "What this node's agent says of itself."),
+    "uninstall": ("podway.cli.node:uninstall", "Remove all that Podway made on this node."),
+    "version": ("podway.cli.main:version", "The version."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All of COMMANDS."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """None for an unknown name; click then says what is known."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table's help texts, so that ``--help`` imports nothing."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, words) for name, (_, words) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup)
+@click.option("--debug", is_flag=True, help="show where an error came from")
+def podway(debug: bool) -> None:
+    """The pod network of this machine or cluster."""
+
+
+@click.command()
+def version() -> None:
+    """The version."""
+    import podway as package
+
+    click.echo(f"podway {package.__version__}")
+
 
 def main() -> None:
-    """Entry point of the ``podway`` script."""
-    raise SystemExit("podway: nothing here yet")
+    """Entry point of the ``podway`` script: errors whose cause is known come without a traceback."""
+    from podway.model.errors import PodwayError
+
+    try:
+        podway.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (PodwayError, OSError) as error:
+        if "--debug" in sys.argv[1:2]:
+            raise
+        sys.exit(_tell(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _tell(error: BaseException) -> int:
+    from podway.model.errors import PodwayError
+
+    if isinstance(error, PodwayError):
+        lines = [f"error: {error.what}"]
+        lines += [f"  where: {error.where}"] if error.where else []
+        lines += [f"  fix:   {error.fix}"] if error.fix else []
+    else:
+        lines = [f"error: {error}"]
+    click.echo("\n".join(lines), err=True)
+    return 1

@@ -12,6 +12,18 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def store_option(function: F) -> F:
+    """``--store``, the same everywhere."""
+    option = click.option(
+        "--store",
+        envvar="PODWAY_STORE",
+        default="sqlite:/var/lib/podway/store.db",
+        show_default=True,
+        help="where the cluster's state is",
+    )
+    return option(function)
+
+
 def node_options(function: F) -> F:
     """``--node``, ``--store`` and ``--state-dir`` with the defaults of a machine that is one node."""
 

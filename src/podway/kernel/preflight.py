@@ -88,7 +88,9 @@ def _nf_tables() -> Check:
 def _bridge_filter() -> Check:
     found = sysctl.read("net/bridge/bridge-nf-call-iptables")
     if found == "1":
-        detail = "bridged packets pass the host's IP firewall: a FORWARD policy of drop stops pods of one node"
+        detail = (
+            "bridged packets pass the host's IP firewall: a FORWARD policy of drop stops pods of one node"
+        )
         return Check("br_netfilter", "warning", detail, "allow the pod networks in that firewall")
     return Check("br_netfilter", "ok", "off" if found == "0" else "not loaded")
 

@@ -6,9 +6,10 @@ Spec types are what a document's ``spec`` decodes to (camelCase on the wire, str
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 API_VERSION = "podway.dev/v1"
 
@@ -30,42 +31,58 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
 
 
 class Pool(_Spec, frozen=True, kw_only=True):
-    """Addresses of a network. ``block_size`` is a prefix length (default by attach and family)."""
+    """Addresses of a network."""
 
-    cidr: str
-    block_size: int | None = None
-    reserved: tuple[str, ...] = ()  # addresses, prefixes or "a-b" ranges that no pod gets
+    cidr: Annotated[str, Meta(description="The prefix that addresses are taken from.")]
+    block_size: Annotated[
+        int | None,
+        Meta(description="Prefix length of the blocks that nodes claim: 24 and 64 with attach bridge."),
+    ] = None
+    reserved: Annotated[
+        tuple[str, ...], Meta(description="Addresses, prefixes or a-b ranges that no pod gets.")
+    ] = ()
 
 
 class BridgeSpec(_Spec, frozen=True, kw_only=True):
-    """How the bridge of ``attach: bridge`` is made. ``name`` "" means pw- and the network's name.
+    """How the bridge of ``attach: bridge`` is made."""
 
-    ``adopt``: use an existing bridge of that name that Podway did not make.
-    """
-
-    name: str = ""
-    hairpin: bool = True
-    isolated: bool = False
-    promisc: bool = False
-    adopt: bool = False
+    name: Annotated[str, Meta(description="Name of the bridge; pw- and the network's name if empty.")] = ""
+    hairpin: Annotated[
+        bool, Meta(description="A pod may reach itself through the bridge (published ports need it).")
+    ] = True
+    isolated: Annotated[
+        bool, Meta(description="Pods of one node can't reach each other over the bridge.")
+    ] = False
+    promisc: Annotated[bool, Meta(description="The bridge takes all packets, as a monitor wants.")] = False
+    adopt: Annotated[
+        bool, Meta(description="Use an existing bridge of that name that Podway did not make.")
+    ] = False
 
 
 class NetworkSpec(_Spec, frozen=True, kw_only=True):
-    """A network: ``preset``, or ``attach`` and ``transport``; then its pools.
+    """A network: ``preset``, or ``attach`` and ``transport``; then its pools."""
 
-    ``mtu`` 0 is "auto" in documents: the smallest uplink MTU less the transport's overhead.
-    ``cooldown`` seconds keep a released address out of use.
-    """
-
-    pools: tuple[Pool, ...]
-    preset: str = ""
-    attach: Attach = "bridge"
-    transport: Transport = "none"
-    masquerade: bool = True
-    mtu: int | Literal["auto"] = "auto"
-    spoof_protection: bool = True
-    cooldown: int = 30
-    bridge: BridgeSpec = BridgeSpec()
+    pools: Annotated[
+        tuple[Pool, ...],
+        Meta(description="Prefixes for pods; one of each IP family makes a network dual stack."),
+    ]
+    preset: Annotated[
+        str, Meta(description="docker or flannel-host-gw: names attach and transport at once.")
+    ] = ""
+    attach: Annotated[Attach, Meta(description="How a pod is attached to its node.")] = "bridge"
+    transport: Annotated[Transport, Meta(description="How nodes carry each other's pods.")] = "none"
+    masquerade: Annotated[
+        bool, Meta(description="Packets that leave the cluster get the node's address.")
+    ] = True
+    mtu: Annotated[
+        int | Literal["auto"],
+        Meta(description="MTU of pods; auto is the smallest uplink's, less the transport's overhead."),
+    ] = "auto"
+    spoof_protection: Annotated[
+        bool, Meta(description="No pod sends from an address or MAC that isn't its own.")
+    ] = True
+    cooldown: Annotated[int, Meta(description="Seconds before a released address is used again.")] = 30
+    bridge: Annotated[BridgeSpec, Meta(description="Options of attach bridge.")] = BridgeSpec()
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,9 +93,14 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeSpec(_Spec, frozen=True, kw_only=True):
-    """A node: its addresses with prefix length; the first of each family is the next hop to its blocks."""
+    """A node of the cluster."""
 
-    addresses: tuple[str, ...] = ()
+    addresses: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses with prefix length; if empty, those that its agent finds. The first of each family is the next hop to its blocks."
+        ),
+    ] = ()
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,9 +113,9 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 class BlockSpec(_Spec, frozen=True, kw_only=True):
     """Who owns a block, and for which network and attachment kind."""
 
-    network: str
-    node: str
-    attach: Attach
+    network: Annotated[str, Meta(description="Whose pool it was cut from.")]
+    node: Annotated[str, Meta(description="Who claimed it.")]
+    attach: Annotated[Attach, Meta(description="How its pods are attached.")]
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable
 
-from podway.delta.differ import diff, matches, ordered
+from podway.delta.differ import CREATION_ONLY, diff, matches, ordered
 from podway.kernel import conntrack, listeners, namespaces
 from podway.kernel.facade import DOOMED_GROUP, Kernel
 from podway.model import names
@@ -87,8 +87,8 @@ class Attachments:
     def _prepare(self, request: AttachRequest, identity: str) -> Endpoint:
         """The endpoint that a request asks for, with addresses allocated to it."""
         key = f"{request.container}/{request.ifname}"
-        if key in self._dying:
-            self.bury()
+        if any(identity == dying.namespace_id for dying, _ in self._dying.values()):
+            self.bury()  # the name of its interface is still taken in that namespace
         network = self._book.network(request.network)
         self._check_ports(request)
         choice = self._book.allocate(network, key, request.ips, request.ranges)
@@ -223,11 +223,11 @@ class Attachments:
         paths = [o.path for o in inner if isinstance(o, Sysctl)]
         within = self._kernel.observe_inside(namespace, paths)
         for where, objects, found in (("on the node", wanted, actual), ("in the pod", inner, within)):
-            for want in objects:
-                have = found.get(want.key)
-                if have is None or not matches(want, have, ("peer", "nodad", "adopted")):
-                    state = "is missing" if have is None else "differs"
-                    raise Conflict(f"{_title(want.key)} {state} {where}", subject, "delete and add the pod")
+            for one in objects:
+                there = found.get(one.key)
+                if there is None or not matches(one, there, CREATION_ONLY.get(one.key[0], ())):
+                    state = "is missing" if there is None else "differs"
+                    raise Conflict(f"{_title(one.key)} {state} {where}", subject, "delete and add the pod")
 
 
 def _as_change(op: Op) -> Op:

@@ -141,5 +141,6 @@ class Cluster:
             except Exists:
                 self._take_in(store.get("Block", cidr))
                 continue
+            self._database.save_snapshot(self.snapshot)
             return block
         return None

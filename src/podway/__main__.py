@@ -1,0 +1,5 @@
+"""``python -m podway``."""
+
+from podway.cli.main import main
+
+main()

@@ -1,0 +1,78 @@
+"""``podway explain KIND[.field…]``: generated from the types that decode the documents."""
+
+from __future__ import annotations
+
+from typing import Any, get_args, get_origin
+
+import click
+import msgspec
+
+from podway.model import documents
+from podway.model.errors import InvalidInput
+
+
+def _type_name(kind: Any) -> str:
+    if isinstance(kind, type):
+        return "mapping" if issubclass(kind, msgspec.Struct) else kind.__name__
+    arguments = get_args(kind)
+    if get_origin(kind) is tuple:
+        return f"list of {_type_name(arguments[0])}"
+    if arguments and all(isinstance(value, str) for value in arguments):
+        return " | ".join(arguments)
+    return " or ".join(_type_name(one) for one in arguments) or str(kind)
+
+
+def _struct(kind: Any) -> type[msgspec.Struct] | None:
+    """The mapping below a field, through lists."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return kind
+    for one in get_args(kind):
+        if (found := _struct(one)) is not None:
+            return found
+    return None
+
+
+def _plain(kind: Any) -> tuple[Any, str]:
+    """(type, description) of an annotated field."""
+    described = getattr(kind, "__metadata__", ())
+    words = next((meta.description for meta in described if getattr(meta, "description", None)), "")
+    return (kind.__origin__ if described else kind), words or ""
+
+
+def fields(kind: type[msgspec.Struct]) -> dict[str, tuple[Any, str, str]]:
+    """Field → (type, default as text, description)."""
+    found = {}
+    for field in msgspec.structs.fields(kind):
+        inner, words = _plain(field.type)
+        default = "required" if field.required else f"default {field.default!r}"
+        if _struct(inner) is not None and not field.required:
+            default = "optional"
+        found[field.encode_name] = (inner, default, words)
+    return found
+
+
+@click.command()
+@click.argument("path")
+def explain(path: str) -> None:
+    """What PATH means: network, network.spec.pools, node.spec.addresses, …"""
+    first, *rest = path.split(".")
+    kinds = {name.lower(): name for name in documents.SPECS}
+    name = kinds.get(first.lower()) or kinds.get(first.lower().removesuffix("s"))
+    if name is None:
+        raise InvalidInput(f"{first!r} is no kind", fix=documents.suggest(first.lower(), kinds))
+    current: Any = documents.SPECS[name]
+    title, default, words = f"{name}.spec", "", (current.__doc__ or "").strip()
+    for part in rest[1:] if rest[:1] == ["spec"] else rest:
+        below = _struct(current)
+        known = fields(below) if below else {}
+        if part not in known:
+            raise InvalidInput(f"{title} has no field {part!r}", fix=documents.suggest(part, known))
+        current, default, words = known[part]
+        title += f".{part}"
+    click.echo(f"{title}  <{_type_name(current)}>{'  ' + default if default else ''}")
+    click.echo(f"    {words or 'see below'}")
+    below = _struct(current)
+    for field, (kind, default, words) in (fields(below) if below else {}).items():
+        click.echo(f"  {field:16} <{_type_name(kind)}>  {default}")
+        if words:
+            click.echo(f"      {words}")
