@@ -1,0 +1,234 @@
+"""What a lab consists of, and every address and route of it. Pure.
+
+Numbering within a segment: nodes and hosts from the first address upwards in the order they are
+written, routers from the top downwards.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+Role = Literal["node", "router", "host"]
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+LAN = ("192.0.2.0/24", "fd00:192:0:2::/64")
+WAN = ("198.51.100.0/24", "2001:db8:51::/64")
+POOLS = ("10.244.0.0/16", "fd00:10:244::/48")
+MTU = 1500
+PRESET = "flannel-host-gw"
+ROUTER_TOP = 0xFFFE  # an IPv6 router's interface identifier: above any node of a lab
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """A bridge: one prefix per family at most, and the MTU of what is plugged in."""
+
+    name: str
+    cidrs: tuple[str, ...]
+    mtu: int = MTU
+
+
+class Port(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine's link into a segment; ``addresses`` carry the prefix length."""
+
+    segment: str
+    link: str
+    mtu: int
+    addresses: tuple[str, ...]
+
+
+class Hop(msgspec.Struct, frozen=True, kw_only=True):
+    """A route: ``dst`` is a prefix, ``via`` a router's address."""
+
+    dst: str
+    via: str
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """A network namespace with ports: a node with its pods, a router, or a host that knows no pods."""
+
+    name: str
+    role: Role
+    ports: tuple[Port, ...]
+    routes: tuple[Hop, ...] = ()
+    pods: tuple[str, ...] = ()
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine as it is written: which segments, before anything is numbered. ``mtu`` 0: the segment's."""
+
+    name: str
+    role: Role
+    segments: tuple[str, ...]
+    mtu: int = 0
+    pods: tuple[str, ...] = ()
+
+
+class Topology(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole lab. ``documents`` are what is applied to its store; pods attach to the first Network."""
+
+    segments: tuple[Segment, ...]
+    machines: tuple[Machine, ...]
+    documents: tuple[dict[str, Any], ...]
+
+    def of(self, role: Role) -> tuple[Machine, ...]:
+        """All machines of a role, in order."""
+        return tuple(machine for machine in self.machines if machine.role == role)
+
+    @property
+    def network(self) -> str:
+        """The name of the network that the pods attach to."""
+        return next(str(one["metadata"]["name"]) for one in self.documents if one["kind"] == "Network")
+
+    def home(self, pod: str) -> str:
+        """The node of a pod. Raises KeyError."""
+        for machine in self.machines:
+            if pod in machine.pods:
+                return machine.name
+        raise KeyError(pod)
+
+
+def pod_names(node: str, count: int) -> tuple[str, ...]:
+    """NODE-1, NODE-2, …"""
+    return tuple(f"{node}-{number}" for number in range(1, count + 1))
+
+
+def network_document(preset: str) -> dict[str, Any]:
+    """The Network of a lab that declares none: dual stack, by preset."""
+    return {
+        "apiVersion": "podway.dev/v1",
+        "kind": "Network",
+        "metadata": {"name": "pods"},
+        "spec": {"preset": preset, "pools": [{"cidr": cidr} for cidr in POOLS]},
+    }
+
+
+def default(nodes: int = 3, pods: int = 2, preset: str = PRESET) -> Topology:
+    """N nodes on one LAN; a router, and beyond it a host that knows nothing of pods."""
+    segments = (Segment(name="lan", cidrs=LAN), Segment(name="wan", cidrs=WAN))
+    names = [f"node{number}" for number in range(1, nodes + 1)]
+    wishes = [Wish(name=name, role="node", segments=("lan",), pods=pod_names(name, pods)) for name in names]
+    wishes.append(Wish(name="router", role="router", segments=("lan", "wan")))
+    wishes.append(Wish(name="internet", role="host", segments=("wan",)))
+    return build(segments, tuple(wishes), (network_document(preset),))
+
+
+def build(
+    segments: tuple[Segment, ...], wishes: tuple[Wish, ...], documents: tuple[dict[str, Any], ...]
+) -> Topology:
+    """Number every port and lay the routes. Raises ValueError when a segment has too few addresses."""
+    by_name = {segment.name: segment for segment in segments}
+    numbers = {name: _numbers(segment, wishes) for name, segment in by_name.items()}
+    ports = {wish.name: _ports(wish, by_name, numbers) for wish in wishes}
+    machines = tuple(
+        Machine(
+            name=wish.name,
+            role=wish.role,
+            ports=ports[wish.name],
+            routes=tuple(_routes(wish, wishes, by_name, ports)),
+            pods=wish.pods,
+        )
+        for wish in wishes
+    )
+    return Topology(segments=segments, machines=machines, documents=documents)
+
+
+def _numbers(segment: Segment, wishes: tuple[Wish, ...]) -> dict[str, tuple[str, ...]]:
+    """Machine → its addresses in a segment."""
+    members = [wish for wish in wishes if segment.name in wish.segments]
+    inner = [wish.name for wish in members if wish.role != "router"]
+    routers = [wish.name for wish in members if wish.role == "router"]
+    found: dict[str, list[str]] = {wish.name: [] for wish in members}
+    for cidr in segment.cidrs:
+        prefix = ipaddress.ip_network(cidr)
+        room = prefix.num_addresses - 2
+        if len(members) > room:
+            raise ValueError(f"{prefix} has {room} addresses for {len(members)} machines")
+        top = min(prefix.num_addresses - 2, ROUTER_TOP)
+        for number, name in enumerate(inner, 1):
+            found[name].append(f"{prefix[number]}/{prefix.prefixlen}")
+        for number, name in enumerate(routers):
+            found[name].append(f"{prefix[top - number]}/{prefix.prefixlen}")
+    return {name: tuple(addresses) for name, addresses in found.items()}
+
+
+def _ports(
+    wish: Wish, segments: Mapping[str, Segment], numbers: Mapping[str, Mapping[str, tuple[str, ...]]]
+) -> tuple[Port, ...]:
+    return tuple(
+        Port(
+            segment=name,
+            link=f"eth{number}",
+            mtu=wish.mtu or segments[name].mtu,
+            addresses=numbers[name][wish.name],
+        )
+        for number, name in enumerate(wish.segments)
+    )
+
+
+def _routes(
+    wish: Wish,
+    wishes: tuple[Wish, ...],
+    segments: Mapping[str, Segment],
+    ports: Mapping[str, tuple[Port, ...]],
+) -> Iterator[Hop]:
+    """To every segment that isn't its own by the nearest router; a node's default by its first router."""
+    routers = tuple(other for other in wishes if other.role == "router")
+    first_hops = _first_hops(wish, routers)
+    for name, (router, shared) in first_hops.items():
+        for cidr in segments[name].cidrs:
+            yield from _hop(cidr, router, shared, ports)
+    if wish.role == "node" and first_hops:
+        router, shared = next(iter(first_hops.values()))
+        for dst in ("0.0.0.0/0", "::/0"):
+            yield from _hop(dst, router, shared, ports)
+
+
+def _hop(dst: str, router: str, shared: str, ports: Mapping[str, tuple[Port, ...]]) -> Iterator[Hop]:
+    version = ipaddress.ip_network(dst).version
+    for port in ports[router]:
+        for address in port.addresses if port.segment == shared else ():
+            via = ipaddress.ip_interface(address)
+            if via.version == version:
+                yield Hop(dst=dst, via=str(via.ip))
+
+
+def _first_hops(wish: Wish, routers: tuple[Wish, ...]) -> dict[str, tuple[str, str]]:
+    """Far segment → (first router, segment shared with it), by breadth-first search."""
+    found: dict[str, tuple[str, str]] = {}
+    queue: deque[tuple[str, tuple[str, str] | None]] = deque((name, None) for name in wish.segments)
+    seen = set(wish.segments)
+    while queue:
+        segment, first = queue.popleft()
+        for router in routers:
+            if router.name == wish.name or segment not in router.segments:
+                continue
+            for beyond in router.segments:
+                if beyond not in seen:
+                    seen.add(beyond)
+                    found[beyond] = first or (router.name, segment)
+                    queue.append((beyond, found[beyond]))
+    return found
+
+
+def segments_between(topology: Topology, first: str, last: str) -> tuple[str, ...]:
+    """Segments and routers that a packet passes from one machine to another, ends not included."""
+    machines = {machine.name: machine for machine in topology.machines}
+    queue: deque[tuple[str, ...]] = deque([(first,)])
+    seen = {first}
+    while queue:
+        way = queue.popleft()
+        for port in machines[way[-1]].ports:
+            for other in topology.machines:
+                if other.name in seen or port.segment not in [one.segment for one in other.ports]:
+                    continue
+                if other.name == last:
+                    return (*way[1:], port.segment)
+                if other.role == "router":
+                    seen.add(other.name)
+                    queue.append((*way, port.segment, other.name))
+    return ()
