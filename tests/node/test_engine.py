@@ -140,7 +140,7 @@ def test_a_failed_add_leaves_nothing(engine: NodeEngine, pod_namespace: int) -> 
     assert own_links() == []
     assert not engine.database.endpoints()
     left = {key for key in engine.kernel.observe() if key not in before}
-    assert not {key for key in left if key[0] == "link" or "10.244." in str(key)}
+    assert {key[0] for key in left} <= {"address"}  # the claimed blocks' gateways
 
 
 def test_a_taken_port_names_who_has_it(engine: NodeEngine) -> None:
@@ -169,7 +169,7 @@ def test_check_names_the_first_thing_missing(engine: NodeEngine, pod_namespace: 
     engine.check(request(), pod_namespace, endpoint.addresses)
     with namespaces.entered(pod_namespace):
         _run("ip", "route", "del", "default")
-    with pytest.raises(Conflict, match=r"route .*0\.0\.0\.0/0 is missing in the pod"):
+    with pytest.raises(Conflict, match=r"route .*0\.0\.0\.0/0.* is missing in the pod"):
         engine.check(request(), pod_namespace, endpoint.addresses)
 
 

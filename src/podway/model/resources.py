@@ -97,9 +97,7 @@ class NodeSpec(_Spec, frozen=True, kw_only=True):
 
     addresses: Annotated[
         tuple[str, ...],
-        Meta(
-            description="Addresses with prefix length; if empty, those that its agent finds. The first of each family is the next hop to its blocks."
-        ),
+        Meta(description="With prefix length; empty: as found. The first of a family is its next hop."),
     ] = ()
 
 
