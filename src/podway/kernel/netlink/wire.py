@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import struct
 from collections.abc import Iterator
@@ -115,8 +116,12 @@ def ip_bytes(address: str) -> bytes:
 
 
 def ip_text(data: bytes) -> str:
-    """The address of four or sixteen bytes."""
-    return socket.inet_ntop(socket.AF_INET6 if len(data) == 16 else socket.AF_INET, data)
+    """The canonical text of four or sixteen bytes."""
+    if len(data) == 4:
+        return socket.inet_ntop(socket.AF_INET, data)
+    text = socket.inet_ntop(socket.AF_INET6, data)
+    # the C library writes the last four bytes of a mapped address as IPv4
+    return str(ipaddress.IPv6Address(data)) if "." in text else text
 
 
 def family(address: str) -> int:

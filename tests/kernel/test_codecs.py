@@ -1,0 +1,192 @@
+"""The rtnetlink codecs: what is encoded is decoded again, for every kind, both families."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from podway.kernel.netlink import address, link, neighbour, route, rule, traffic, wire
+from podway.model.objects import (
+    Address,
+    BridgeOptions,
+    BridgePort,
+    Fdb,
+    Filter,
+    Link,
+    Neighbour,
+    Peer,
+    Qdisc,
+    Route,
+    Rule,
+    TrafficClass,
+)
+
+INDEX = {"lo": 1, "eth0": 2, "br0": 7, "vx": 9}
+NAMES = {number: name for name, number in INDEX.items()}
+links = st.sampled_from(sorted(INDEX))
+ips = st.ip_addresses().map(str)
+macs = st.binary(min_size=6, max_size=6).map(lambda raw: raw.hex(":"))
+
+
+@st.composite
+def prefixes(draw: st.DrawFn, family: int | None = None) -> str:
+    ip = draw(st.ip_addresses(v=family) if family else st.ip_addresses())  # type: ignore[arg-type]
+    length = draw(st.integers(0, ip.max_prefixlen))
+    return str(ipaddress.ip_network(f"{ip}/{length}", strict=False))
+
+
+def payload(request: bytes) -> bytes:
+    (message,) = wire.messages(request)
+    return message.payload
+
+
+@st.composite
+def routes(draw: st.DrawFn) -> Route:
+    family = draw(st.sampled_from([4, 6]))
+    one = st.ip_addresses(v=family).map(str)
+    kind = draw(st.sampled_from(["unicast", "blackhole", "unreachable", "prohibit"]))
+    unicast = kind == "unicast"
+    return Route(
+        dst=draw(prefixes(family)),
+        dev=draw(links) if unicast else "",
+        via=draw(st.one_of(st.just(""), one)) if unicast else "",
+        table=draw(st.integers(1, 2**32 - 1)),
+        metric=draw(st.integers(0, 2**32 - 1)),
+        type=kind,
+        scope="global" if family == 6 else draw(st.sampled_from(["global", "link", "host"])),
+        protocol=draw(st.integers(0, 255)),
+        src=draw(st.one_of(st.just(""), one)),
+        onlink=draw(st.booleans()),
+        mtu=draw(st.integers(0, 65535)),
+    )
+
+
+@given(routes())
+def test_routes(one: Route) -> None:
+    assert route.decode(payload(route.encode(one, INDEX)), NAMES) == one
+
+
+@given(links, st.ip_addresses(), st.data(), st.booleans(), st.booleans())
+def test_addresses(name: str, ip: object, data: st.DataObject, nodad: bool, noprefixroute: bool) -> None:
+    length = data.draw(st.integers(0, ip.max_prefixlen))  # type: ignore[attr-defined]
+    one = Address(link=name, address=f"{ip}/{length}", nodad=nodad, noprefixroute=noprefixroute)
+    assert address.decode(payload(address.encode(one, INDEX[name])), NAMES) == one
+
+
+@given(
+    st.sampled_from([4, 6]),
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 2**32 - 1),
+    st.data(),
+    st.sampled_from(["", "eth0"]),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 255),
+)
+def test_rules(
+    family: int, priority: int, table: int, data: st.DataObject, iif: str, mark: int, protocol: int
+) -> None:
+    selector = st.one_of(st.just(""), prefixes(family))
+    one = Rule(
+        family=family,
+        priority=priority,
+        table=table,
+        src=data.draw(selector),
+        dst=data.draw(selector),
+        iif=iif,
+        fwmark=mark,
+        fwmask=0xFFFFFFFF if mark else 0,
+        protocol=protocol,
+    )
+    assert rule.decode(payload(rule.encode(one))) == one
+
+
+@given(links, ips, macs, st.booleans())
+def test_neighbours(name: str, ip: str, mac: str, proxy: bool) -> None:
+    one = Neighbour(link=name, address=ip, mac="" if proxy else mac, proxy=proxy)
+    assert neighbour.decode(payload(neighbour.encode(one, INDEX[name])), NAMES) == one
+
+
+@given(links, macs, st.one_of(st.just(""), ips))
+def test_forwarding_entries(name: str, mac: str, dst: str) -> None:
+    one = Fdb(link=name, mac=mac, dst=dst)
+    assert neighbour.decode(payload(neighbour.encode_fdb(one, INDEX[name])), NAMES) == one
+
+
+@given(st.integers(8000, 10**11), st.integers(1500, 10**8), st.integers(1, 2**32 - 1))
+def test_token_buckets(rate: int, burst: int, limit: int) -> None:
+    rate -= rate % 8
+    one = Qdisc(link="eth0", kind="tbf", handle="1:", rate=rate, burst=burst, limit=limit)
+    found = traffic.decode_qdisc(payload(traffic.encode_qdisc(one, 2)), NAMES)
+    assert found is not None and (found.rate, found.limit, found.handle) == (rate, limit, "1:")
+    overflow = burst * 8_000_000 / rate * traffic.ticks_per_microsecond() > 2**32 - 2
+    assert overflow or abs((found.burst or 0) - burst) <= max(64, rate // 8_000_000)
+
+
+@given(st.integers(8000, 10**11), st.integers(8000, 10**11))
+def test_classes_and_htb(rate: int, ceil: int) -> None:
+    rate, ceil = rate - rate % 8, ceil - ceil % 8
+    one = TrafficClass(link="eth0", parent="1:", handle="1:a", rate=rate, ceil=ceil, burst=15000)
+    found = traffic.decode_class(payload(traffic.encode_class(one, 2)), NAMES)
+    assert found is not None and (found.rate, found.ceil, found.handle) == (rate, ceil, "1:a")
+    htb = Qdisc(link="eth0", kind="htb", handle="1:", default=10)
+    assert traffic.decode_qdisc(payload(traffic.encode_qdisc(htb, 2)), NAMES) == htb
+
+
+def test_filter() -> None:
+    one = Filter(link="eth0", redirect="vx", priority=7)
+    assert traffic.decode_filter(payload(traffic.encode_filter(one, 2, 9)), NAMES) == one
+
+
+options = st.builds(BridgeOptions, stp=st.booleans(), mcast_snooping=st.booleans())
+
+
+@given(macs, st.integers(68, 65535), options, st.integers(0, 2**31 - 1))
+def test_bridges(mac: str, mtu: int, bridge: BridgeOptions, group: int) -> None:
+    one = Link(name="br0", kind="bridge", mac=mac, mtu=mtu, bridge=bridge, group=group, txqlen=5)
+    found = link.decode(payload(link.encode_create(one, 7, 0, None, 0)), NAMES)
+    assert (found.name, found.kind, found.mac, found.mtu) == ("br0", "bridge", mac, mtu)
+    assert (found.bridge, found.group, found.txqlen) == (bridge, group, 5)
+
+
+@given(st.booleans(), st.booleans(), st.text(alphabet="abcdef/:-", min_size=1, max_size=200))
+def test_what_only_a_second_message_sets(hairpin: bool, isolated: bool, alias: str) -> None:
+    one = Link(
+        name="eth0",
+        kind="veth",
+        alias=alias,
+        promisc=True,
+        port=BridgePort(hairpin=hairpin, isolated=isolated),
+        peer=Peer(name="x"),
+    )
+    first, second = link.encode_change(one, None, 2, 0)
+    found = link.decode(payload(first), NAMES)
+    assert (found.alias, found.up, found.promisc) == (alias, True, True)
+    ported = link.decode(payload(second), NAMES).port
+    assert ported is not None and (ported.hairpin, ported.isolated) == (hairpin, isolated)
+
+
+def test_only_what_differs_is_sent() -> None:
+    have = Link(name="eth0", kind="veth", alias="a", mac="02:00:00:00:00:01", mtu=1500, up=True)
+    assert link.encode_change(have, have, 2, 0) == []
+    (request,) = link.encode_change(Link(name="eth0", kind="veth", mtu=1400), have, 2, 0)
+    assert set(wire.attributes(payload(request), link.IFINFO.size)) == {link.MTU}
+
+
+@given(st.binary(max_size=400))
+def test_garbage_is_never_more_than_a_short_read(data: bytes) -> None:
+    for message in wire.messages(data):
+        wire.attributes(message.payload)
+
+
+@given(st.lists(st.tuples(st.integers(1, 100), st.binary(max_size=40)), max_size=8, unique_by=lambda t: t[0]))
+def test_attributes(pairs: list[tuple[int, bytes]]) -> None:
+    data = b"".join(wire.attribute(kind, value) for kind, value in pairs)
+    assert wire.attributes(data) == dict(pairs)
+
+
+@given(st.one_of(st.just("root"), st.tuples(st.integers(0, 0xFFFE), st.integers(0, 0xFFFF))))
+def test_handles(value: str | tuple[int, int]) -> None:
+    number = traffic.ROOT if value == "root" else (value[0] << 16) | value[1]  # type: ignore[operator]
+    assert traffic.handle(traffic.handle_text(number)) == number
