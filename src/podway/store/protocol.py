@@ -56,7 +56,7 @@ class Watch(Protocol):
     """Changes after a token. Readable by an event loop; one thread at a time."""
 
     def fileno(self) -> int:
-        """Readable when ``read`` may have something."""
+        """Readable when ``read`` may have something; every change makes it so sooner or later."""
 
     def read(self) -> list[Event]:
         """What changed since the last call; never waits. Nothing may also mean: not visible yet.

@@ -12,76 +12,20 @@ import os
 import re
 import sqlite3
 import threading
-import uuid
 from collections.abc import Iterator
 
 from podway.model.errors import InvalidInput
 from podway.store.inotify import FileWatch
 from podway.store.protocol import Compacted, Event, Exists, NotFound, Record, Stale, StoreUnavailable
+from podway.store.sqlite_file import BUSY, File
 
-FORMAT = 1
 LOG_LENGTH = 10_000  # changes kept for watchers
 TRIM_EVERY = 500
-BUSY = 10.0  # seconds to wait for another process's write
+
+#: Seconds after a wake-up at which to look again; the last one repeats while somebody still writes.
+LOOK_AGAIN = (0.001, 0.004, 0.016)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,252}")
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE object (
-    kind TEXT NOT NULL, name TEXT NOT NULL, spec BLOB NOT NULL, status BLOB NOT NULL,
-    version INTEGER NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID;
-CREATE TABLE change (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, name TEXT NOT NULL,
-    deleted INTEGER NOT NULL, spec BLOB NOT NULL, status BLOB NOT NULL);
-"""
-
-
-def _connect(path: str) -> sqlite3.Connection:
-    """A connection in autocommit mode. Raises StoreUnavailable."""
-    directory = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(directory):
-        raise StoreUnavailable(f"there is no directory {directory}", path, "make it, or name another --store")
-    with _translated(path):
-        connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            _prepare(connection, path)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-
-def _prepare(connection: sqlite3.Connection, path: str) -> None:
-    """Make the tables in a new file; refuse a format of a later version."""
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > FORMAT:
-        raise StoreUnavailable(
-            f"its format is {version}, this version knows up to {FORMAT}", path, "use the newer podway"
-        )
-    if version == FORMAT:
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-        for statement in filter(str.strip, _SCHEMA.split(";")):
-            connection.execute(statement)
-        connection.execute("INSERT INTO meta VALUES ('identity', ?)", (uuid.uuid4().hex[:12],))
-        connection.execute(f"PRAGMA user_version={FORMAT}")
-    connection.execute("COMMIT")
-
-
-@contextlib.contextmanager
-def _translated(path: str) -> Iterator[None]:
-    """SQLite's errors as StoreUnavailable."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        fix = "check the disk and the file's mode"
-        if "malformed" in str(error) or "not a database" in str(error):
-            fix = "move the file aside and apply your documents again"
-        raise StoreUnavailable(f"the store can't be used: {error}", path, fix) from error
 
 
 def _check(kind: str, name: str) -> None:
@@ -93,27 +37,31 @@ class SqliteStore:
     """See ``protocol.Store``. Calls are serialised; one instance may be used by several threads."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
-        self._connection = _connect(path)
+        self._file = File(path)
         self._lock = threading.Lock()
-        self._writes = 0
-        with _translated(path):
-            row = self._connection.execute("SELECT value FROM meta WHERE key='identity'").fetchone()
-        self._identity: str = row[0]
 
     def close(self) -> None:
         """See the protocol."""
         with self._lock:
-            self._connection.close()
+            self._file.sql.close()
+
+    @contextlib.contextmanager
+    def _writing(self, kind: str, name: str) -> Iterator[sqlite3.Connection]:
+        """One write transaction on an object."""
+        _check(kind, name)
+        with self._lock, self._file.translated(), self._file.transaction("IMMEDIATE"):
+            self._file.refuse_another()
+            yield self._file.sql
 
     def get(self, kind: str, name: str) -> Record:
         """See the protocol."""
         _check(kind, name)
-        with self._lock, _translated(self._path):
+        with self._lock, self._file.translated():
+            self._file.refuse_another()
             return self._read(kind, name)
 
     def _read(self, kind: str, name: str) -> Record:
-        row = self._connection.execute(
+        row = self._file.sql.execute(
             "SELECT spec, status, version FROM object WHERE kind=? AND name=?", (kind, name)
         ).fetchone()
         if row is None:
@@ -122,37 +70,22 @@ class SqliteStore:
 
     def list(self, kind: str) -> tuple[builtins.list[Record], str]:
         """See the protocol."""
-        with self._lock, _translated(self._path), self._transaction("DEFERRED"):
-            rows = self._connection.execute(
+        with self._lock, self._file.translated(), self._file.transaction("DEFERRED"):
+            self._file.refuse_another()
+            rows = self._file.sql.execute(
                 "SELECT name, spec, status, version FROM object WHERE kind=? ORDER BY name", (kind,)
             ).fetchall()
-            number = self._last()
+            number = self._file.last_change()
         records = [
             Record(kind=kind, name=name, spec=spec, status=status, version=str(version))
             for name, spec, status, version in rows
         ]
-        return records, f"{self._identity}:{number}"
-
-    def _last(self) -> int:
-        row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name='change'").fetchone()
-        return int(row[0]) if row else 0
-
-    @contextlib.contextmanager
-    def _transaction(self, mode: str) -> Iterator[None]:
-        self._connection.execute(f"BEGIN {mode}")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
+        return records, f"{self._file.identity}:{number}"
 
     def create(self, record: Record) -> Record:
         """See the protocol."""
-        _check(record.kind, record.name)
-        with self._lock, _translated(self._path), self._transaction("IMMEDIATE"):
-            found = self._connection.execute(
+        with self._writing(record.kind, record.name) as sql:
+            found = sql.execute(
                 "SELECT 1 FROM object WHERE kind=? AND name=?", (record.kind, record.name)
             ).fetchone()
             if found is not None:
@@ -162,7 +95,7 @@ class SqliteStore:
     def _write(self, record: Record) -> Record:
         """Log the change and store the object under the log's number, which is its version."""
         number = self._log(record, deleted=False)
-        self._connection.execute(
+        self._file.sql.execute(
             "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?)",
             (record.kind, record.name, record.spec, record.status, number),
         )
@@ -176,13 +109,13 @@ class SqliteStore:
 
     def _log(self, record: Record, deleted: bool) -> int:
         row = (record.kind, record.name, deleted, record.spec, record.status)
-        cursor = self._connection.execute(
+        cursor = self._file.sql.execute(
             "INSERT INTO change (kind, name, deleted, spec, status) VALUES (?, ?, ?, ?, ?)", row
         )
         number = cursor.lastrowid or 0
-        self._writes += 1
-        if self._writes % TRIM_EVERY == 0:
-            self._connection.execute("DELETE FROM change WHERE number <= ?", (number - LOG_LENGTH,))
+        # by the number, not by this process's writes: commands that write once each fill the log too
+        if number % TRIM_EVERY == 0:
+            self._file.sql.execute("DELETE FROM change WHERE number <= ?", (number - LOG_LENGTH,))
         return number
 
     def update_spec(self, record: Record) -> Record:
@@ -194,8 +127,7 @@ class SqliteStore:
         return self._update(record, spec=False)
 
     def _update(self, record: Record, spec: bool) -> Record:
-        _check(record.kind, record.name)
-        with self._lock, _translated(self._path), self._transaction("IMMEDIATE"):
+        with self._writing(record.kind, record.name):
             stored = self._read(record.kind, record.name)
             _same_version(stored, record.version)
             return self._write(
@@ -209,20 +141,19 @@ class SqliteStore:
 
     def delete(self, kind: str, name: str, version: str | None = None) -> None:
         """See the protocol."""
-        _check(kind, name)
-        with self._lock, _translated(self._path), self._transaction("IMMEDIATE"):
+        with self._writing(kind, name) as sql:
             stored = self._read(kind, name)
             if version is not None:
                 _same_version(stored, version)
-            self._connection.execute("DELETE FROM object WHERE kind=? AND name=?", (kind, name))
+            sql.execute("DELETE FROM object WHERE kind=? AND name=?", (kind, name))
             self._log(stored, deleted=True)
 
     def watch(self, kinds: tuple[str, ...], token: str) -> SqliteWatch:
         """See the protocol."""
         identity, _, number = token.partition(":")
-        if identity != self._identity or not number.isdigit():
+        if identity != self._file.identity or not number.isdigit():
             raise Compacted
-        return SqliteWatch(self._path, kinds, int(number), self._identity)
+        return SqliteWatch(self._file.path, kinds, int(number), identity)
 
 
 def _same_version(stored: Record, version: str) -> None:
@@ -233,57 +164,87 @@ def _same_version(stored: Record, version: str) -> None:
 class SqliteWatch:
     """See ``protocol.Watch``. Has a connection of its own, so that it may live on another thread.
 
-    Woken by inotify on the write-ahead log. The wake-up comes before the commit is visible, by as much
-    as the disk takes: after one that showed nothing, ``read`` again.
+    Woken by inotify on the write-ahead log. That comes before the commit is visible, by as much as the
+    disk takes; so every wake-up is followed by others, until nobody is writing any more.
     """
 
     def __init__(self, path: str, kinds: tuple[str, ...], number: int, identity: str) -> None:
-        self._path = path
         self._kinds = kinds
         self._number = number
-        self._identity = identity
-        # the connection first: while it is open the write-ahead log stays
-        self._connection = _connect(path)
+        self._looks = 0
+        self._file = File(path)
         try:
-            with _translated(path):
-                self._refuse_a_gap()
-            self._files = FileWatch(os.path.dirname(os.path.abspath(path)), os.path.basename(path))
+            with self._file.translated():
+                # the path may lead to another file by now
+                if self._file.identity != identity:
+                    raise Compacted
+                # reading opens the write-ahead log, and it stays as long as a connection is open
+                with self._file.transaction("DEFERRED"):
+                    self._refuse_a_gap()
+            self._wake = FileWatch(os.path.abspath(path) + "-wal")
+            self._wake.arm(LOOK_AGAIN[0])  # what came between the token and this watch
+        except OSError as error:
+            self._file.sql.close()
+            raise StoreUnavailable(f"the store can't be watched: {error.strerror}", path) from error
         except BaseException:
-            self._connection.close()
+            self._file.sql.close()
             raise
 
     def fileno(self) -> int:
         """See the protocol."""
-        return self._files.fileno()
+        return self._wake.fileno()
 
     def close(self) -> None:
         """See the protocol."""
-        self._files.close()
-        self._connection.close()
+        self._wake.close()
+        self._file.sql.close()
 
-    def _refuse_a_gap(self) -> None:
-        row = self._connection.execute("SELECT value FROM meta WHERE key='identity'").fetchone()
-        oldest = self._connection.execute("SELECT min(number) FROM change").fetchone()[0]
-        last = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name='change'").fetchone()
-        behind = last is not None and self._number < last[0]
-        if row[0] != self._identity or (behind and (oldest is None or oldest > self._number + 1)):
+    def _refuse_a_gap(self) -> int:
+        """The number of the newest change. Raises Compacted when some since the last are gone."""
+        oldest = self._file.sql.execute("SELECT min(number) FROM change").fetchone()[0]
+        last = self._file.last_change()
+        if self._number > last or (self._number < last and (oldest is None or oldest > self._number + 1)):
             raise Compacted
+        return last
 
     def read(self) -> builtins.list[Event]:
         """See the protocol."""
-        self._files.drain()
-        marks = ", ".join("?" * len(self._kinds))
-        with _translated(self._path):
-            self._refuse_a_gap()
-            rows = self._connection.execute(
-                "SELECT number, kind, name, deleted, spec, status FROM change "
-                f"WHERE number > ? AND kind IN ({marks}) ORDER BY number",
-                (self._number, *self._kinds),
-            ).fetchall()
+        written = self._wake.drain()
+        self._looks = 0 if written else self._looks + 1
+        with self._file.translated():
+            self._file.refuse_another()
+            settled = self._looks >= len(LOOK_AGAIN) and self._nobody_writes()
+            rows = self._changes()
+        if not settled:
+            self._wake.arm(LOOK_AGAIN[min(self._looks, len(LOOK_AGAIN) - 1)])
         newest: dict[tuple[str, str], Event] = {}
         for number, kind, name, deleted, spec, status in rows:
-            self._number = number
             record = Record(kind=kind, name=name, spec=spec, status=status, version=str(number))
             newest.pop((kind, name), None)
             newest[kind, name] = Event(record, bool(deleted))
         return builtins.list(newest.values())
+
+    def _changes(self) -> builtins.list[tuple[int, str, str, int, bytes, bytes]]:
+        marks = ", ".join("?" * len(self._kinds))
+        with self._file.transaction("DEFERRED"):
+            last = self._refuse_a_gap()
+            rows = self._file.sql.execute(
+                "SELECT number, kind, name, deleted, spec, status FROM change "
+                f"WHERE number > ? AND kind IN ({marks}) ORDER BY number",
+                (self._number, *self._kinds),
+            ).fetchall()
+        self._number = last
+        return rows
+
+    def _nobody_writes(self) -> bool:
+        """Whether all that was written to the log by now is also visible: the write lock is free."""
+        self._file.wait_for_writers(0)
+        try:
+            with self._file.transaction("IMMEDIATE"):
+                return True
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            return False
+        finally:
+            self._file.wait_for_writers(BUSY)
