@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, get_args, get_origin
 
 import click
 import msgspec
 
-from podway.model import documents
+from podway.model import documents, problems
 from podway.model.errors import InvalidInput
 
 
 def _type_name(kind: Any) -> str:
+    if kind is bool:
+        return "true | false"
     if isinstance(kind, type):
         return "mapping" if issubclass(kind, msgspec.Struct) else kind.__name__
     arguments = get_args(kind)
@@ -19,7 +22,7 @@ def _type_name(kind: Any) -> str:
         return f"list of {_type_name(arguments[0])}"
     if arguments and all(isinstance(value, str) for value in arguments):
         return " | ".join(arguments)
-    return " or ".join(_type_name(one) for one in arguments) or str(kind)
+    return " or ".join(_type_name(one) for one in arguments if one is not type(None)) or str(kind)
 
 
 def _struct(kind: Any) -> type[msgspec.Struct] | None:
@@ -44,8 +47,8 @@ def fields(kind: type[msgspec.Struct]) -> dict[str, tuple[Any, str, str]]:
     found = {}
     for field in msgspec.structs.fields(kind):
         inner, words = _plain(field.type)
-        default = "required" if field.required else f"default {field.default!r}"
-        if _struct(inner) is not None and not field.required:
+        default = "required" if field.required else f"default {json.dumps(field.default, default=list)}"
+        if not field.required and (field.default is None or _struct(inner) is not None):
             default = "optional"
         found[field.encode_name] = (inner, default, words)
     return found
@@ -59,14 +62,14 @@ def explain(path: str) -> None:
     kinds = {name.lower(): name for name in documents.SPECS}
     name = kinds.get(first.lower()) or kinds.get(first.lower().removesuffix("s"))
     if name is None:
-        raise InvalidInput(f"{first!r} is no kind", fix=documents.suggest(first.lower(), kinds))
+        raise InvalidInput(f"{first!r} is no kind", fix=problems.suggest(first.lower(), kinds))
     current: Any = documents.SPECS[name]
     title, default, words = f"{name}.spec", "", (current.__doc__ or "").strip()
     for part in rest[1:] if rest[:1] == ["spec"] else rest:
         below = _struct(current)
         known = fields(below) if below else {}
         if part not in known:
-            raise InvalidInput(f"{title} has no field {part!r}", fix=documents.suggest(part, known))
+            raise InvalidInput(f"{title} has no field {part!r}", fix=problems.suggest(part, known))
         current, default, words = known[part]
         title += f".{part}"
     click.echo(f"{title}  <{_type_name(current)}>{'  ' + default if default else ''}")

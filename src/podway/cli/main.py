@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from podway.model.errors import PodwayError
 
 #: command → (where it is, what help says without importing it)
 COMMANDS = {
     "agent": ("podway.cli.agent:agent", "Run the agent of this node."),
-    "apply": ("podway.cli.resources:apply", "Create or change what documents declare."),
+    "apply": ("podway.cli.apply:apply", "Create or change what documents declare."),
     "cni": ("podway.cli.cni:cni", "Install or remove the CNI executable and its configuration."),
     "delete": ("podway.cli.resources:delete", "Delete resources."),
     "describe": ("podway.cli.resources:describe", "Everything about one resource."),
-    "diff": ("podway.cli.resources:diff", "What apply would change."),
+    "diff": ("podway.cli.apply:diff", "What apply would change."),
     "doctor": ("podway.cli.node:doctor", "Whether this machine can run Podway, and what to mend."),
     "explain": ("podway.cli.explain:explain", "What a kind or field means."),
     "get": ("podway.cli.resources:get", "List resources."),
@@ -36,12 +41,22 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """None for an unknown name; click then says what is known."""
+        """None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """With a suggestion for what is no command."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from podway.model.problems import suggest
+
+            ctx.fail(f"{args[0]!r} is no command; {suggest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table's help texts, so that ``--help`` imports nothing."""
@@ -68,18 +83,32 @@ def main() -> None:
     from podway.model.errors import PodwayError
 
     try:
-        podway.main(standalone_mode=False)
+        code = podway.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except (PodwayError, OSError) as error:
-        if "--debug" in sys.argv[1:2]:
-            raise
-        sys.exit(_tell(error))
+    except BrokenPipeError:
+        # whoever read our output has seen enough; the interpreter's own flush would complain again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if "--debug" in sys.argv[1:2]:
+            raise
+        expected = isinstance(error, PodwayError | OSError)
+        sys.exit(_tell(error if expected else _unexpected(error)))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _unexpected(error: Exception) -> PodwayError:
+    from podway.model.errors import PodwayError
+
+    what = f"unexpected {type(error).__name__}: {error}"
+    return PodwayError(what, fix="this is a defect of podway; podway --debug … shows where")
 
 
 def _tell(error: BaseException) -> int:

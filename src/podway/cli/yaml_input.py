@@ -10,6 +10,10 @@ import yaml
 
 from podway.model.documents import InvalidDocument, Resource, decode
 from podway.model.errors import InvalidInput
+from podway.model.problems import Problem
+from podway.model.resources import Block
+
+MOST_TEXT = 4 << 20  # characters; far more than anybody writes by hand
 
 
 class Located(yaml.SafeLoader):
@@ -19,38 +23,58 @@ class Located(yaml.SafeLoader):
         """See the class."""
         seen: set[str] = set()
         for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key.value!r} twice", key.start_mark
-                )
-            seen.add(key.value)
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    words = f"key {key.value!r} twice"
+                    raise yaml.constructor.ConstructorError(None, None, words, key.start_mark)
+                seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+class Placed:
+    """A resource and where it was written."""
+
+    def __init__(self, resource: Resource, file: str, node: yaml.Node) -> None:
+        self.resource = resource
+        self.kind = type(resource).__name__
+        self.name = resource.cidr if isinstance(resource, Block) else resource.name
+        self._file = file
+        self._node = node
+
+    def at(self, problem: Problem) -> str:
+        """The problem with file and line."""
+        return f"{self._file}:{line_of(self._node, problem.path)}: {problem}"
 
 
 def read(path: str) -> str:
     """The text of a file, or of stdin for "-". Raises InvalidInput."""
     try:
-        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        raw = sys.stdin.buffer.read(MOST_TEXT + 1) if path == "-" else _bytes_of(path)
+        text = raw.decode("utf-8")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise InvalidInput(f"can't read it: {reason}", path) from error
+        raise InvalidInput(f"can't read it: {reason}", _shown(path)) from error
+    if len(raw) > MOST_TEXT:
+        raise InvalidInput(f"it is longer than {MOST_TEXT >> 20} MiB", _shown(path), "split it")
+    return text
 
 
-def resources(path: str) -> list[Resource]:
+def _bytes_of(path: str) -> bytes:
+    with Path(path).open("rb") as file:
+        return file.read(MOST_TEXT + 1)
+
+
+def _shown(path: str) -> str:
+    return "stdin" if path == "-" else path
+
+
+def resources(path: str) -> list[Placed]:
     """All documents of a file. Raises InvalidInput with file and line of every problem."""
-    text = read(path)
-    shown = "stdin" if path == "-" else path
-    found: list[Resource] = []
-    problems: list[str] = []
-    for node in _compose(text, shown):
-        value = _construct(node, shown)
-        try:
-            found.append(decode(value))
-        except InvalidDocument as error:
-            for problem in error.problems:
-                line = line_of(node, problem.path)
-                hint = f" ({problem.fix})" if problem.fix else ""
-                problems.append(f"{shown}:{line}: {problem.path}: {problem.what}{hint}")
+    shown = _shown(path)
+    try:
+        found, problems = _decoded(read(path), shown)
+    except RecursionError as error:
+        raise InvalidInput("it is nested too deep", shown, "nothing was changed") from error
     if problems:
         raise InvalidInput("\n  ".join(problems), fix="nothing was changed")
     if not found:
@@ -58,27 +82,51 @@ def resources(path: str) -> list[Resource]:
     return found
 
 
+def _decoded(text: str, shown: str) -> tuple[list[Placed], list[str]]:
+    found: list[Placed] = []
+    problems: list[str] = []
+    names: set[tuple[str, str]] = set()
+    for node in _compose(text, shown):
+        value = _construct(node, shown)
+        try:
+            one = Placed(decode(value), shown, node)
+        except InvalidDocument as error:
+            problems += [f"{shown}:{line_of(node, p.path)}: {p}" for p in error.problems]
+            continue
+        if (one.kind, one.name) in names:
+            problems.append(one.at(Problem("metadata.name", f"{one.kind} {one.name} stands here twice")))
+        names.add((one.kind, one.name))
+        found.append(one)
+    return found, problems
+
+
 def _compose(text: str, shown: str) -> list[yaml.Node]:
     try:
-        return [node for node in yaml.compose_all(text, Loader=Located) if node is not None]
-    except yaml.YAMLError as error:
+        return [node for node in yaml.compose_all(text, Loader=Located) if not _empty(node)]
+    except (yaml.YAMLError, ValueError) as error:
         raise _invalid(error, shown) from error
+
+
+def _empty(node: yaml.Node | None) -> bool:
+    """A document of nothing, as a --- at the end makes one."""
+    return node is None or (isinstance(node, yaml.ScalarNode) and node.value == "" and node.style is None)
 
 
 def _construct(node: yaml.Node, shown: str) -> Any:
     loader = Located("")
     try:
         return loader.construct_document(node)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise _invalid(error, shown) from error
     finally:
         loader.dispose()
 
 
-def _invalid(error: yaml.YAMLError, shown: str) -> InvalidInput:
+def _invalid(error: Exception, shown: str) -> InvalidInput:
     mark = getattr(error, "problem_mark", None)
     where = f"{shown}:{mark.line + 1}" if mark else shown
-    return InvalidInput(f"no YAML: {getattr(error, 'problem', None) or error}", where, "nothing was changed")
+    words = getattr(error, "problem", None) or getattr(error, "reason", None) or error
+    return InvalidInput(f"no YAML: {words}", where, "nothing was changed")
 
 
 def line_of(node: yaml.Node, path: str) -> int:

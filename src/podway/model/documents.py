@@ -6,14 +6,14 @@ stored is read leniently: a field of a later version is no reason to stop.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, Protocol, get_args, get_origin
 
 import msgspec
 
 from podway.model.errors import InvalidInput
+from podway.model.problems import Problem, suggest
 from podway.model.resources import (
     API_VERSION,
     PRESETS,
@@ -25,20 +25,14 @@ from podway.model.resources import (
     NodeSpec,
     Snapshot,
 )
+from podway.model.validation import canonical, network_problems, node_problems, preset_problems
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # RFC 1123 label
 
 SPECS: dict[str, type[msgspec.Struct]] = {"Network": NetworkSpec, "Node": NodeSpec, "Block": BlockSpec}
 APPLICABLE = ("Network", "Node")  # blocks are claimed by nodes, not declared
+FRAME = ("apiVersion", "kind", "metadata", "spec")
 Resource = Network | Node | Block
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """What is wrong at ``path`` ("spec.pools[0].cidr") of a document, and what to do."""
-
-    path: str
-    what: str
-    fix: str = ""
 
 
 class InvalidDocument(InvalidInput):
@@ -51,49 +45,71 @@ class InvalidDocument(InvalidInput):
         self.problems = problems
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """ "did you mean X?", or the list of what is known."""
-    names = list(known)
-    close = difflib.get_close_matches(word, names, n=1)
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"
+class StoredObject(Protocol):
+    """What a store's record has."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def spec(self) -> bytes: ...
+    @property
+    def status(self) -> bytes: ...
 
 
 def decode(document: Any) -> Resource:
     """The resource of a decoded document. Raises InvalidDocument with all its problems."""
-    problems: list[Problem] = []
     if not isinstance(document, dict):
-        raise InvalidDocument([Problem("", f"a document is a mapping, this is {type(document).__name__}")])
-    kind = document.get("kind")
-    if document.get("apiVersion") != API_VERSION:
-        found = document.get("apiVersion")
-        problems.append(Problem("apiVersion", f"{found!r} is not known", f"write {API_VERSION}"))
-    if kind not in APPLICABLE:
-        problems.append(Problem("kind", f"{kind!r} is no kind", suggest(str(kind), APPLICABLE)))
-    for key in document:
-        if key not in ("apiVersion", "kind", "metadata", "spec", "status"):
-            fix = suggest(key, ("apiVersion", "kind", "metadata", "spec"))
-            problems.append(Problem(key, "unknown key", fix))
+        what = f"a document is a mapping, this is {_type_of(document)}"
+        raise InvalidDocument([Problem("", what, "start with apiVersion, kind, metadata and spec")])
+    problems = list(_frame_problems(document))
     name = _name(document.get("metadata"), problems)
-    if kind not in SPECS:
+    kind = document.get("kind")
+    if kind not in APPLICABLE:
         raise InvalidDocument(problems)
     spec = document.get("spec", {})
-    _unknown_keys(spec, SPECS[kind], "spec", problems)
-    try:
-        decoded = msgspec.convert(spec, SPECS[kind])
-    except msgspec.ValidationError as error:
-        problems.append(_of_msgspec(error))
-    else:
-        if isinstance(decoded, NetworkSpec):
-            from podway.model.validation import network_problems
-
-            problems += network_problems(decoded)
-        elif isinstance(decoded, NodeSpec):
-            from podway.model.validation import node_problems
-
-            problems += node_problems(decoded)
-    if problems:
+    decoded = _spec(spec, SPECS[kind], problems)
+    if isinstance(decoded, NetworkSpec):
+        problems += preset_problems(decoded, spec) + network_problems(decoded)
+    elif isinstance(decoded, NodeSpec):
+        problems += node_problems(decoded)
+    if problems or decoded is None:
         raise InvalidDocument(problems)
-    return make(kind, name, decoded)
+    return make(kind, name, canonical(decoded))
+
+
+def _type_of(value: Any) -> str:
+    words = {dict: "a mapping", list: "a list", type(None): "empty", str: "text", bool: "a truth value"}
+    return words.get(type(value), f"{type(value).__name__} {value!r}")
+
+
+def _frame_problems(document: dict[Any, Any]) -> Iterator[Problem]:
+    version, kind = document.get("apiVersion"), document.get("kind")
+    if version != API_VERSION:
+        what = "is missing" if version is None else f"{version!r} is not known"
+        yield Problem("apiVersion", what, f"write {API_VERSION}")
+    if kind == "Block":
+        yield Problem("kind", "blocks are claimed by nodes, not declared", "declare the pools of a Network")
+    elif kind not in APPLICABLE:
+        what = "is missing" if kind is None else f"{kind!r} is no kind"
+        yield Problem("kind", what, suggest("" if kind is None else str(kind), APPLICABLE))
+    for key in document:
+        if key not in ("apiVersion", "kind", "metadata", "spec", "status"):
+            yield Problem(str(key), "unknown key", suggest(str(key), FRAME))
+
+
+def _spec(value: Any, kind: type[msgspec.Struct], problems: list[Problem]) -> msgspec.Struct | None:
+    """Decode strictly; None, with at least one problem, when that is not possible."""
+    found = list(_strict(value, kind, "spec"))
+    problems += found
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        problem = _of_msgspec(error)
+        if not any(one.path == problem.path for one in found):
+            problems.append(problem)
+        return None
 
 
 def make(kind: str, name: str, spec: msgspec.Struct) -> Resource:
@@ -113,7 +129,7 @@ def _name(metadata: Any, problems: list[Problem]) -> str:
         return ""
     for key in metadata:
         if key != "name":
-            problems.append(Problem(f"metadata.{key}", "unknown key", suggest(key, ("name",))))
+            problems.append(Problem(f"metadata.{key}", "unknown key", suggest(str(key), ("name",))))
     name: str = metadata["name"]
     if not NAME.fullmatch(name):
         fix = "lower case letters, digits and - inside, at most 63 characters"
@@ -126,59 +142,65 @@ def _of_msgspec(error: msgspec.ValidationError) -> Problem:
     return Problem("spec" + path.rstrip("`").removeprefix("$"), what)
 
 
-def _unknown_keys(value: Any, kind: Any, path: str, problems: list[Problem]) -> None:
-    """Walk a spec beside its type; msgspec alone would stop at the first and suggest nothing."""
+def _strict(value: Any, kind: Any, path: str) -> Iterator[Problem]:
+    """Unknown keys and choices. msgspec alone would stop at the first and suggest nothing."""
+    if hasattr(kind, "__metadata__"):  # Annotated
+        kind = kind.__origin__
     if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
         for key, inner in value.items():
-            if key not in fields:
-                problems.append(Problem(f"{path}.{key}", "unknown key", suggest(str(key), fields)))
+            if key in fields:
+                yield from _strict(inner, fields[key], f"{path}.{key}")
             else:
-                _unknown_keys(inner, fields[key], f"{path}.{key}", problems)
-    elif isinstance(value, list) and getattr(kind, "__origin__", None) is tuple:
+                yield Problem(f"{path}.{key}", "unknown key", suggest(str(key), fields))
+    elif isinstance(value, list) and get_origin(kind) is tuple:
         for number, inner in enumerate(value):
-            _unknown_keys(inner, kind.__args__[0], f"{path}[{number}]", problems)
+            yield from _strict(inner, get_args(kind)[0], f"{path}[{number}]")
+    elif isinstance(value, str) and get_origin(kind) is Literal and value not in get_args(kind):
+        yield Problem(path, f"{value!r} is not known", suggest(value, get_args(kind)))
 
 
 def resolve(network: Network) -> Network:
-    """The network with its preset's attach and transport filled in."""
-    if not network.spec.preset:
+    """The network with its preset's attach and transport filled in. Raises InvalidInput: no such preset."""
+    preset = network.spec.preset
+    if not preset:
         return network
-    attach, transport = PRESETS[network.spec.preset]
+    if preset not in PRESETS:
+        where = f"network {network.name}"
+        raise InvalidInput(f"preset {preset!r} is not known here", where, suggest(preset, PRESETS))
+    attach, transport = PRESETS[preset]
     spec = msgspec.structs.replace(network.spec, attach=attach, transport=transport)
     return Network(name=network.name, spec=spec)
 
 
-def encode(resource: Resource, status: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def encode(resource: Resource) -> dict[str, Any]:
     """The document of a resource."""
     name = resource.cidr if isinstance(resource, Block) else resource.name
-    document: dict[str, Any] = {
-        "apiVersion": API_VERSION,
-        "kind": type(resource).__name__,
-        "metadata": {"name": name},
-        "spec": msgspec.to_builtins(resource.spec),
-    }
-    if status:
-        document["status"] = dict(status)
+    return _document(type(resource).__name__, name, msgspec.to_builtins(resource.spec))
+
+
+def show(record: StoredObject) -> dict[str, Any]:
+    """The document of a record as it is stored, fields of a later version and status included."""
+    document = _document(record.kind, record.name, _json(record.spec))
+    if status := _json(record.status):
+        document["status"] = status
     return document
+
+
+def _json(text: bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return text.decode(errors="replace")
+
+
+def _document(kind: str, name: str, spec: Any) -> dict[str, Any]:
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
 def spec_json(resource: Resource) -> bytes:
     """What the store keeps of a resource."""
     return msgspec.json.encode(resource.spec)
-
-
-class StoredObject(Protocol):
-    """What a store's record has."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def spec(self) -> bytes: ...
-    @property
-    def status(self) -> bytes: ...
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,6 +221,7 @@ def stored(record: StoredObject) -> Resource:
 def snapshot(records: Iterable[StoredObject], synced: bool) -> tuple[Snapshot, list[str]]:
     """What a node sees of the stored objects, and the words for those that can't be read.
 
+    With one that can't be read it is not synced: nothing may be removed for not being understood.
     A node that declares no addresses has those that its agent found."""
     networks: dict[str, Network] = {}
     nodes: dict[str, Node] = {}
@@ -207,16 +230,16 @@ def snapshot(records: Iterable[StoredObject], synced: bool) -> tuple[Snapshot, l
     for record in records:
         try:
             value = stored(record)
+            if isinstance(value, Network):
+                networks[value.name] = resolve(value)
+            elif isinstance(value, Node):
+                nodes[value.name] = _with_found_addresses(value, record.status)
+            else:
+                blocks[value.cidr] = value
         except InvalidInput as error:
             unreadable.append(str(error))
-            continue
-        if isinstance(value, Network):
-            networks[value.name] = resolve(value)
-        elif isinstance(value, Node):
-            nodes[value.name] = _with_found_addresses(value, record.status)
-        else:
-            blocks[value.cidr] = value
-    return Snapshot(networks=networks, nodes=nodes, blocks=blocks, synced=synced), unreadable
+    known = Snapshot(networks=networks, nodes=nodes, blocks=blocks, synced=synced and not unreadable)
+    return known, unreadable
 
 
 def _with_found_addresses(node: Node, status: bytes) -> Node:

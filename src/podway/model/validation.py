@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
-from podway.model.documents import Problem, suggest
+import msgspec
+
 from podway.model.objects import family_of
+from podway.model.problems import Problem, suggest
 from podway.model.resources import BLOCK_SIZES, PRESETS, Network, NetworkSpec, Node, NodeSpec, Pool
 
+S = TypeVar("S", bound=msgspec.Struct)
+
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 LEAST_MTU = {4: 576, 6: 1280}  # RFC 791 section 3.1, RFC 8200 section 5
 MOST_MTU = 65535
 IFNAMSIZ = 15
 LEAST_HOSTS = 4  # a bridged block keeps back three addresses
 
+#: What no pod can have: this network, loopback, link-local, multicast, reserved (RFC 6890, RFC 4291).
+UNUSABLE = [
+    *map(ipaddress.ip_network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")),
+    *map(ipaddress.ip_network, ("::/127", "fe80::/10", "ff00::/8")),
+]
+
 
 def _prefix(text: str) -> IpNetwork | str:
     """The prefix, or what is wrong with it."""
+    if "/" not in text:
+        return f"{text!r} has no prefix length; a prefix is such as 10.244.0.0/16"
     try:
         return ipaddress.ip_network(text)
     except ValueError:
@@ -45,53 +59,68 @@ def node_problems(spec: NodeSpec) -> list[Problem]:
 
 
 def network_problems(spec: NetworkSpec) -> list[Problem]:
-    """Problems within a Network's spec."""
-    problems = _preset_problems(spec)
+    """Problems within a Network's spec, apart from its preset's."""
+    problems = []
     if not spec.pools:
         problems.append(Problem("spec.pools", "there is none", "pools: [{cidr: 10.244.0.0/16}]"))
     prefixes: list[tuple[int, IpNetwork]] = []
     attach = PRESETS[spec.preset][0] if spec.preset in PRESETS else spec.attach
     for number, pool in enumerate(spec.pools):
-        found = _pool_problems(pool, attach, f"spec.pools[{number}]")
-        problems += found
+        problems += _pool_problems(pool, attach, f"spec.pools[{number}]")
         prefix = _prefix(pool.cidr)
         if not isinstance(prefix, str):
             for earlier, other in prefixes:
                 if prefix.overlaps(other):
-                    what = f"{prefix} overlaps pool {earlier}, {other}"
-                    problems.append(Problem(f"spec.pools[{number}].cidr", what))
+                    what = f"{prefix} overlaps pools[{earlier}], {other}"
+                    problems.append(Problem(f"spec.pools[{number}].cidr", what, "remove one of them"))
             prefixes.append((number, prefix))
-    problems += _mtu_problems(spec)
-    name = spec.bridge.name
-    if name and (
-        len(name) > IFNAMSIZ or "/" in name or ":" in name or name in (".", "..") or name.split() != [name]
-    ):
-        what = f"{name!r} is no name of a link"
-        problems.append(Problem("spec.bridge.name", what, f"at most {IFNAMSIZ} characters, no / : or space"))
-    if spec.bridge.adopt and not name:
-        problems.append(Problem("spec.bridge.adopt", "which bridge?", "give bridge.name"))
+    problems += [*_mtu_problems(spec), *_bridge_problems(spec)]
     if spec.cooldown < 0:
         problems.append(Problem("spec.cooldown", "is negative", "seconds, 0 or more"))
     return problems
 
 
-def _preset_problems(spec: NetworkSpec) -> list[Problem]:
+def _bridge_problems(spec: NetworkSpec) -> Iterator[Problem]:
+    name = spec.bridge.name
+    illegal = len(name) > IFNAMSIZ or set("/:") & set(name) or name in (".", "..") or name.split() != [name]
+    if name and illegal:
+        fix = f"at most {IFNAMSIZ} characters, no / : or space"
+        yield Problem("spec.bridge.name", f"{name!r} is no name of a link", fix)
+    if spec.bridge.adopt and not name:
+        yield Problem("spec.bridge.adopt", "which bridge?", "give bridge.name")
+
+
+def preset_problems(spec: NetworkSpec, written: Mapping[str, Any]) -> list[Problem]:
+    """Problems of preset, attach and transport; ``written`` is the spec as it stood in the document."""
     if spec.preset and spec.preset not in PRESETS:
         return [Problem("spec.preset", f"{spec.preset!r} is no preset", suggest(spec.preset, PRESETS))]
-    problems = []
     attach, transport = PRESETS.get(spec.preset, (spec.attach, spec.transport))
-    default = NetworkSpec(pools=())
-    for key, value, own, unset in (
-        ("attach", spec.attach, attach, default.attach),
-        ("transport", spec.transport, transport, default.transport),
-    ):
-        if value not in (own, unset):
-            what = f"{value} contradicts preset {spec.preset}, which is {own}"
-            problems.append(Problem(f"spec.{key}", what, f"remove {key}, or remove preset"))
+    problems = [
+        Problem(
+            f"spec.{key}",
+            f"{written[key]} contradicts preset {spec.preset}, which is {own}",
+            f"remove {key}, or remove preset",
+        )
+        for key, own in (("attach", attach), ("transport", transport))
+        if written.get(key, own) != own
+    ]
     if attach == "routed":
-        what = "attach: routed is not in this version yet"
+        what = "attach: routed is not available in this version yet"
         problems.append(Problem("spec.attach", what, "use attach: bridge"))
     return problems
+
+
+def canonical(spec: S) -> S:
+    """The spec with every address and prefix in the one spelling that the kernel's are compared with."""
+    if isinstance(spec, NetworkSpec):
+        pools = tuple(
+            msgspec.structs.replace(pool, cidr=str(ipaddress.ip_network(pool.cidr))) for pool in spec.pools
+        )
+        return msgspec.structs.replace(spec, pools=pools)
+    if isinstance(spec, NodeSpec):
+        addresses = tuple(str(ipaddress.ip_interface(address)) for address in spec.addresses)
+        return msgspec.structs.replace(spec, addresses=addresses)
+    return spec
 
 
 def _pool_problems(pool: Pool, attach: str, path: str) -> list[Problem]:
@@ -99,15 +128,17 @@ def _pool_problems(pool: Pool, attach: str, path: str) -> list[Problem]:
     if isinstance(prefix, str):
         return [Problem(f"{path}.cidr", prefix)]
     problems = []
-    size = pool.block_size or BLOCK_SIZES[attach][0 if prefix.version == 4 else 1]
+    default = BLOCK_SIZES[attach][0 if prefix.version == 4 else 1]
+    size = default if pool.block_size is None else pool.block_size
     if size < prefix.prefixlen:
         what = f"a block of /{size} does not fit into {prefix}"
         problems.append(Problem(f"{path}.blockSize", what, f"/{prefix.prefixlen} or longer"))
     elif (1 << (prefix.max_prefixlen - size if size <= prefix.max_prefixlen else 0)) < LEAST_HOSTS:
         what = f"a block of /{size} has no address for a pod"
         problems.append(Problem(f"{path}.blockSize", what, f"/{prefix.max_prefixlen - 3} or shorter"))
-    if prefix.is_multicast or prefix.is_loopback or prefix.is_link_local:
-        problems.append(Problem(f"{path}.cidr", f"{prefix} is no prefix for pods"))
+    for unusable in UNUSABLE:
+        if prefix.overlaps(unusable):
+            problems.append(Problem(f"{path}.cidr", f"{prefix} overlaps {unusable}, which pods can't have"))
     for number, text in enumerate(pool.reserved):
         problems += _reserved_problems(text, prefix, f"{path}.reserved[{number}]")
     return problems
@@ -121,9 +152,6 @@ def _reserved_problems(text: str, pool: IpNetwork, path: str) -> list[Problem]:
     if first not in pool or last not in pool:
         return [Problem(path, f"{text} is not inside {pool}")]
     return []
-
-
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def reserved_range(text: str) -> tuple[IpAddress, IpAddress]:
@@ -147,36 +175,66 @@ def _mtu_problems(spec: NetworkSpec) -> list[Problem]:
     return []
 
 
+class Found(msgspec.Struct, frozen=True):
+    """A problem of one of several documents."""
+
+    kind: str
+    name: str
+    problem: Problem
+
+
 def cluster_problems(
     networks: Mapping[str, Network], nodes: Mapping[str, Node], routes: Iterable[str] = ()
-) -> list[tuple[str, Problem]]:
-    """Problems between documents, each with the network's name: pools over pools, nodes, or host routes.
+) -> list[Found]:
+    """Problems between documents: pools over pools, nodes' addresses or host routes; shared addresses.
 
-    ``routes``: prefixes that this host reaches otherwise, the default route excepted."""
-    found: list[tuple[str, Problem]] = []
+    ``routes``: prefixes that this host reaches otherwise; a default route is no objection."""
+    known = tuple(routes)
     pools = [
-        (name, number, ipaddress.ip_network(pool.cidr))
+        (name, f"spec.pools[{number}].cidr", ipaddress.ip_network(pool.cidr))
         for name, network in sorted(networks.items())
         for number, pool in enumerate(network.spec.pools)
     ]
     taken = [
-        (ipaddress.ip_interface(a).ip, f"node {n.name}") for n in nodes.values() for a in n.spec.addresses
+        (name, f"spec.addresses[{number}]", ipaddress.ip_interface(address).ip)
+        for name, node in sorted(nodes.items())
+        for number, address in enumerate(node.spec.addresses)
     ]
-    for position, (name, number, prefix) in enumerate(pools):
-        path = f"spec.pools[{number}].cidr"
-        for other, _, earlier in pools[:position]:
-            if other != name and prefix.overlaps(earlier):
-                found.append((name, Problem(path, f"{prefix} overlaps pool {earlier} of network {other}")))
-        found += [
-            (name, Problem(path, f"{prefix} holds {address}, the address of {who}", "choose another pool"))
-            for address, who in taken
+    fix = "choose another pool"
+    found = []
+    for name, path, prefix in pools:
+        words = [
+            f"{prefix} overlaps pool {other} of network {whose}"
+            for whose, _, other in pools
+            if whose != name and prefix.overlaps(other)
+        ]
+        words += [
+            f"{prefix} holds {address}, the address of node {node}"
+            for node, _, address in taken
             if address in prefix
         ]
-        found += [
-            (name, Problem(path, f"{prefix} overlaps this host's route {route}", "choose another pool"))
-            for route in _overlapping(prefix, routes)
-        ]
-    return found
+        words += [f"{prefix} overlaps this host's route {route}" for route in _overlapping(prefix, known)]
+        found += [Found("Network", name, Problem(path, what, fix)) for what in words]
+    return found + [
+        Found("Node", name, Problem(path, what, "choose another address"))
+        for name, path, address in taken
+        for what in _objections(name, address, pools, taken)
+    ]
+
+
+def _objections(
+    name: str,
+    address: IpAddress,
+    pools: Sequence[tuple[str, str, IpNetwork]],
+    taken: Sequence[tuple[str, str, IpAddress]],
+) -> Iterator[str]:
+    """Why a node can't have an address."""
+    for network, _, prefix in pools:
+        if address in prefix:
+            yield f"{address} is in pool {prefix} of network {network}"
+    for other, _, theirs in taken:
+        if other != name and theirs == address:
+            yield f"{address} is an address of node {other} too"
 
 
 def _overlapping(prefix: IpNetwork, routes: Iterable[str]) -> Sequence[str]:

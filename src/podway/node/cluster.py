@@ -65,7 +65,7 @@ class Cluster:
             return
         self._token = tokens[0]
         new, self.unreadable = documents.snapshot(records, synced=True)
-        self.trouble = ""
+        self.trouble = "; ".join(self.unreadable)
         if remember and new != self.snapshot:
             self._database.save_snapshot(new)
         self.snapshot = new

@@ -1,0 +1,160 @@
+"""``podway apply`` and ``podway diff``: what files declare, into the store or beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import ipaddress
+import os
+from collections.abc import Iterable
+
+import click
+import msgspec
+
+from podway.cli import yaml_input
+from podway.cli.options import store_option
+from podway.cli.yaml_input import Placed
+from podway.model import documents
+from podway.model.errors import Conflict, InvalidInput, PodwayError
+from podway.model.problems import Problem
+from podway.model.resources import Block, Network, Node
+from podway.model.validation import cluster_problems
+from podway.store import Exists, NotFound, Record, Stale, Store, open_store
+
+FILE = click.option("-f", "--file", "path", required=True, help="YAML or JSON documents; - is stdin")
+DEFAULT_DIRECTORY = "/var/lib/podway"
+ATTEMPTS = 20  # at a spec whose status an agent writes meanwhile
+
+
+def _prepare_default(url: str) -> None:
+    scheme, _, path = url.partition(":")
+    if scheme == "sqlite" and os.path.dirname(path) == DEFAULT_DIRECTORY:
+        os.makedirs(DEFAULT_DIRECTORY, mode=0o700, exist_ok=True)
+
+
+def host_routes(bridges: Iterable[str]) -> list[str]:
+    """Prefixes that this host reaches by routes that aren't Podway's, nor over ``bridges``.
+
+    [] where they can't be read."""
+    from podway.kernel.rtnetlink import Rtnetlink
+    from podway.model.objects import ALIAS_PREFIX, MAIN_TABLE, ROUTE_PROTOCOL, Link, Route
+
+    try:
+        rtnetlink = Rtnetlink()
+    except OSError:
+        return []
+    with contextlib.closing(rtnetlink):
+        routes = rtnetlink.dump("route", table=MAIN_TABLE).values()
+        links = rtnetlink.dump("link").values()
+    own = {o.name for o in links if isinstance(o, Link) and (o.alias or "").startswith(ALIAS_PREFIX)}
+    own |= set(bridges)
+    return [
+        r.dst
+        for r in routes
+        if isinstance(r, Route) and r.protocol != ROUTE_PROTOCOL and r.dev not in own and r.type == "unicast"
+    ]
+
+
+def check(store: Store, wanted: list[Placed]) -> None:
+    """What must hold between the documents and what is stored. Raises InvalidInput with all of it."""
+    records = [record for kind in ("Network", "Node") for record in store.list(kind)[0]]
+    known, _ = documents.snapshot(records, synced=True)
+    declared = [one.resource for one in wanted]
+    networks = known.networks | {r.name: documents.resolve(r) for r in declared if isinstance(r, Network)}
+    nodes = known.nodes | {r.name: r for r in declared if isinstance(r, Node)}
+    adopted = [n.spec.bridge.name for n in networks.values() if n.spec.bridge.adopt]
+    places = {(one.kind, one.name): one for one in wanted}
+    lines = [
+        places[found.kind, found.name].at(found.problem)
+        for found in cluster_problems(networks, nodes, host_routes(adopted))
+        if (found.kind, found.name) in places
+    ]
+    for one in wanted:
+        if isinstance(one.resource, Network):
+            lines += [one.at(problem) for problem in _used_pools(store, one.resource)]
+    if lines:
+        raise InvalidInput("\n  ".join(lines), fix="nothing was changed")
+
+
+def _used_pools(store: Store, new: Network) -> list[Problem]:
+    """A pool can't go while a node has a block of it."""
+    kept = [ipaddress.ip_network(pool.cidr) for pool in new.spec.pools]
+    problems = []
+    for record in store.list("Block")[0]:
+        block = documents.stored(record)
+        if not isinstance(block, Block) or block.spec.network != new.name:
+            continue
+        first = ipaddress.ip_network(block.cidr)[0]
+        if not any(first in pool for pool in kept):
+            what = f"block {block.cidr}, claimed by node {block.spec.node}, would be in no pool"
+            problems.append(Problem("spec.pools", what, "keep its pool until nobody has a block of it"))
+    return problems
+
+
+def _apply_one(store: Store, one: Placed) -> str:
+    """Write one object, whatever is written to its status meanwhile. Raises PodwayError."""
+    spec = documents.spec_json(one.resource)
+    for _ in range(ATTEMPTS):
+        try:
+            stored = store.get(one.kind, one.name)
+            if stored.spec == spec:
+                return "unchanged"
+            store.update_spec(msgspec.structs.replace(stored, spec=spec))
+            return "changed"
+        except Stale:
+            continue
+        except NotFound:
+            pass
+        try:
+            store.create(Record(kind=one.kind, name=one.name, spec=spec))
+            return "created"
+        except Exists:
+            continue
+    raise Conflict("others go on changing it", f"{one.kind} {one.name}", "try again")
+
+
+@click.command()
+@FILE
+@store_option
+def apply(path: str, store: str) -> None:
+    """Create or change what FILE declares. Every document is checked before the first is written."""
+    wanted = yaml_input.resources(path)
+    _prepare_default(store)
+    done: list[str] = []
+    with contextlib.closing(open_store(store)) as opened:
+        check(opened, wanted)
+        for one in wanted:
+            name = f"{one.kind.lower()} {one.name}"
+            try:
+                done.append(f"{name} {_apply_one(opened, one)}")
+            except PodwayError as error:
+                before = "; ".join(done) or "nothing"
+                fix = f"{error.fix}; done before it: {before}" if error.fix else f"done before it: {before}"
+                raise Conflict(f"{name}: {error.what}", error.where, fix) from error
+            click.echo(done[-1])
+
+
+@click.command()
+@FILE
+@store_option
+def diff(path: str, store: str) -> None:
+    """What apply would change. Exit code 1 if anything."""
+    wanted = yaml_input.resources(path)
+    with contextlib.closing(open_store(store)) as opened:
+        check(opened, wanted)
+        changes = [line for one in wanted for line in _difference(opened, one)]
+    for line in changes:
+        click.echo(line)
+    raise SystemExit(1 if changes else 0)
+
+
+def _difference(store: Store, one: Placed) -> list[str]:
+    import yaml
+
+    new = yaml.safe_dump(documents.encode(one.resource), sort_keys=False).splitlines()
+    try:
+        old = yaml.safe_dump(documents.show(store.get(one.kind, one.name)), sort_keys=False).splitlines()
+    except NotFound:
+        old = []
+    title = f"{one.kind} {one.name}"
+    return list(difflib.unified_diff(old, new, f"stored {title}", title, lineterm=""))
