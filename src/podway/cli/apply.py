@@ -44,14 +44,18 @@ def host_routes(bridges: Iterable[str]) -> list[str]:
     except OSError:
         return []
     with contextlib.closing(rtnetlink):
-        routes = rtnetlink.dump("route", table=MAIN_TABLE).values()
+        # all tables: asked for one that a new namespace doesn't have yet, the kernel answers ENOENT
+        routes = rtnetlink.dump("route").values()
         links = rtnetlink.dump("link").values()
     own = {o.name for o in links if isinstance(o, Link) and (o.alias or "").startswith(ALIAS_PREFIX)}
     own |= set(bridges)
     return [
         r.dst
         for r in routes
-        if isinstance(r, Route) and r.protocol != ROUTE_PROTOCOL and r.dev not in own and r.type == "unicast"
+        if isinstance(r, Route)
+        and (r.table, r.type) == (MAIN_TABLE, "unicast")
+        and r.protocol != ROUTE_PROTOCOL
+        and r.dev not in own
     ]
 
 

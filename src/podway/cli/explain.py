@@ -47,9 +47,12 @@ def fields(kind: type[msgspec.Struct]) -> dict[str, tuple[Any, str, str]]:
     found = {}
     for field in msgspec.structs.fields(kind):
         inner, words = _plain(field.type)
-        default = "required" if field.required else f"default {json.dumps(field.default, default=list)}"
-        if not field.required and (field.default is None or _struct(inner) is not None):
+        if field.required:
+            default = "required"
+        elif field.default is None or _struct(inner) is not None:
             default = "optional"
+        else:
+            default = f"default {json.dumps(field.default)}"
         found[field.encode_name] = (inner, default, words)
     return found
 
