@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from podway.lab import topology
+from typing import Any
+
+import pytest
+
+from podway.lab import topology, topology_file
 from podway.lab.topology import Hop, Segment, Wish, build
+from podway.model.documents import InvalidDocument
 
 
 def test_default_is_one_lan_a_router_and_a_host_beyond() -> None:
@@ -42,3 +47,50 @@ def test_the_way_between_machines_names_segments_and_routers() -> None:
     lab = topology.default()
     assert topology.segments_between(lab, "node1", "node2") == ("lan",)
     assert topology.segments_between(lab, "node1", "internet") == ("lan", "router", "wan")
+
+
+FILE: dict[str, Any] = {
+    "segments": {"lan": {"cidrs": ["192.0.2.0/24"]}, "wan": {"cidrs": ["198.51.100.0/24"], "mtu": 1400}},
+    "routers": {"r": {"segments": ["lan", "wan"]}},
+    "hosts": {"out": {"segment": "wan"}},
+    "nodes": {"a": {"segment": "lan", "mtu": 1400, "pods": ["web", "db"]}, "b": {"segment": "lan"}},
+}
+
+
+def test_a_file_gives_a_topology() -> None:
+    lab = topology_file.decode(FILE)
+    assert [machine.name for machine in lab.machines] == ["a", "b", "r", "out"]
+    assert lab.machines[0].pods == ("web", "db") and lab.machines[1].pods == ("b-1", "b-2")
+    assert lab.machines[0].ports[0].mtu == 1400 and lab.machines[3].ports[0].mtu == 1400
+    assert lab.documents[0]["spec"]["preset"] == "flannel-host-gw"
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "words"),
+    [
+        ({"nodez": {}}, "nodez", "did you mean nodes"),
+        ({"nodes": {"a": {"segment": "lam"}}}, "nodes.a.segment", "did you mean lan"),
+        ({"nodes": {"a": {"segment": "lan", "mtu": 9000}}}, "nodes.a.mtu", "more than its segment"),
+        ({"nodes": {"a": {"segment": "lan", "mut": 1}}}, "nodes.a.mut", "did you mean mtu"),
+        ({"nodes": {"A!": {"segment": "lan"}}}, "nodes.A!", "no legal name"),
+        ({"nodes": {"r": {"segment": "lan"}}}, "nodes.r", "twice"),
+        ({"nodes": {"a": {"segment": "lan", "pods": ["a"]}}}, "nodes.a.pods", "twice"),
+        ({"nodes": {"a": {"segment": "lan", "pods": "two"}}}, "nodes.a.pods", "Expected"),
+        ({"nodes": {}}, "nodes", "there is none"),
+        ({"preset": "flannel-hostgw"}, "preset", "did you mean flannel-host-gw"),
+        ({"documents": [{"kind": "Network"}]}, "documents[0].apiVersion", "missing"),
+        ({"segments": {"lan": {"cidrs": ["192.0.2.1/24"]}}}, "segments.lan.cidrs[0]", "host bits"),
+        ({"segments": {"lan": {"cidrs": []}}}, "segments.lan.cidrs", "there is none"),
+        (
+            {"segments": {"lan": {"cidrs": ["192.0.2.0/30"]}, "wan": FILE["segments"]["wan"]}},
+            "segments",
+            "addresses for",
+        ),
+    ],
+)
+def test_a_wrong_file_says_where_and_what(change: dict[str, Any], path: str, words: str) -> None:
+    with pytest.raises(InvalidDocument) as caught:
+        topology_file.decode(FILE | change)
+    found = [problem for problem in caught.value.problems if problem.path == path]
+    assert found, caught.value.problems
+    assert words in f"{found[0].what} {found[0].fix}"

@@ -1,0 +1,218 @@
+"""The decoded YAML of a lab → a topology. Pure; strict, and every problem says at which path.
+
+segments: {lan: {cidrs: [192.0.2.0/24, "fd00:192:0:2::/64"], mtu: 1500}}
+routers:  {router: {segments: [lan, wan]}}
+hosts:    {internet: {segment: wan}}
+nodes:    {node1: {segment: lan, mtu: 1500, pods: 2}, node2: {segment: lan, pods: [web, db]}}
+preset:   flannel-host-gw                 # or  documents: [ …Network and Node documents… ]
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from podway.lab import topology
+from podway.lab.topology import Segment, Topology, Wish
+from podway.model.documents import APPLICABLE, InvalidDocument
+from podway.model.documents import decode as decode_document
+from podway.model.problems import Problem, suggest
+from podway.model.resources import PRESETS
+
+#: Names of machines and pods are those of network namespaces and Node objects.
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+MOST_PODS = 250
+LEAST_MTU = 1280  # RFC 8200 section 5
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of what is written for one thing of the file."""
+
+
+class SegmentPart(_Part, frozen=True, kw_only=True):
+    cidrs: tuple[str, ...]
+    mtu: int = topology.MTU
+
+
+class RouterPart(_Part, frozen=True, kw_only=True):
+    segments: tuple[str, ...]
+
+
+class HostPart(_Part, frozen=True, kw_only=True):
+    segment: str
+    mtu: int = 0
+
+
+class NodePart(_Part, frozen=True, kw_only=True):
+    segment: str
+    mtu: int = 0
+    pods: int | tuple[str, ...] = 2
+
+
+PARTS: dict[str, type[_Part]] = {
+    "segments": SegmentPart,
+    "routers": RouterPart,
+    "hosts": HostPart,
+    "nodes": NodePart,
+}
+KEYS = (*PARTS, "preset", "documents")
+Parts = dict[str, dict[str, Any]]
+
+
+def decode(value: Any) -> Topology:
+    """The topology of a decoded file. Raises InvalidDocument with all its problems."""
+    problems: list[Problem] = []
+    if not isinstance(value, dict):
+        raise InvalidDocument([Problem("", f"a lab is a mapping, this is {type(value).__name__}")])
+    for key in value:
+        if key not in KEYS:
+            problems.append(Problem(str(key), "unknown key", suggest(str(key), KEYS)))
+    parts: Parts = {key: _section(value.get(key), key, problems) for key in PARTS}
+    documents = _documents(value, problems)
+    problems += _contradictions(parts)
+    if problems:
+        raise InvalidDocument(problems)
+    segments = tuple(Segment(name=n, cidrs=s.cidrs, mtu=s.mtu) for n, s in parts["segments"].items())
+    try:
+        return topology.build(segments, tuple(_wishes(parts)), documents)
+    except ValueError as error:
+        raise InvalidDocument([Problem("segments", str(error), "a shorter prefix")]) from error
+
+
+def _section(value: Any, key: str, problems: list[Problem]) -> dict[str, Any]:
+    """Name → decoded part; what can't be decoded is left out, with a problem."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        problems.append(Problem(key, "is no mapping of names", f"{key}: {{NAME: …}}"))
+        return {}
+    kind = PARTS[key]
+    fields = [field.encode_name for field in msgspec.structs.fields(kind)]
+    found: dict[str, Any] = {}
+    for name, inner in value.items():
+        path = f"{key}.{name}"
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            problems.append(Problem(path, f"{name!r} is no legal name", "lower case letters, digits, -"))
+            continue
+        if isinstance(inner, dict):
+            unknown = [one for one in inner if one not in fields]
+            problems += [Problem(f"{path}.{u}", "unknown key", suggest(str(u), fields)) for u in unknown]
+        try:
+            found[name] = msgspec.convert(inner, kind)
+        except msgspec.ValidationError as error:
+            what, _, place = str(error).partition(" - at `$")
+            problems.append(Problem(path + place.rstrip("`"), what))
+    return found
+
+
+def _documents(value: dict[str, Any], problems: list[Problem]) -> tuple[dict[str, Any], ...]:
+    preset, documents = value.get("preset"), value.get("documents")
+    if documents is None:
+        name = topology.PRESET if preset is None else preset
+        if name not in PRESETS:
+            problems.append(Problem("preset", f"{name!r} is no preset", suggest(str(name), PRESETS)))
+        return (topology.network_document(str(name)),)
+    if preset is not None:
+        problems.append(Problem("preset", "stands beside documents", "keep one of the two"))
+    if not isinstance(documents, list):
+        problems.append(Problem("documents", "is no list", f"a list of {' and '.join(APPLICABLE)} documents"))
+        return ()
+    for number, document in enumerate(documents):
+        try:
+            decode_document(document)
+        except InvalidDocument as error:
+            path = f"documents[{number}]"
+            problems += [Problem(f"{path}.{p.path}".rstrip("."), p.what, p.fix) for p in error.problems]
+    if not any(isinstance(one, dict) and one.get("kind") == "Network" for one in documents):
+        problems.append(Problem("documents", "there is no Network among them", "or write preset: NAME"))
+    return tuple(documents)
+
+
+def _contradictions(parts: Parts) -> Iterator[Problem]:
+    """What each part says alone is legal; this is what they say together."""
+    if not parts["nodes"]:
+        yield Problem("nodes", "there is none", "nodes: {node1: {segment: lan}}")
+    yield from _prefix_problems(parts["segments"])
+    for section, part, path, name in _references(parts):
+        if name not in parts["segments"]:
+            yield Problem(path, f"{name!r} is no segment", suggest(name, parts["segments"]))
+        elif getattr(part, "mtu", 0) > parts["segments"][name].mtu:
+            mtu = parts["segments"][name].mtu
+            yield Problem(f"{section}.mtu", f"{part.mtu} is more than its segment carries, {mtu}")
+    for section in ("segments", "nodes", "hosts"):
+        for name, part in parts[section].items():
+            if part.mtu and part.mtu < LEAST_MTU:
+                yield Problem(f"{section}.{name}.mtu", f"{part.mtu} is too small", f"at least {LEAST_MTU}")
+    yield from _name_problems(parts)
+
+
+def _references(parts: Parts) -> Iterator[tuple[str, Any, str, str]]:
+    """(path of the part, the part, path of the reference, segment named) of every plug."""
+    for section in ("nodes", "hosts"):
+        for name, part in parts[section].items():
+            yield f"{section}.{name}", part, f"{section}.{name}.segment", part.segment
+    for name, part in parts["routers"].items():
+        for number, segment in enumerate(part.segments):
+            yield f"routers.{name}", part, f"routers.{name}.segments[{number}]", segment
+
+
+def _prefix_problems(segments: dict[str, Any]) -> Iterator[Problem]:
+    seen: list[tuple[str, topology.IpNetwork]] = []
+    for name, part in segments.items():
+        families = set()
+        for number, cidr in enumerate(part.cidrs):
+            path = f"segments.{name}.cidrs[{number}]"
+            try:
+                prefix = ipaddress.ip_network(cidr)
+            except ValueError as error:
+                yield Problem(path, str(error), "such as 192.0.2.0/24")
+                continue
+            if prefix.version in families:
+                yield Problem(path, "a second prefix of one family", "one IPv4 and one IPv6 prefix")
+            families.add(prefix.version)
+            for other, taken in seen:
+                if prefix.version == taken.version and prefix.overlaps(taken):
+                    yield Problem(path, f"{prefix} overlaps {taken} of segment {other}")
+            seen.append((name, prefix))
+        if not part.cidrs:
+            yield Problem(f"segments.{name}.cidrs", "there is none")
+
+
+def _name_problems(parts: Parts) -> Iterator[Problem]:
+    """Machines and pods are network namespaces: one name each."""
+    names = Counter(wish.name for wish in _wishes(parts))
+    for section in ("nodes", "hosts", "routers"):
+        for name in parts[section]:
+            if names[name] > 1:
+                yield Problem(f"{section}.{name}", "this name stands twice", "every machine has its own")
+    pods = Counter(pod for wish in _wishes(parts) for pod in wish.pods)
+    for name, part in parts["nodes"].items():
+        path = f"nodes.{name}.pods"
+        if isinstance(part.pods, int) and not 0 <= part.pods <= MOST_PODS:
+            yield Problem(path, f"{part.pods} pods", f"0 to {MOST_PODS}")
+            continue
+        for pod in _pods(name, part):
+            if not NAME.fullmatch(pod):
+                yield Problem(path, f"{pod!r} is no legal name", "lower case letters, digits, -")
+            if pods[pod] + names[pod] > 1:
+                yield Problem(path, f"{pod!r} stands twice", "every pod has a name of its own")
+
+
+def _pods(node: str, part: NodePart) -> tuple[str, ...]:
+    if isinstance(part.pods, int):
+        return topology.pod_names(node, min(max(part.pods, 0), MOST_PODS))
+    return part.pods
+
+
+def _wishes(parts: Parts) -> Iterator[Wish]:
+    for name, node in parts["nodes"].items():
+        yield Wish(name=name, role="node", segments=(node.segment,), mtu=node.mtu, pods=_pods(name, node))
+    for name, router in parts["routers"].items():
+        yield Wish(name=name, role="router", segments=tuple(router.segments))
+    for name, host in parts["hosts"].items():
+        yield Wish(name=name, role="host", segments=(host.segment,), mtu=host.mtu)
