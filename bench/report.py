@@ -38,18 +38,22 @@ def show(measured: Sequence[Row]) -> None:
 
 
 def _cells(row: Row) -> list[str]:
-    spread = f"{row.interval[0]:.4g}–{row.interval[1]:.4g}" if row.interval else ""
+    spread = "–".join(map(_number, row.interval)) if row.interval else ""
     return [
         row.row,
-        f"{row.ours:.4g}",
+        _number(row.ours),
         spread,
-        "" if row.reference is None else f"{row.reference:.4g}",
+        "" if row.reference is None else _number(row.reference),
         row.unit,
         "" if row.ratio is None else f"{row.ratio:.3f}",
         str(GOALS[row.goal]) if row.goal else "",
         {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[row.met],
         str(row.runs),
     ]
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if value < 1000 else f"{value:.0f}"
 
 
 def versions() -> list[str]:

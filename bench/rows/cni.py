@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ PORTS = {
     ]
 }
 HUNDRED = 100
+_containers = (f"bench{number}" for number in itertools.count())  # a runtime uses no name twice
 
 
 class Side(NamedTuple):
@@ -74,7 +76,7 @@ def _once(side: Side, capabilities: dict[str, Any]) -> Callable[[], Sample]:
 
     def sample() -> Sample:
         with host("pod", up=False) as pod, side.node.entered():
-            attachment = Attachment("bench0", pod.path, capabilities)
+            attachment = Attachment(next(_containers), pod.path, capabilities)
             start = time.perf_counter()
             result = side.chain.add(attachment)
             added = time.perf_counter()
@@ -138,7 +140,7 @@ def hundred(rounds: int, directory: Path) -> list[Row]:
 
 def _at_once(side: Side, pods: list[Host]) -> Callable[[], Sample]:
     def sample() -> Sample:
-        attachments = [Attachment(pod.name, pod.path) for pod in pods]
+        attachments = [Attachment(next(_containers), pod.path) for pod in pods]
         results: dict[str, dict[str, Any]] = {}
 
         def add(attachment: Attachment) -> None:

@@ -66,7 +66,7 @@ class Podway:
         self.directory = self.machine.directory / "podway"
         self.directory.mkdir()
         self.store = f"sqlite:{self.directory}/store.db"
-        self.socket = self.directory / "agent.sock"
+        self.socket = self.directory / "cni.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
     def podway(self, *arguments: str) -> str:
