@@ -75,7 +75,9 @@ class Runtime:
         finally:
             kernel.close()
         found = [
-            o.name for o in actual.values() if isinstance(o, Link) and (o.alias or "").startswith("podway:pod:")
+            o.name
+            for o in actual.values()
+            if isinstance(o, Link) and (o.alias or "").startswith("podway:pod:")
         ]
         pods = ("masquerade4", "ports4", "guarded", "macs", "addresses4", "addresses6", "targets6")
         found += [" ".join(key) for key in actual if key[0] == "nftelement" and key[2] in pods]
@@ -142,7 +144,9 @@ def test_a_killed_add_is_never_given_twice(runtime: Runtime) -> None:
         assert code == 0, document
         mine = {ip["address"].partition("/")[0] for ip in document["ips"]}
         with namespaces.entered(first):
-            shown = subprocess.run(["ip", "-br", "address"], capture_output=True, text=True, check=True).stdout
+            shown = subprocess.run(
+                ["ip", "-br", "address"], capture_output=True, text=True, check=True
+            ).stdout
         assert not any(f" {address}/" in shown for address in mine)
     finally:
         os.close(other)

@@ -22,6 +22,7 @@ from podway.model.objects import (
     NftRule,
     Op,
     Qdisc,
+    TrafficClass,
 )
 
 #: creation order by kind; sysctls of a link come after the links
@@ -82,9 +83,10 @@ def matches(want: object, have: object, ignored: Collection[str] = ()) -> bool:
 
 def _nearly(want: object, have: object, field: str) -> bool:
     """The kernel keeps a bucket's burst as the time it takes, in ticks: it comes back rounded."""
-    if field != "burst" or not isinstance(want, Qdisc) or not isinstance(have, Qdisc):
+    if field != "burst" or not isinstance(want, Qdisc | TrafficClass):
         return False
-    return abs((want.burst or 0) - (have.burst or 0)) <= max(64, (want.burst or 0) // 100)
+    wanted, found = getattr(want, field) or 0, getattr(have, field) or 0
+    return bool(abs(wanted - found) <= max(64, wanted // 100))
 
 
 def _rank(op: Op) -> tuple[int, int, int, Key]:
