@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -13,6 +14,7 @@ from podway.model.errors import InvalidInput
 from podway.model.problems import Problem
 from podway.model.resources import Block
 
+T = TypeVar("T")
 MOST_TEXT = 4 << 20  # characters; far more than anybody writes by hand
 
 
@@ -80,6 +82,21 @@ def resources(path: str) -> list[Placed]:
     if not found:
         raise InvalidInput("there is no document in it", shown)
     return found
+
+
+def one(path: str, decoder: Callable[[Any], T]) -> T:
+    """The only document of a file, decoded. Raises InvalidInput with file and line of every problem."""
+    shown = _shown(path)
+    try:
+        nodes = _compose(read(path), shown)
+        if len(nodes) != 1:
+            raise InvalidInput(f"there are {len(nodes)} documents in it", shown, "write one")
+        return decoder(_construct(nodes[0], shown))
+    except InvalidDocument as error:
+        problems = [f"{shown}:{line_of(nodes[0], p.path)}: {p}" for p in error.problems]
+        raise InvalidInput("\n  ".join(problems), fix="nothing was changed") from error
+    except RecursionError as error:
+        raise InvalidInput("it is nested too deep", shown, "nothing was changed") from error
 
 
 def _decoded(text: str, shown: str) -> tuple[list[Placed], list[str]]:

@@ -19,6 +19,7 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 LAN = ("192.0.2.0/24", "fd00:192:0:2::/64")
 WAN = ("198.51.100.0/24", "2001:db8:51::/64")
 POOLS = ("10.244.0.0/16", "fd00:10:244::/48")
+NODES, PODS = 3, 2
 MTU = 1500
 PRESET = "flannel-host-gw"
 ROUTER_TOP = 0xFFFE  # an IPv6 router's interface identifier: above any node of a lab
@@ -107,7 +108,7 @@ def network_document(preset: str) -> dict[str, Any]:
     }
 
 
-def default(nodes: int = 3, pods: int = 2, preset: str = PRESET) -> Topology:
+def default(nodes: int = NODES, pods: int = PODS, preset: str = PRESET) -> Topology:
     """N nodes on one LAN; a router, and beyond it a host that knows nothing of pods."""
     segments = (Segment(name="lan", cidrs=LAN), Segment(name="wan", cidrs=WAN))
     names = [f"node{number}" for number in range(1, nodes + 1)]

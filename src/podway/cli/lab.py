@@ -1,0 +1,124 @@
+"""``podway lab``: many nodes on this machine, each with its own agent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from podway.lab.topology import Topology
+
+DEFAULT_NAME = "lab"
+NAME = click.option("--name", help="which lab [default: the only one]")
+OUTPUT = click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+NODES = click.option("--nodes", type=click.IntRange(1, 250), help="how many nodes [default: 3]")
+PODS = click.option("--pods", type=click.IntRange(0, 250), help="how many pods on each node [default: 2]")
+PRESET = click.option("--preset", help="the network's preset [default: flannel-host-gw]")
+FILE = click.option("-f", "--file", "path", help="a topology in YAML (docs/lab.md); - is stdin")
+
+
+def _topology(path: str | None, nodes: int | None, pods: int | None, preset: str | None) -> Topology:
+    """What is asked for. Raises InvalidInput, with file and line."""
+    from podway.lab import topology, topology_file
+    from podway.model.errors import InvalidInput
+    from podway.model.problems import suggest
+    from podway.model.resources import PRESETS
+
+    if path is not None:
+        if (nodes, pods, preset) != (None, None, None):
+            raise InvalidInput("-f says everything", fix="leave out --nodes, --pods and --preset")
+        from podway.cli import yaml_input
+
+        return yaml_input.one(path, topology_file.decode)
+    if preset is not None and preset not in PRESETS:
+        raise InvalidInput(f"{preset!r} is no preset", "--preset", suggest(preset, PRESETS))
+    return topology.default(
+        topology.NODES if nodes is None else nodes,
+        topology.PODS if pods is None else pods,
+        preset or topology.PRESET,
+    )
+
+
+@click.group()
+def lab() -> None:
+    """Many nodes on this machine: segments, routers, nodes with agents, pods.
+
+    Nothing of a lab is visible in this machine's own network; killing its init ends it."""
+
+
+@lab.command()
+@NODES
+@PODS
+@PRESET
+@FILE
+@click.option("--name", default=DEFAULT_NAME, show_default=True, help="what to call it")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="where it keeps its files [default: /run/podway/lab/NAME]",
+)
+def up(
+    nodes: int | None,
+    pods: int | None,
+    preset: str | None,
+    path: str | None,
+    name: str,
+    directory: Path | None,
+) -> None:
+    """Start a lab. It stays until podway lab down."""
+    from podway.lab import drawing
+    from podway.lab import lab as labs
+
+    topology = _topology(path, nodes, pods, preset)
+    labs.preflight()
+    with labs.terminable(), drawing.progress() as show:
+        _, saved = labs.up(name, topology, directory, show)
+    click.echo(drawing.summary(topology, saved.seconds))
+    click.echo(f"next: podway lab test --name {name}; the end of it: podway lab down {name}")
+
+
+@lab.command("exec", context_settings={"ignore_unknown_options": True})
+@NAME
+@click.argument("target")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def execute(name: str | None, target: str, command: tuple[str, ...]) -> None:
+    """Run a command in a pod, node, router or host; its exit code is the command's."""
+    _enter(name, target, command)
+
+
+@lab.command()
+@NAME
+@click.argument("target", default="")
+def shell(name: str | None, target: str) -> None:
+    """A shell in a node or pod; without one, where the segments' bridges are (ip netns works there)."""
+    _enter(name, target, (os.environ.get("SHELL", "/bin/sh"),))
+
+
+def _enter(name: str | None, target: str, command: tuple[str, ...]) -> None:
+    from podway.lab import lab as labs
+    from podway.lab.place import find
+
+    place = find(name)
+    arguments = labs.command(place, target, command)
+    os.execvpe(arguments[0], arguments, labs.environment(place, target))
+
+
+@lab.command()
+@click.argument("names", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="all labs of this machine, dead ones too")
+def down(names: tuple[str, ...], every: bool) -> None:
+    """End labs and remove all that is left of them."""
+    from podway.lab.place import find, labs
+
+    places = list(labs().values()) if every else [find(name) for name in names or (None,)]
+    for place in places:
+        alive = place.destroy()
+        click.echo(
+            f"lab {place.name} ended" if alive else f"lab {place.name} was dead; its directory is removed"
+        )
+    if not places:
+        click.echo("there is no lab")

@@ -1,0 +1,121 @@
+"""The agents of a lab: one per node, in its network namespace, with its own state directory and socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from podway.cni.install import fallback_command, install
+from podway.lab.attach import Runtime
+from podway.lab.place import NAMESPACES, Place
+from podway.lab.topology import Topology
+from podway.lab.wiring import inside
+from podway.model.errors import PodwayError, Unavailable
+
+READY = 60.0  # seconds; with a hundred nodes on two cores the last is late
+SETTLED = 30.0
+PAUSE = 0.02
+LOG_LINES = 5
+
+#: The command itself, in the interpreter that runs the lab; -P: no module of the current directory.
+PODWAY = [sys.executable, "-P", "-c", "from podway.cli.main import main; main()"]
+
+
+def enter(namespace: str) -> list[str]:
+    """The beginning of a command line that runs in a machine's or pod's network namespace."""
+    return ["nsenter", f"--net={NAMESPACES / namespace}", "--"]
+
+
+class Agents:
+    """All nodes' agents; started once, they outlive the builder."""
+
+    def __init__(self, place: Place, topology: Topology) -> None:
+        self._place = place
+        self._topology = topology
+        self._nodes = [node.name for node in topology.of("node")]
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self) -> None:
+        """Start every node's agent; ``wait`` says when they answer."""
+        for node in self._nodes:
+            directory = self._place.node(node)
+            directory.mkdir()
+            environment = os.environ | self._place.environment(node)
+            with open(directory / "agent.log", "ab") as log:
+                self._running[node] = subprocess.Popen(
+                    [*enter(node), *PODWAY, "agent", "--listen", ""],
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+
+    def apply(self) -> None:
+        """``podway apply`` of the lab's documents."""
+        documents = self._place.directory / "network.yaml"
+        documents.write_text("---\n".join(json.dumps(one) + "\n" for one in self._topology.documents))
+        command = [*PODWAY, "apply", "--store", self._place.store, "-f", str(documents)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise Unavailable(done.stderr.strip() or done.stdout.strip(), "podway apply")
+
+    def install(self) -> None:
+        """Executable and conflist, as ``podway cni install`` writes them, for every node."""
+        for node in self._nodes:
+            command = fallback_command(node, str(self._place.node(node) / "state"), self._place.store)
+            install(
+                self._place.plugins,
+                self._place.node(node) / "net.d",
+                self._topology.network,
+                str(self._place.socket(node)),
+                command,
+            )
+
+    def wait(self, progress: Callable[[int], None]) -> None:
+        """Until every agent could serve an ADD. Raises Unavailable with the reason when one can't."""
+        waiting = list(self._nodes)
+        deadline = time.monotonic() + READY
+        trouble = ""
+        while waiting:
+            for node in list(waiting):
+                if self._running[node].poll() is not None:
+                    raise Unavailable(f"the agent ended: {self._log(node)}", node)
+                trouble = self._trouble(node)
+                if not trouble:
+                    waiting.remove(node)
+                    progress(len(self._nodes) - len(waiting))
+            if time.monotonic() > deadline:
+                raise Unavailable(f"the agent is not ready: {trouble}", waiting[0])
+            time.sleep(PAUSE if waiting else 0)
+
+    def _trouble(self, node: str) -> str:
+        """Why a node could not serve an ADD now; "" when it could."""
+        if not self._place.node(node).joinpath("agent.sock").exists():
+            return "it does not listen"  # asked now, the plugin would do without it, slowly
+        try:
+            Runtime(self._place).status(node)
+        except PodwayError as error:
+            return error.what
+        return ""
+
+    def _log(self, node: str) -> str:
+        text = (self._place.node(node) / "agent.log").read_text(errors="replace")
+        return " | ".join(text.strip().splitlines()[-LOG_LINES:])
+
+    def settle(self, progress: Callable[[int], None]) -> None:
+        """Until no agent would change anything, and so every peer is programmed; or SETTLED is over."""
+        from podway.node.preview import preview
+
+        deadline = time.monotonic() + SETTLED
+        for done, node in enumerate(self._nodes, 1):
+            while time.monotonic() < deadline:
+                with inside(node):
+                    pending, _ = preview(node, str(self._place.node(node) / "state"), self._place.store)
+                if not pending:
+                    break
+                time.sleep(PAUSE)
+            progress(done)

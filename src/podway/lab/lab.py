@@ -1,0 +1,138 @@
+"""A lab seen from outside: start one, enter one. Read this first, then ``init``, ``builder``, ``probe``.
+
+up ─▶ init (PID 1 of its own namespaces) ─▶ builder: wiring ─▶ agents ─▶ pods ─▶ routes
+exec, shell, test ─▶ nsenter into the namespaces of the init and of one machine or pod
+down ─▶ SIGKILL to the init, and the directory goes
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from podway.lab.builder import Progress
+from podway.lab.place import NAMESPACES, Place, Saved, labs, reserve
+from podway.lab.topology import Topology
+from podway.model import problems
+from podway.model.errors import InvalidInput, Unavailable
+
+LOG = "lab.log"
+TOOLS = {"ip": "iproute2", "mount": "mount", "nsenter": "util-linux"}
+
+
+def preflight() -> None:
+    """Raise Unavailable with the first thing that is missing, before anything is changed."""
+    from podway.kernel.preflight import require
+
+    require()
+    for tool, package in TOOLS.items():
+        if shutil.which(tool) is None:
+            raise Unavailable(f"the command {tool} is not installed", fix=f"apt install {package}")
+
+
+def free_name(wish: str) -> str:
+    """``wish``, or with the first number that makes it free."""
+    taken = labs()
+    names = (wish if number == 1 else f"{wish}{number}" for number in range(1, len(taken) + 2))
+    return next(name for name in names if name not in taken)
+
+
+def up(
+    name: str, topology: Topology, directory: Path | None, progress: Callable[[Progress], None]
+) -> tuple[Place, Saved]:
+    """Build a lab; nothing of it is left when that fails or is interrupted.
+
+    Raises InvalidInput, Conflict, Unavailable."""
+    place = reserve(name, directory, topology)
+    try:
+        place.save(Saved(name=name, topology=topology))
+        _build(place, progress)
+        return place, place.saved()
+    except BaseException:
+        place.destroy()
+        raise
+
+
+def _build(place: Place, progress: Callable[[Progress], None]) -> None:
+    command = [sys.executable, "-P", "-m", "podway.lab.init", place.name, str(place.directory)]
+    with open(place.directory / LOG, "ab") as log:
+        starter = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+        )
+    with starter:
+        assert starter.stdout is not None
+        last = Progress()
+        for line in starter.stdout:
+            last = msgspec.json.decode(line, type=Progress)
+            progress(last)
+    if last.error:
+        raise Unavailable(last.error, last.where, last.fix)
+    if not last.up:
+        text = (place.directory / LOG).read_text(errors="replace").strip()
+        raise Unavailable(f"the lab did not start: {text or 'it was killed'}", f"lab {place.name}")
+
+
+def command(place: Place, target: str, arguments: Sequence[str]) -> list[str]:
+    """``arguments`` as a command that runs in a machine or pod ("" = the segments). Raises InvalidInput."""
+    init = place.init()
+    if init is None:
+        raise Unavailable("the lab has ended", f"lab {place.name}", "podway lab down, and up again")
+    net = f"/proc/{init}/ns/net"
+    if target:
+        _known(place, target)
+        net = f"/proc/{init}/root{NAMESPACES}/{target}"
+    return ["nsenter", "-t", str(init), "--mount", "--pid", f"--net={net}", "--", *arguments]
+
+
+def _known(place: Place, target: str) -> None:
+    topology = place.saved().topology
+    machines = [machine.name for machine in topology.machines]
+    names = [*machines, *(pod for machine in topology.machines for pod in machine.pods)]
+    if target not in names:
+        raise InvalidInput(f"the lab has no {target!r}", f"lab {place.name}", problems.suggest(target, names))
+
+
+def environment(place: Place, target: str) -> dict[str, str]:
+    """For commands in ``target``: ``podway`` is found, and speaks of the node."""
+    own = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '/usr/sbin:/usr/bin')}"
+    }
+    nodes = [node.name for node in place.saved().topology.of("node")]
+    if target in nodes:
+        own |= place.environment(target)
+    else:
+        own |= {"PODWAY_STORE": place.store}
+    return own
+
+
+def run(place: Place, target: str, *arguments: str) -> str:
+    """What a command in ``target`` prints. Raises Unavailable with its own words."""
+    done = subprocess.run(
+        command(place, target, arguments), capture_output=True, text=True, env=environment(place, target)
+    )
+    if done.returncode != 0:
+        raise Unavailable(done.stderr.strip() or f"exit code {done.returncode}", " ".join(arguments))
+    return done.stdout
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the body like Ctrl-C does, so that it tidies up."""
+    import signal
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
