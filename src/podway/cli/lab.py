@@ -81,6 +81,29 @@ def up(
     click.echo(f"next: podway lab test --name {name}; the end of it: podway lab down {name}")
 
 
+@lab.command()
+@click.option("--name", help="which lab [default: all]")
+@OUTPUT
+def status(name: str | None, output: str) -> None:
+    """The labs of this machine and their nodes. Exit code 1 unless each is up without a problem."""
+    import msgspec
+
+    from podway.lab import drawing
+    from podway.lab.condition import look
+    from podway.lab.place import find, labs
+
+    found = [look(place) for place in ([find(name)] if name else labs().values())]
+    if output == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+    elif not found:
+        click.echo("there is no lab")
+    else:
+        screen = drawing.console()
+        for one in found:
+            drawing.condition(screen, one)
+    raise SystemExit(0 if all(one.ok for one in found) else 1)
+
+
 @lab.command("exec", context_settings={"ignore_unknown_options": True})
 @NAME
 @click.argument("target")
@@ -105,6 +128,29 @@ def _enter(name: str | None, target: str, command: tuple[str, ...]) -> None:
     place = find(name)
     arguments = labs.command(place, target, command)
     os.execvpe(arguments[0], arguments, labs.environment(place, target))
+
+
+@lab.command()
+@NAME
+@OUTPUT
+def test(name: str | None, output: str) -> None:
+    """Try every pair of pods and nodes, both ways. Exit code 0 only if all were reached without NAT."""
+    import msgspec
+
+    from podway.lab import drawing, matrix
+    from podway.lab import lab as labs
+    from podway.lab.place import find
+
+    place = find(name)
+    with drawing.progress() as show:
+        verdicts = labs.test(place, show)
+    result = matrix.summarize(verdicts)
+    if output == "json":
+        document = {"ok": result.ok, "pairs": result.pairs, "reached": result.reached, "probes": verdicts}
+        click.echo(msgspec.json.format(msgspec.json.encode(document)).decode())
+    else:
+        drawing.matrix(drawing.console(), verdicts)
+    raise SystemExit(0 if result.ok else 1)
 
 
 @lab.command()

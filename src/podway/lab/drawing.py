@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from podway.lab.builder import Progress
+from podway.lab.condition import Condition
+from podway.lab.matrix import Verdict, summarize
 from podway.lab.topology import Topology
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 PLAIN_WIDTH = 160
+MOST_COLUMNS = 16
+MOST_FAILURES = 20
+TITLE = "ICMP, TCP, UDP, full MTU unfragmented; IPv4 and IPv6"
+LEGEND = "✓ all answered, sender seen as itself; ✗ so many lost; NAT seen as another"
 
 PHASES = {
     "wiring": "segments, routers and namespaces",
     "agents": "an agent on every node",
     "pods": "pods, attached by the CNI plugin",
     "routes": "every node knows every peer",
+    "probes": "every pair, both ways",
 }
 
 
@@ -83,6 +92,76 @@ def progress() -> Iterator[Lines | Bars]:
     shown = Bars(console(stderr=True))
     with shown.bars:
         yield shown
+
+
+def matrix(screen: Console, verdicts: Sequence[Verdict]) -> None:
+    """The matrix as a table (of what failed only, when it is large), then what failed, then the verdict."""
+    from rich.text import Text
+
+    cells: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in verdicts:
+        cells.setdefault((verdict.sender, verdict.receiver), []).append(verdict)
+    names = list(dict.fromkeys(verdict.sender for verdict in verdicts))
+    targets = [*names, *dict.fromkeys(v.receiver for v in verdicts if v.receiver not in names)]
+    if len(targets) <= MOST_COLUMNS:
+        screen.print(_table(names, targets, cells))
+    failed = [verdict for verdict in verdicts if not verdict.reached or verdict.nat]
+    for one in failed[:MOST_FAILURES]:
+        what = f"{one.sender} → {one.receiver}  {one.family} {one.protocol} to {one.target}: {one.error}"
+        screen.print(Text(what, style="red"))
+    if len(failed) > MOST_FAILURES:
+        screen.print(f"… and {len(failed) - MOST_FAILURES} more (-o json has them all)")
+    result = summarize(verdicts)
+    screen.print(Text(result.line, style="bold green" if result.ok else "bold red"), soft_wrap=True)
+
+
+def _table(
+    names: Sequence[str], targets: Sequence[str], cells: dict[tuple[str, str], list[Verdict]]
+) -> Table:
+    """Narrow enough for three nodes on 80 columns: a pod's number stands below its node's name."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=TITLE, caption=LEGEND, box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table.add_column("from ＼ to", no_wrap=True)
+    for target in targets:
+        head, dash, tail = target.rpartition("-")
+        table.add_column(f"{head}\n-{tail}" if dash else target, justify="center", no_wrap=True)
+    for name in names:
+        table.add_row(name, *(_cell(cells.get((name, target), [])) for target in targets))
+    return table
+
+
+def _cell(verdicts: Sequence[Verdict]) -> Text:
+    from rich.text import Text
+
+    if not verdicts:
+        return Text("")
+    lost = sum(not verdict.reached for verdict in verdicts)
+    if lost:
+        return Text(f"✗ {lost}/{len(verdicts)}", style="red")
+    if any(verdict.nat for verdict in verdicts):
+        return Text("NAT", style="bold red")
+    return Text("✓", style="green")
+
+
+def condition(screen: Console, one: Condition) -> None:
+    """A lab and its nodes."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    screen.print(f"lab {one.name}: {one.state}" + (f", init is process {one.init}" if one.init else ""))
+    if one.state == "dead":
+        screen.print(f"  podway lab down {one.name} removes what is left of it, {one.directory}")
+        return
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("node", "addresses", "pods", "blocks", "agent"):
+        table.add_column(heading)
+    for node in one.nodes:
+        pods = f"{node.attached} of {len(node.pods)}"
+        words = "\n".join(node.problems) or "ok"
+        table.add_row(node.name, "\n".join(node.addresses), pods, "\n".join(node.blocks), words)
+    screen.print(table)
 
 
 def summary(topology: Topology, seconds: dict[str, float]) -> str:

@@ -18,7 +18,9 @@ from pathlib import Path
 import msgspec
 
 from podway.lab.builder import Progress
+from podway.lab.matrix import Verdict, judge
 from podway.lab.place import NAMESPACES, Place, Saved, labs, reserve
+from podway.lab.probe import Report
 from podway.lab.topology import Topology
 from podway.model import problems
 from podway.model.errors import InvalidInput, Unavailable
@@ -110,6 +112,29 @@ def environment(place: Place, target: str) -> dict[str, str]:
     else:
         own |= {"PODWAY_STORE": place.store}
     return own
+
+
+def test(place: Place, progress: Callable[[Progress], None]) -> list[Verdict]:
+    """Try every pair of pods and nodes of a lab that is up, and what is beyond its routers."""
+    if not place.saved().up:
+        raise Unavailable("the lab is not up yet", f"lab {place.name}")
+    probe = [sys.executable, "-P", "-m", "podway.lab.probe", place.name, str(place.directory)]
+    report = Report()
+    with subprocess.Popen(
+        command(place, "", probe), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        try:
+            for line in process.stdout:
+                report = msgspec.json.decode(line, type=Report)
+                progress(Progress("probes", report.done, report.total))
+        except BaseException:
+            process.kill()
+            raise
+        words = process.stderr.read().decode(errors="replace").strip()
+    if process.returncode != 0:
+        raise Unavailable(f"the probing failed: {words.splitlines()[-1:]}", f"lab {place.name}")
+    return judge(place.saved().topology, report.spots, report.outcomes)
 
 
 def run(place: Place, target: str, *arguments: str) -> str:

@@ -43,10 +43,11 @@ def wire(topology: Topology) -> None:
         _write_sysctl(f"ipv6/conf/{which}/disable_ipv6", "1")
     _ip(_common(topology))
     for machine in topology.machines:
-        if machine.role == "router":
-            with inside(machine.name):
-                for path in ROUTER_SYSCTLS:
-                    _write_sysctl(path, "1")
+        with inside(machine.name):
+            for path in ROUTER_SYSCTLS if machine.role == "router" else ():
+                _write_sysctl(path, "1")
+            for port in machine.ports:  # duplicate detection takes a second, and there is one numbering
+                _write_sysctl(f"ipv6/conf/{port.link}/dad_transmits", "0")
         _ip(_machine(machine), machine.name)
 
 
@@ -74,7 +75,6 @@ def _machine(machine: Machine) -> Iterator[str]:
     yield "link set lo up"
     for port in machine.ports:
         for address in port.addresses:
-            # Duplicate address detection would take a second, and there is one numbering.
             yield f"addr add {address} dev {port.link}{' nodad' if ':' in address else ''}"
         yield f"link set {port.link} up"
     for hop in machine.routes:
