@@ -69,6 +69,7 @@ class Reconciler:
         self._now = now
         self._programmed: set[Key] = set()
         self._fights: dict[Key, Fight] = {}
+        self._culprits: dict[Key, str] = {}  # who changed a key last, for as long as it is fought over
         self.removals_allowed = False
 
     @property
@@ -94,6 +95,7 @@ class Reconciler:
     def run(self, kinds: Collection[str] = ALL_KINDS, noticed: Mapping[Key, Noticed] | None = None) -> Report:
         """One pass over ``kinds``. ``noticed`` tells the journal since when and by whom."""
         seen = noticed or {}
+        self._culprits |= {key: notice.who for key, notice in seen.items() if notice.who}
         planned, refusals, actual = self.plan(kinds)
         now = self._now()
         ops, waiting = self._without_fights(planned, seen, now)
@@ -103,6 +105,7 @@ class Reconciler:
         done = {result.op.key for result in results if not result.errno}
         self._programmed |= {key for key in (*actual, *done) if key in self._planner.desired}
         self._programmed &= set(self._planner.desired)
+        self._culprits = {key: who for key, who in self._culprits.items() if key in self._fights}
         retry = min((self._fights[key].allowed_at for key in waiting), default=None)
         return Report(tuple(results), refusals, waiting, retry)
 
@@ -116,7 +119,7 @@ class Reconciler:
             if fight is None or fight.allowed_at <= now:
                 allowed.append(op)
                 continue
-            who = seen[op.key].who if op.key in seen else ""
+            who = self._culprits.get(op.key, "")
             waiting[op.key] = f"keeps being changed{' by ' + who if who else ''}; next repair in " + (
                 f"{fight.allowed_at - now:.0f} s"
             )

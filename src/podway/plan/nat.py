@@ -21,7 +21,8 @@ _STRUCTURE = (
     NftSet(family=FAMILY, name="cluster6", type=("ipv6_addr",), interval=True),
     NftSet(family=FAMILY, name="nodes4", type=("ipv4_addr",)),
     NftSet(family=FAMILY, name="nodes6", type=("ipv6_addr",)),
-    NftSet(family=FAMILY, name="hairpin", type=("ifname", "ifname")),
+    NftSet(family=FAMILY, name="neighbours4", type=("ifname", "ipv4_addr")),
+    NftSet(family=FAMILY, name="neighbours6", type=("ifname", "ipv6_addr")),
     NftChain(
         family=FAMILY,
         name="postrouting",
@@ -29,8 +30,13 @@ _STRUCTURE = (
         hook="postrouting",
         priority=SRCNAT,
         rules=(
+            # by source, not by incoming link: with br_netfilter a bridged packet has none here
             NftRule(
-                "ct status dnat iifname . oifname @hairpin masquerade fully-random",
+                "ct status dnat oifname . ip saddr @neighbours4 masquerade fully-random",
+                "published port used from the same bridge: the answer must come back here",
+            ),
+            NftRule(
+                "ct status dnat oifname . ip6 saddr @neighbours6 masquerade fully-random",
                 "published port used from the same bridge: the answer must come back here",
             ),
             NftRule(
@@ -78,6 +84,11 @@ def nodes(addresses: tuple[str, ...]) -> tuple[NftElement, ...]:
     return _elements("nodes", addresses)
 
 
-def bridge(name: str) -> tuple[NftElement, ...]:
-    """A bridge whose pods reach published ports of each other through the node."""
-    return (NftElement(family=FAMILY, set="hairpin", value=(name, name)),)
+def neighbour(bridge: str, addresses: tuple[str, ...]) -> tuple[NftElement, ...]:
+    """A pod that shares ``bridge`` with the pods whose published ports it may use."""
+    return tuple(
+        NftElement(
+            family=FAMILY, set=f"neighbours{family_of(address)}", value=(bridge, address.partition("/")[0])
+        )
+        for address in addresses
+    )

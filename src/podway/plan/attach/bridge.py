@@ -35,7 +35,6 @@ def network(network: Network, facts: NodeFacts) -> tuple[AnyObject, ...]:
         # A pod must not be able to give the node a default route by a router advertisement.
         Sysctl(path=f"net/ipv6/conf/{name}/accept_ra", value="0"),
         *ports.sysctls(name),
-        *nat.bridge(name),
     )
 
 
@@ -69,6 +68,7 @@ def endpoint(endpoint: Endpoint, network: Network) -> tuple[AnyObject, ...]:
         objects += spoofing.endpoint(endpoint.host_link, endpoint.mac, endpoint.addresses)
     if spec.masquerade:
         objects += nat.endpoint(endpoint.addresses)
+    objects += nat.neighbour(bridge_name(network), endpoint.addresses)
     objects += ports.endpoint(endpoint.ports, endpoint.addresses)
     objects += bandwidth.shaping(endpoint)
     return tuple(objects)
