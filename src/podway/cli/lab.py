@@ -158,13 +158,31 @@ def test(name: str | None, output: str) -> None:
 @click.option("--all", "every", is_flag=True, help="all labs of this machine, dead ones too")
 def down(names: tuple[str, ...], every: bool) -> None:
     """End labs and remove all that is left of them."""
+    from podway.lab.lab import destroy as end
     from podway.lab.place import find, labs
 
     places = list(labs().values()) if every else [find(name) for name in names or (None,)]
     for place in places:
-        alive = place.destroy()
+        alive = end(place)
         click.echo(
             f"lab {place.name} ended" if alive else f"lab {place.name} was dead; its directory is removed"
         )
     if not places:
         click.echo("there is no lab")
+
+
+@lab.command()
+@NODES
+@PODS
+@PRESET
+@FILE
+def demo(nodes: int | None, pods: int | None, preset: str | None, path: str | None) -> None:
+    """A lab from start to end: up, every pair tried, a short walk through it, down."""
+    from podway.lab import demo as demonstration
+    from podway.lab import lab as labs
+
+    topology = _topology(path, nodes, pods, preset)
+    labs.preflight()
+    with labs.terminable():
+        result = demonstration.run(topology)
+    raise SystemExit(0 if result.ok else 1)

@@ -122,7 +122,7 @@ def _table(
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=TITLE, caption=LEGEND, box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table = Table(title=TITLE, caption=LEGEND, box=SIMPLE_HEAD, padding=0)
     table.add_column("from ＼ to", no_wrap=True)
     for target in targets:
         head, dash, tail = target.rpartition("-")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from podway.lab.matrix import Verdict, judge
 from podway.lab.place import NAMESPACES, Place, Saved, labs, reserve
 from podway.lab.probe import Report
 from podway.lab.topology import Topology
+from podway.lab.way import Sighting
 from podway.model import problems
 from podway.model.errors import InvalidInput, Unavailable
 
@@ -58,8 +60,17 @@ def up(
         _build(place, progress)
         return place, place.saved()
     except BaseException:
-        place.destroy()
+        destroy(place)
         raise
+
+
+def destroy(place: Place) -> bool:
+    """End a lab, and let no second Ctrl-C end that in the middle; whether it was alive."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return place.destroy()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _build(place: Place, progress: Callable[[Progress], None]) -> None:
@@ -147,10 +158,15 @@ def run(place: Place, target: str, *arguments: str) -> str:
     return done.stdout
 
 
+def way(place: Place, sender: str, receiver: str) -> list[Sighting]:
+    """Where one packet from pod to pod was seen, in order of time."""
+    script = [sys.executable, "-P", "-m", "podway.lab.way", place.name, str(place.directory)]
+    return msgspec.json.decode(run(place, "", *script, sender, receiver), type=list[Sighting])
+
+
 @contextmanager
 def terminable() -> Iterator[None]:
     """SIGTERM and SIGHUP end the body like Ctrl-C does, so that it tidies up."""
-    import signal
 
     def end(number: int, _: object) -> None:
         raise SystemExit(128 + number)
