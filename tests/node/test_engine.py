@@ -86,7 +86,7 @@ def elements(engine: NodeEngine) -> list[object]:
 
 def ping(namespace: int, address: str) -> bool:
     with namespaces.entered(namespace):
-        done = subprocess.run(["ping", "-c1", "-W2", address], capture_output=True, check=False)
+        done = subprocess.run(["ping", "-c1", "-W5", address], capture_output=True, check=False)
         return done.returncode == 0
 
 

@@ -66,7 +66,6 @@ class Agent:
         self._dirty: set[str] = set()
         self._noticed: dict[Key, Noticed] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._last: Report | None = None
         self._started = time.time()
         self._watch: Watch | None = None
 
@@ -277,12 +276,11 @@ class Agent:
         if report.retry_at is not None:
             self._dirty |= {key[0] for key in report.waiting}
             self._later("retry", max(0.0, report.retry_at - time.time()) + 0.01, self._repair)
-        self._last = report
 
     # pages -----------------------------------------------------------------------------------
 
     def _describe(self) -> AgentStatus:
-        return describe(self._engine, self._last, self._started)
+        return describe(self._engine, self._started)
 
     async def _healthz(self) -> tuple[int, str, bytes]:
         status = self._describe()

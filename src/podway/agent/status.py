@@ -8,7 +8,6 @@ import msgspec
 
 import podway
 from podway.node.engine import NodeEngine
-from podway.node.reconciler import Report
 
 
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,16 +28,13 @@ def _sentence(subject: str, reason: str, fix: str) -> str:
     return f"{subject}: {reason}" + (f"; {fix}" if fix else "")
 
 
-def describe(engine: NodeEngine, last: Report | None, started: float) -> AgentStatus:
+def describe(engine: NodeEngine, started: float) -> AgentStatus:
     """The agent's status now. Reads only what the writer thread replaces as a whole."""
     problems = [_sentence(note.subject, note.reason, note.fix) for note in engine.planner.notes]
     for key, fragments in list(engine.planner.conflicts.items()):
         who = " and ".join(" ".join(fragment) for fragment in fragments)
         problems.append(_sentence(" ".join(key), f"wanted differently by {who}", "neither is applied"))
-    if last is not None:
-        problems += [_sentence(" ".join(r.key), r.reason, r.fix) for r in last.refusals]
-        problems += [f"{' '.join(key)}: {why}" for key, why in last.waiting.items()]
-        problems += [_sentence(" ".join(r.op.key), r.error, "") for r in last.failures]
+    problems += [f"{' '.join(key)}: {why}" for key, why in sorted(engine.reconciler.problems.items())]
     cluster = engine.cluster
     if not cluster.snapshot.synced:
         problems.append(f"store: {cluster.trouble}; the last known state is kept, nothing is removed")

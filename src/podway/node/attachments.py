@@ -159,14 +159,14 @@ class Attachments:
         reach("delete.begin")
         endpoint = self.endpoints.get(f"{container}/{ifname}")
         if endpoint is None:
-            self._remove_stray(names.host_link(container, ifname))
+            self.remove_stray(names.host_link(container, ifname))
             return
         self._database.begin_delete(endpoint.id)
         reach("delete.journalled")
         self._detach(endpoint)
         reach("delete.detached")
 
-    def _remove_stray(self, name: str) -> None:
+    def remove_stray(self, name: str) -> None:
         """A link that no journal knows, left by a lost database, still goes by its derived name."""
         link = self._kernel.rtnetlink.get_link(name)
         if link is not None:

@@ -71,6 +71,8 @@ class Reconciler:
         self._fights: dict[Key, Fight] = {}
         self._culprits: dict[Key, str] = {}  # who changed a key last, for as long as it is fought over
         self.removals_allowed = False
+        #: what isn't as wanted, and why: kept until a pass over its kind finds otherwise
+        self.problems: dict[Key, str] = {}
 
     @property
     def programmed(self) -> int:
@@ -107,6 +109,9 @@ class Reconciler:
         self._programmed &= set(self._planner.desired)
         self._culprits = {key: who for key, who in self._culprits.items() if key in self._fights}
         retry = min((self._fights[key].allowed_at for key in waiting), default=None)
+        kept = {key: why for key, why in self.problems.items() if key[0] not in {*kinds, "link"}}
+        refused = {r.key: f"{r.reason}; {r.fix}" if r.fix else r.reason for r in refusals}
+        self.problems = kept | refused | {r.op.key: r.error for r in results if r.errno} | waiting
         return Report(tuple(results), refusals, waiting, retry)
 
     def _without_fights(

@@ -1,0 +1,133 @@
+"""``podway ipam show|check|release``."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from podway.cli.options import node_options
+from podway.model.errors import Conflict, InvalidInput
+
+if TYPE_CHECKING:
+    from podway.model.resources import Endpoint
+    from podway.node.ipam_check import Facts
+
+
+@click.group()
+def ipam() -> None:
+    """Blocks and addresses of this node."""
+
+
+@contextlib.contextmanager
+def _facts(node: str, state_dir: str, store: str) -> Iterator[Facts]:
+    """What is to be compared, read only, beside a running agent."""
+    from podway.kernel.facade import Kernel
+    from podway.node.cluster import Cluster
+    from podway.node.database import Database
+    from podway.node.ipam_check import collect
+
+    database = Database.open(state_dir, readonly=True)
+    kernel = Kernel()
+    cluster = Cluster(node, store, database)
+    try:
+        cluster.refresh(remember=False)
+        endpoints = [endpoint for endpoint, _ in database.endpoints().values()]
+        yield collect(kernel, node, cluster.snapshot, endpoints)
+    finally:
+        cluster.close()
+        kernel.close()
+        database.close()
+
+
+def _in_block(endpoints: list[Endpoint], cidr: str) -> list[tuple[str, Endpoint]]:
+    block = ipaddress.ip_network(cidr)
+    pairs = [(a.partition("/")[0], e) for e in endpoints for a in e.addresses]
+    return sorted(
+        ((a, e) for a, e in pairs if ipaddress.ip_address(a) in block),
+        key=lambda p: ipaddress.ip_address(p[0]).packed,
+    )
+
+
+@ipam.command()
+@node_options
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+def show(node: str, store: str, state_dir: str, output: str) -> None:
+    """Pools, the blocks that nodes have of them, and who has which address here."""
+    with _facts(node, state_dir, store) as facts:
+        snapshot, endpoints = facts.snapshot, list(facts.endpoints.values())
+    if output == "json":
+        document = {"networks": snapshot.networks, "blocks": snapshot.blocks, "endpoints": endpoints}
+        click.echo(msgspec.json.format(msgspec.json.encode(document)).decode())
+        return
+    for network in snapshot.networks.values():
+        for pool in network.spec.pools:
+            click.echo(f"pool {pool.cidr}  network {network.name}")
+            whole = ipaddress.ip_network(pool.cidr)
+            for block in snapshot.blocks.values():
+                if not _within(block.cidr, whole):
+                    continue
+                here = _in_block(endpoints, block.cidr) if block.spec.node == node else []
+                use = f"  {len(here)} addresses" if block.spec.node == node else ""
+                click.echo(f"  block {block.cidr}  node {block.spec.node}{use}")
+                for address, endpoint in here:
+                    click.echo(f"    {address}  {endpoint.id}  {endpoint.pod}".rstrip())
+
+
+def _within(cidr: str, whole: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
+    block = ipaddress.ip_network(cidr)
+    return block.version == whole.version and block.network_address in whole
+
+
+@ipam.command()
+@node_options
+@click.option("--fix", is_flag=True, help="mend what can be mended; needs the agent stopped")
+def check(node: str, store: str, state_dir: str, fix: bool) -> None:
+    """Compare store, database, kernel and namespaces. Exit code 1 if they disagree."""
+    from podway.node.ipam_check import compare, mend
+
+    with _facts(node, state_dir, store) as facts:
+        findings = compare(facts)
+    for finding in findings:
+        click.echo(finding.what)
+    if not findings:
+        click.echo(f"{len(facts.endpoints)} addresses' holders agree with store, kernel and namespaces")
+        return
+    if not fix:
+        raise SystemExit(1)
+    from podway.node.engine import open_engine
+
+    with open_engine(node, state_dir, store, 2.0) as engine:
+        for line in mend(engine, findings):
+            click.echo(line)
+    with _facts(node, state_dir, store) as after:
+        left = compare(after)
+    for finding in left:
+        click.echo(f"left: {finding.what}")
+    raise SystemExit(1 if left else 0)
+
+
+@ipam.command()
+@click.argument("address")
+@node_options
+@click.option("--force", is_flag=True, help="although its pod lives")
+def release(address: str, node: str, store: str, state_dir: str, force: bool) -> None:
+    """Free an ADDRESS whose pod is gone; needs the agent stopped."""
+    with _facts(node, state_dir, store) as facts:
+        holders = [
+            e for e in facts.endpoints.values() if any(a.partition("/")[0] == address for a in e.addresses)
+        ]
+    if not holders:
+        raise InvalidInput(f"nobody on node {node} holds {address}", fix="see podway ipam show")
+    (endpoint,) = holders
+    if endpoint.id in facts.living and not force:
+        raise Conflict(f"{address} is held by {endpoint.id}, whose pod lives", fix="stop the pod, or --force")
+    from podway.node.engine import open_engine
+
+    with open_engine(node, state_dir, store, 2.0) as engine:
+        engine.delete(endpoint.container, endpoint.ifname)
+    click.echo(f"{address} of {endpoint.id} released")

@@ -1,0 +1,70 @@
+"""``podway ipam check`` names every leak and duplicate, and mends them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from podway.kernel import namespaces
+from podway.model.resources import Endpoint, Snapshot
+from podway.node.engine import open_engine
+from podway.node.ipam_check import Facts, compare
+from podway.node.requests import AttachRequest
+from podway.store import Record, open_store
+
+
+def _endpoint(name: str, address: str) -> Endpoint:
+    return Endpoint(container=name, ifname="eth0", network="pods", addresses=(f"{address}/24",))
+
+
+def test_what_is_named() -> None:
+    endpoints = [_endpoint("one", "10.0.0.2"), _endpoint("two", "10.0.0.2"), _endpoint("gone", "10.0.0.4")]
+    facts = Facts(
+        node="a",
+        snapshot=Snapshot(synced=True),
+        endpoints={e.id: e for e in endpoints},
+        links={"one/eth0": "pw1", "two/eth0": "pw2", "stray/eth0": "pw3"},
+        living={"one/eth0": frozenset({"10.0.0.2"}), "two/eth0": frozenset()},
+    )
+    words = [finding.what for finding in compare(facts)]
+    assert any("duplicate: 10.0.0.2 is held by one/eth0 and two/eth0" in w for w in words)
+    assert any("leak: 10.0.0.4 of gone/eth0" in w for w in words)
+    assert any("lost: 10.0.0.2 is not on eth0 of two/eth0" in w for w in words)
+    assert any("leak: link pw3 of stray/eth0" in w for w in words)
+    assert any("in no block of node a" in w for w in words)
+
+
+@pytest.mark.kernel
+def test_a_vanished_pod_is_found_and_freed(tmp_path: Path, in_namespace: int) -> None:
+    url = f"sqlite:{tmp_path}/store.db"
+    store = open_store(url)
+    store.create(Record(kind="Network", name="pods", spec=b'{"pools": [{"cidr": "10.244.0.0/16"}]}'))
+    store.close()
+    pod = namespaces.create()
+    options = ["--node", "a", "--store", url, "--state-dir", str(tmp_path / "state")]
+
+    def ipam(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "podway", "ipam", *words, *options]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    with open_engine("a", str(tmp_path / "state"), url) as engine:
+        asked = AttachRequest(
+            container="c", ifname="eth0", network="pods", namespace=f"/proc/{os.getpid()}/fd/{pod}"
+        )
+        address = engine.add(asked, pod).addresses[0].partition("/")[0]
+    shown = ipam("show").stdout
+    assert f"{address}  c/eth0" in shown and "pool 10.244.0.0/16" in shown
+    assert ipam("check").returncode == 0
+    refused = ipam("release", address)
+    assert refused.returncode == 1 and "whose pod lives" in refused.stderr
+    os.close(pod)
+    subprocess.run(["ip", "link", "del", engine.attachments.endpoints["c/eth0"].host_link], check=False)
+    found = ipam("check")
+    assert found.returncode == 1 and f"leak: {address} of c/eth0" in found.stdout
+    mended = ipam("check", "--fix")
+    assert mended.returncode == 0 and "released c/eth0" in mended.stdout, mended.stdout + mended.stderr
+    assert address not in ipam("show").stdout
