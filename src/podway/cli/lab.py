@@ -72,12 +72,16 @@ def up(
     """Start a lab. It stays until podway lab down."""
     from podway.lab import drawing
     from podway.lab import lab as labs
+    from podway.lab.condition import look
 
     topology = _topology(path, nodes, pods, preset)
     labs.preflight()
     with labs.terminable(), drawing.progress() as show:
-        _, saved = labs.up(name, topology, directory, show)
+        place, saved = labs.up(name, topology, directory, show)
     click.echo(drawing.summary(topology, saved.seconds))
+    for node in look(place).nodes:
+        for problem in node.problems:
+            click.echo(f"  {node.name}: {problem}")
     click.echo(f"next: podway lab test --name {name}; the end of it: podway lab down {name}")
 
 
@@ -139,12 +143,15 @@ def test(name: str | None, output: str) -> None:
 
     from podway.lab import drawing, matrix
     from podway.lab import lab as labs
+    from podway.lab.neighbours import crowded
     from podway.lab.place import find
 
     place = find(name)
     with drawing.progress() as show:
         verdicts = labs.test(place, show)
     result = matrix.summarize(verdicts)
+    if not result.ok and (words := crowded()):
+        click.echo(f"warning: {words}", err=True)
     if output == "json":
         document = {"ok": result.ok, "pairs": result.pairs, "reached": result.reached, "probes": verdicts}
         click.echo(msgspec.json.format(msgspec.json.encode(document)).decode())

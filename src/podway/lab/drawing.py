@@ -105,14 +105,26 @@ def matrix(screen: Console, verdicts: Sequence[Verdict]) -> None:
     targets = [*names, *dict.fromkeys(v.receiver for v in verdicts if v.receiver not in names)]
     if len(targets) <= MOST_COLUMNS:
         screen.print(_table(names, targets, cells))
-    failed = [verdict for verdict in verdicts if not verdict.reached or verdict.nat]
-    for one in failed[:MOST_FAILURES]:
-        what = f"{one.sender} → {one.receiver}  {one.family} {one.protocol} to {one.target}: {one.error}"
-        screen.print(Text(what, style="red"))
-    if len(failed) > MOST_FAILURES:
-        screen.print(f"… and {len(failed) - MOST_FAILURES} more (-o json has them all)")
+    failures = [
+        line for (sender, receiver), pair in cells.items() for line in _failure(sender, receiver, pair)
+    ]
+    for line in failures[:MOST_FAILURES]:
+        screen.print(Text(line, style="red"), soft_wrap=True)
+    if len(failures) > MOST_FAILURES:
+        screen.print(f"… and {len(failures) - MOST_FAILURES} more (-o json has them all)")
     result = summarize(verdicts)
     screen.print(Text(result.line, style="bold green" if result.ok else "bold red"), soft_wrap=True)
+
+
+def _failure(sender: str, receiver: str, verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """What went wrong between two, in one line: each reason once, with what it befell."""
+    reasons: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        if not verdict.reached or verdict.nat:
+            reasons.setdefault(verdict.error, []).append(f"{verdict.family} {verdict.protocol}")
+    if reasons:
+        parts = (f"{', '.join(kinds)}: {reason}" for reason, kinds in reasons.items())
+        yield f"{sender} → {receiver}  {'; '.join(parts)}"
 
 
 def _table(

@@ -137,7 +137,9 @@ class Prober:
             else:
                 station.udp[probe.family].sendto(data, (probe.target, PORT))
         except OSError as error:
-            if error.errno not in AGAIN:
+            if error.errno in AGAIN:
+                running.error = _words(error.errno)
+            else:
                 self._finish(number, _words(error.errno))
 
     def _connect(self, number: int, running: _Running) -> None:
