@@ -125,10 +125,8 @@ def agentless(rounds: int, directory: Path) -> list[Row]:
 
 def hundred(rounds: int, directory: Path) -> list[Row]:
     """A hundred ADDs, then DELs, begun at one moment: ms until the last has ended (masquerade)."""
-    with contextlib.ExitStack() as stack:
-        pods = [stack.enter_context(host(f"pod{number}", up=False)) for number in range(HUNDRED)]
-        sides = stack.enter_context(_sides("masquerade", directory))
-        taken = in_turn({name: _at_once(side, pods) for name, side in sides.items()}, max(rounds // 2, 10))
+    with _sides("masquerade", directory) as sides:
+        taken = in_turn({name: _at_once(side) for name, side in sides.items()}, max(rounds // 2, 10))
     ours = taken.pop(OURS)
     goals = {"ADD": "hundred adds", "DEL": ""}
     return [
@@ -138,21 +136,25 @@ def hundred(rounds: int, directory: Path) -> list[Row]:
     ]
 
 
-def _at_once(side: Side, pods: list[Host]) -> Callable[[], Sample]:
+def _at_once(side: Side) -> Callable[[], Sample]:
+    """Pods of its own for every sample: a side may tidy up a namespace after its answer."""
+
     def sample() -> Sample:
-        attachments = [Attachment(next(_containers), pod.path) for pod in pods]
-        results: dict[str, dict[str, Any]] = {}
+        with contextlib.ExitStack() as stack:
+            pods = [stack.enter_context(host(f"pod{number}", up=False)) for number in range(HUNDRED)]
+            attachments = [Attachment(next(_containers), pod.path) for pod in pods]
+            results: dict[str, dict[str, Any]] = {}
 
-        def add(attachment: Attachment) -> None:
-            results[attachment.container] = side.chain.add(attachment)
+            def add(attachment: Attachment) -> None:
+                results[attachment.container] = side.chain.add(attachment)
 
-        def delete(attachment: Attachment) -> None:
-            side.chain.delete(attachment, results[attachment.container])
+            def delete(attachment: Attachment) -> None:
+                side.chain.delete(attachment, results[attachment.container])
 
-        added = _together(side, add, attachments)
-        addresses = {result["ips"][0]["address"] for result in results.values()}
-        assert len(addresses) == len(pods), f"{len(addresses)} addresses for {len(pods)} pods"
-        return {"ADD": added, "DEL": _together(side, delete, attachments)}
+            added = _together(side, add, attachments)
+            addresses = {result["ips"][0]["address"] for result in results.values()}
+            assert len(addresses) == len(pods), f"{len(addresses)} addresses for {len(pods)} pods"
+            return {"ADD": added, "DEL": _together(side, delete, attachments)}
 
     return sample
 

@@ -29,7 +29,7 @@ NEWRULE, DELRULE = 10 << 8 | 6, 10 << 8 | 8  # NFNL_SUBSYS_NFTABLES with NFT_MSG
 NETCONF_ALL = struct.pack("=HHi", 8, 1, -1)  # NETCONFA_IFINDEX, NETCONFA_IFINDEX_ALL
 FORWARDING = {value: struct.pack("=HHi", 8, 2, value) for value in (0, 1)}  # NETCONFA_FORWARDING
 
-PATIENCE = 10.0  # seconds until a repair counts as missing
+PATIENCE = 30.0  # seconds until a repair counts as missing
 IN_PEACE = 4  # repairs of one key an agent is asked for: more within 10 s is a fight, and it backs off
 SETTLE = 0.5  # seconds after READY until what was deferred is done
 PAUSE = 0.05  # seconds between two deeds
