@@ -20,7 +20,7 @@ from podway.lab.station import PORT, Station
 
 WINDOW = 256  # probes under way
 RETRIES = (0.1, 0.3, 0.8)  # seconds after the first question; TCP's are the kernel's
-PATIENCE = 2.5  # seconds until a probe has failed; a lost SYN is sent again after 1 s
+PATIENCE = 4.0  # seconds until a probe has failed; a lost SYN is sent again after 1 and 3 s
 READ = 1 << 16
 AGAIN = (errno.EAGAIN, errno.ENOBUFS, errno.EINTR)
 
