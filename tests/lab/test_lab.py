@@ -90,18 +90,34 @@ def test_a_lost_host_is_told(lab: str) -> None:
 
 @pytest.mark.skipif(shutil.which("nft") is None, reason="needs the nft command")
 def test_a_translated_sender_is_told(lab: str) -> None:
-    chain = "type nat hook postrouting priority 90; policy accept;"
-    rule = "ip saddr 10.244.0.0/16 oifname eth0 masquerade"
-    inside("node1", "nft", f"table ip other {{ chain c {{ {chain} {rule}; }} }}")
+    chain = "{ type nat hook postrouting priority 90; policy accept; }"
+    inside("node1", "nft", f"add table ip other; add chain ip other c {chain}")
+    inside("node1", "nft", "add rule ip other c ip saddr 10.244.0.0/16 oifname eth0 masquerade")
     try:
         done = podway("test", "--name", lab, check=1)
         found = json.loads(podway("test", "--name", lab, "-o", "json", check=1).stdout)
     finally:
         inside("node1", "nft", "delete", "table", "ip", "other")
     assert done.stdout.splitlines()[-1] == "36 of 36 pairs reached, 6 seen under a wrong address"
-    wrong = {(one["from"], one["to"]) for one in found["probes"] if one["nat"]}
-    # both pods of node1 to the node and both pods of the other
-    assert wrong == {(f"node1-{n}", to) for n in (1, 2) for to in ("node2", "node2-1", "node2-2")}
+    wrong = {(one["from"], one["to"], one["protocol"]) for one in found["probes"] if one["nat"]}
+    # both pods of node1 to the node and both pods of the other, whatever earlier runs left in conntrack
+    pairs = [(f"node1-{n}", to) for n in (1, 2) for to in ("node2", "node2-1", "node2-2")]
+    assert wrong == {(*pair, protocol) for pair in pairs for protocol in ("icmp", "tcp", "udp", "mtu")}
+    podway("test", "--name", lab)
+
+
+@pytest.mark.skipif(shutil.which("nft") is None, reason="needs the nft command")
+def test_no_direction_answers_for_the_other(lab: str) -> None:
+    chain = "type filter hook forward priority -10; policy accept;"
+    rules = "ct state established,related accept; iifname eth0 ip daddr 10.244.0.0/16 drop;"
+    inside("node1", "nft", f"table ip other {{ chain c {{ {chain} {rules} }}; }}")
+    try:
+        found = json.loads(podway("test", "--name", lab, "-o", "json", check=1).stdout)
+    finally:
+        inside("node1", "nft", "delete", "table", "ip", "other")
+    lost = {(one["from"], one["to"], one["protocol"]) for one in found["probes"] if not one["reached"]}
+    pairs = [(sender, f"node1-{n}") for sender in ("node2", "node2-1", "node2-2") for n in (1, 2)]
+    assert lost == {(*pair, protocol) for pair in pairs for protocol in ("icmp", "tcp", "udp", "mtu")}
 
 
 def test_a_name_is_taken_once(lab: str) -> None:

@@ -45,9 +45,11 @@ def parse(nonce: bytes, data: bytes) -> tuple[bytes, int] | None:
     return (kind, number) if magic == MAGIC and found == nonce else None
 
 
-def echo(family: int, data: bytes) -> bytes:
-    """An ICMP echo request with ``data``; the kernel fills in ICMPv6's checksum."""
-    message = ICMP.pack(ECHO[family], 0, 0, 0, 0) + data
+def echo(family: int, data: bytes, identifier: int = 0) -> bytes:
+    """An ICMP echo request with ``data``; the kernel fills in ICMPv6's checksum.
+
+    ``identifier`` (16 bits) is to conntrack what a source port is."""
+    message = ICMP.pack(ECHO[family], 0, 0, identifier, 0) + data
     if family == 6:
         return message
     return message[:2] + struct.pack("!H", checksum(message)) + message[4:]

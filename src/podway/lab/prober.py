@@ -52,7 +52,8 @@ class Prober:
         self._accepted: set[socket.socket] = set()
         for station in stations:
             for family in (4, 6):
-                self._watch(station.udp[family], self._datagram, station)
+                for one in (station.udp[family], station.asking[family]):
+                    self._watch(one, self._datagram, station)
                 self._watch(station.icmp[family], self._icmp, station, family)
                 self._watch(station.listeners[family], self._accept, station)
 
@@ -133,9 +134,10 @@ class Prober:
         data = packet.payload(self._nonce, packet.QUESTION, number, probe.size)
         try:
             if probe.protocol == "icmp":
-                station.icmp[probe.family].sendto(packet.echo(probe.family, data), (probe.target, 0))
+                message = packet.echo(probe.family, data, int.from_bytes(self._nonce[:2], "big"))
+                station.icmp[probe.family].sendto(message, (probe.target, 0))
             else:
-                station.udp[probe.family].sendto(data, (probe.target, PORT))
+                station.asking[probe.family].sendto(data, (probe.target, PORT))
         except OSError as error:
             if error.errno in AGAIN:
                 running.error = _words(error.errno)

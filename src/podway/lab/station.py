@@ -19,17 +19,23 @@ FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 class Station:
-    """One namespace. ``udp``, ``icmp`` and ``listeners`` are by family (4, 6)."""
+    """One namespace. ``udp`` (answers), ``asking``, ``icmp`` and ``listeners`` are by family (4, 6).
+
+    Questions leave from a port that is new in every run: from a known one, conntrack would take them for
+    an earlier run's, or for the answers of the other direction, and show neither rules nor translations.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.udp: dict[int, socket.socket] = {}
+        self.asking: dict[int, socket.socket] = {}
         self.icmp: dict[int, socket.socket] = {}
         self.listeners: dict[int, socket.socket] = {}
         self._namespace = namespaces.open_namespace(str(NAMESPACES / name))
         with namespaces.entered(self._namespace):
             for family in FAMILY:
-                self.udp[family] = _udp(family)
+                self.udp[family] = _udp(family, PORT)
+                self.asking[family] = _udp(family, 0)
                 self.icmp[family] = _icmp(family)
                 self.listeners[family] = _listener(family)
 
@@ -42,22 +48,22 @@ class Station:
 
     def close(self) -> None:
         """Let go of all sockets and of the namespace."""
-        for one in (*self.udp.values(), *self.icmp.values(), *self.listeners.values()):
+        for one in (*self.udp.values(), *self.asking.values(), *self.icmp.values(), *self.listeners.values()):
             one.close()
         os.close(self._namespace)
 
 
-def _bound(family: int, kind: socket.SocketKind) -> socket.socket:
+def _bound(family: int, kind: socket.SocketKind, port: int) -> socket.socket:
     made = socket.socket(FAMILY[family], kind | socket.SOCK_NONBLOCK)
     if family == 6:
         made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.bind(("::" if family == 6 else "0.0.0.0", PORT))
+    made.bind(("::" if family == 6 else "0.0.0.0", port))
     return made
 
 
-def _udp(family: int) -> socket.socket:
-    made = _bound(family, socket.SOCK_DGRAM)
+def _udp(family: int, port: int) -> socket.socket:
+    made = _bound(family, socket.SOCK_DGRAM, port)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
     # Never fragmented, whatever was learned of the path: a packet arrives whole or not at all.
     if family == 4:
@@ -68,7 +74,7 @@ def _udp(family: int) -> socket.socket:
 
 
 def _listener(family: int) -> socket.socket:
-    made = _bound(family, socket.SOCK_STREAM)
+    made = _bound(family, socket.SOCK_STREAM, PORT)
     made.listen(BACKLOG)
     return made
 
