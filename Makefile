@@ -22,8 +22,8 @@ lab: setup
 	@$(PODWAY) lab demo
 
 lint: setup
-	@$(PYTHON) -m ruff check src tests bench
-	@$(PYTHON) -m ruff format --check -q src tests bench
+	@$(PYTHON) -m ruff check --no-cache src tests bench
+	@$(PYTHON) -m ruff format --no-cache --check -q src tests bench
 	@$(PYTHON) -m mypy
 	@.venv/bin/lint-imports --no-cache
 

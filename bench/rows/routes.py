@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from podway.kernel.rtnetlink import Rtnetlink
-
 from bench.host import Host, host
 from bench.measure import Row, Sample, in_turn, median_row
+from podway.kernel.rtnetlink import Rtnetlink
 from podway.model.objects import Op, Route
 
 COUNT = 20_000

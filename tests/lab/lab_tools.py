@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from podway.lab.place import start_time
+
 PODWAY = [sys.executable, "-P", "-c", "from podway.cli.main import main; main()"]
-KINDS = ("net", "mnt", "pid")
 BASE = Path("/run/podway/lab")
 PATIENCE = 60.0
 
@@ -26,10 +27,23 @@ def podway(
     return done
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    """``podway lab …`` in the background; stderr, where progress goes, can be read."""
+#: $1… with a /run of their own; 99 when they leave anything of a lab in it
+PRIVATE = """mount -t tmpfs tmpfs /run
+trap : INT TERM HUP
+"$@"
+code=$?
+test ! -e /run/podway || exit 99
+exit $code"""
+
+
+def start(*arguments: str, private: bool = False) -> subprocess.Popen[str]:
+    """``podway lab …`` in the background, as a shell's job; stderr, where progress goes, can be read."""
     return subprocess.Popen(
-        [*PODWAY, "lab", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*(["unshare", "--mount", "sh", "-c", PRIVATE, "sh"] if private else []), *PODWAY, "lab", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -42,17 +56,34 @@ def wait_for_line(process: subprocess.Popen[str], words: str) -> None:
     raise AssertionError(f"{words!r} never came")
 
 
-def init_of(name: str) -> int:
-    """The process id of a lab's init, as its directory says."""
-    return int((BASE / name / "init").read_text().split()[0])
+def init_of(name: str, root: str = "") -> int:
+    """The process id of a lab's init, as its directory says (under another process's ``root``)."""
+    return int(Path(f"{root}{BASE}/{name}/init").read_text().split()[0])
 
 
-def namespaces_of(init: int) -> frozenset[str]:
-    """The namespaces that a lab is made of: its init's, its agents', and those of its names."""
-    own = {os.readlink(f"/proc/{init}/ns/{kind}") for kind in KINDS}
-    for path in Path(f"/proc/{init}/root/run/netns").iterdir():
-        own.add(f"net:[{path.stat().st_ino}]")
-    return frozenset(own)
+Process = tuple[int, int]  # id and start time: ids are used again, and so are inodes of namespaces
+
+
+def processes_of(init: int) -> frozenset[Process]:
+    """Every process in a lab's PID namespace, its init included."""
+    own = os.readlink(f"/proc/{init}/ns/pid")
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            started = start_time(int(path.name))
+            if os.readlink(path / "ns/pid") == own and started is not None:
+                found.add((int(path.name), started))
+    assert len(found) > 1, "an init and nobody else"
+    return frozenset(found)
+
+
+def networks() -> frozenset[str]:
+    """The network namespaces of all processes of this machine."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/ns/net"):
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(path))
+    return frozenset(found)
 
 
 def outside() -> dict[str, object]:
@@ -61,18 +92,27 @@ def outside() -> dict[str, object]:
     return {
         "links": sorted(line.split(":")[1] for line in links.splitlines()),
         "mounts": Path("/proc/self/mountinfo").read_text(),
+        "networks": networks(),
         "names": sorted(os.listdir("/run/netns")) if os.path.isdir("/run/netns") else [],
     }
 
 
-def left_of(namespaces: frozenset[str], name: str) -> list[str]:
-    """Processes in any of a lab's namespaces, or started for it, and its directory."""
+def wait_as_before(before: dict[str, object]) -> None:
+    """Until this machine shows what it did; others may be at work on it, and come and go."""
+    deadline = time.monotonic() + PATIENCE
+    while (now := outside()) != before:
+        assert time.monotonic() < deadline, (before, now)
+        time.sleep(0.2)
+
+
+def left_of(processes: frozenset[Process], name: str) -> list[str]:
+    """What is there still of a lab: of its processes, of others started for it, its directory."""
     found = [str(BASE / name)] if os.path.lexists(BASE / name) else []
+    found += [str(pid) for pid, started in processes if start_time(pid) == started]
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (path / "cmdline").read_bytes().split(b"\0")
-            mine = str(BASE / name).encode() in words
-            if mine or namespaces & {os.readlink(path / "ns" / kind) for kind in KINDS}:
+            if str(BASE / name).encode() in words:
                 found.append(f"{path.name}: {b' '.join(words).decode()}")
     return found
 
@@ -89,17 +129,17 @@ def wait_gone(pid: int) -> None:
 def running(name: str, *arguments: str) -> Iterator[str]:
     """A lab that is up, for the body; nothing of it may be left."""
     podway("up", "--name", name, *arguments)
-    namespaces = namespaces_of(init_of(name))
+    processes = processes_of(init_of(name))
     try:
         yield name
     finally:
         podway("down", name, check=None)
-    assert left_of(namespaces, name) == []
+    assert left_of(processes, name) == []
 
 
 def kill(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> int:
-    """Signal what ``start`` started; its exit code."""
-    process.send_signal(number)
+    """Signal what ``start`` started, children and all, as a terminal does; its exit code."""
+    os.killpg(process.pid, number)
     code = process.wait(timeout=PATIENCE)
     assert process.stderr is not None
     process.stderr.close()

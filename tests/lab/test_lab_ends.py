@@ -15,11 +15,12 @@ from lab_tools import (
     init_of,
     kill,
     left_of,
-    namespaces_of,
     outside,
     podway,
+    processes_of,
     running,
     start,
+    wait_as_before,
     wait_for_line,
     wait_gone,
 )
@@ -46,14 +47,14 @@ documents:
 def test_killing_init_ends_everything_but_the_directory() -> None:
     podway("up", "--name", NAME, "--nodes", "2")
     init = init_of(NAME)
-    namespaces = namespaces_of(init)
+    processes = processes_of(init)
     os.kill(init, signal.SIGKILL)
     wait_gone(init)
-    assert left_of(namespaces, NAME) == [str(BASE / NAME)]
+    assert left_of(processes, NAME) == [str(BASE / NAME)]
     assert "dead" in podway("status", "--name", NAME, check=1).stdout
     assert "ended" in podway("test", "--name", NAME, check=1).stderr
     assert "was dead" in podway("down", NAME).stdout
-    assert left_of(namespaces, NAME) == []
+    assert left_of(processes, NAME) == []
 
 
 @pytest.mark.parametrize("words", ["segments", "agent on every", "attached"])
@@ -61,25 +62,23 @@ def test_a_starter_that_is_killed_takes_its_lab_along(words: str) -> None:
     starter = start("up", "--name", NAME, "--nodes", "2")
     wait_for_line(starter, words)
     init = init_of(NAME)
-    namespaces = namespaces_of(init)
+    processes = processes_of(init)
     kill(starter)
     wait_gone(init)
     podway("down", NAME)
-    assert left_of(namespaces, NAME) == []
+    assert left_of(processes, NAME) == []
 
 
+@pytest.mark.parametrize("words", ["segments", "attached", "every pair"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupted_demo_leaves_nothing(number: signal.Signals) -> None:
+def test_an_interrupted_demo_leaves_nothing(number: signal.Signals, words: str) -> None:
     before = outside()
-    for words in ("segments", "attached", "every pair"):
-        names = set(os.listdir(BASE)) if BASE.exists() else set()
-        demo = start("demo", "--nodes", "2")
-        wait_for_line(demo, words)
-        (name,) = set(os.listdir(BASE)) - names
-        namespaces = namespaces_of(init_of(name))
-        assert kill(demo, number) in (130, 128 + number)
-        assert left_of(namespaces, name) == []
-    assert outside() == before
+    demo = start("demo", "--nodes", "2", private=True)
+    wait_for_line(demo, words)
+    processes = processes_of(init_of("demo", f"/proc/{demo.pid}/root"))
+    assert kill(demo, number) == 128 + number
+    assert left_of(processes, "demo") == []
+    wait_as_before(before)
 
 
 @pytest.mark.parametrize("delay", [0.05, 0.2, 0.35])

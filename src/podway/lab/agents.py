@@ -61,7 +61,8 @@ class Agents:
         command = [*PODWAY, "apply", "--store", self._place.store, "-f", str(documents)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
-            raise Unavailable(done.stderr.strip() or done.stdout.strip(), "podway apply")
+            words = done.stderr.strip() or done.stdout.strip()
+            raise Unavailable(words.removeprefix("error: "), "podway apply of the lab's documents")
 
     def install(self) -> None:
         """Executable and conflist, as ``podway cni install`` writes them, for every node."""

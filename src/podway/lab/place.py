@@ -96,7 +96,7 @@ class Place:
         """The living init's process id; None when the lab is dead."""
         try:
             pid, started = (int(word) for word in (self.directory / "init").read_text().split())
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return None
         return pid if start_time(pid) == started else None
 
