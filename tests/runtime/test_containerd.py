@@ -67,9 +67,13 @@ class Pods:
             self.cri.stop_pod(pod)
         self.cri.remove_pod(pod)
         assert pod not in self.cri.pods()
-        left = self.kernel_state()
-        assert not [address for address in addresses if f'"{address}"' in left], left
+        wait_for(f"the end of {', '.join(addresses)} in the kernel", lambda: self._gone(addresses))
         assert len(self.pod_namespaces()) == len(namespaces) - 1
+
+    def _gone(self, addresses: list[str]) -> bool:
+        """Links go off the answer's path, and their guards with them."""
+        state = self.kernel_state()
+        return not any(f'"{address}"' in state for address in addresses)
 
     def kernel_state(self) -> str:
         """Links, addresses, routes, neighbours and nftables of the machine's namespace, as JSON text."""
@@ -175,7 +179,7 @@ def test_a_port_that_is_taken_fails_the_sandbox_and_leaves_nothing(pods: Pods) -
     links, namespaces = _links(pods), pods.pod_namespaces()
     with pytest.raises(grpc.RpcError, match="8081"):
         pods.start((8081, 80, "tcp"))
-    assert _links(pods) == links
+    wait_for("the failed pod's links to go", lambda: _links(pods) == links)
     assert pods.pod_namespaces() == namespaces
 
 
