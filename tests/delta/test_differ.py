@@ -18,6 +18,7 @@ from podway.model.objects import (
     Op,
     Route,
     Sysctl,
+    VxlanOptions,
 )
 
 OURS = "podway:test"
@@ -97,9 +98,19 @@ def test_an_adopted_bridge_is_used_and_its_absence_refused() -> None:
     assert "no bridge br" in diff(_table(adopted, GATEWAY), {}).refusals[0].reason
 
 
-def test_a_link_of_another_kind_goes_first() -> None:
+def test_a_link_that_can_not_be_changed_is_made_anew_with_all_that_stood_on_it() -> None:
     have = Link(name="br", kind="veth", alias=OURS)
-    assert diff(_table(BRIDGE), _table(have)).ops == (Op(None, have),)
+    gateway = Address(link="br", address="10.0.0.1/24")
+    assert diff(_table(BRIDGE, gateway), _table(have, gateway)).ops == (Op(BRIDGE, have), Op(gateway, None))
+
+    def tunnel(vni: int) -> Link:
+        vxlan = VxlanOptions(vni=vni, port=8472, local="192.0.2.1")
+        return Link(name="vx", kind="vxlan", alias=OURS, vxlan=vxlan)
+
+    over = Route(dst="10.2.0.0/24", via="10.2.0.0", dev="vx", onlink=True)
+    changed = diff(_table(tunnel(1), over), _table(tunnel(2), over))
+    assert changed.ops == (Op(tunnel(1), tunnel(2)), Op(over, None))
+    assert not diff(_table(tunnel(1), over), _table(tunnel(1), over)).ops
 
 
 def test_frozen_keys_stay_as_they_are() -> None:

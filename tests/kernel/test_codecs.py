@@ -7,7 +7,7 @@ import ipaddress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podway.kernel.netlink import address, link, neighbour, route, rule, traffic, wire
+from podway.kernel.netlink import address, link, neighbour, neighbour_filter, route, rule, traffic, wire
 from podway.model.objects import (
     Address,
     BridgeOptions,
@@ -21,6 +21,7 @@ from podway.model.objects import (
     Route,
     Rule,
     TrafficClass,
+    VxlanOptions,
 )
 
 INDEX = {"lo": 1, "eth0": 2, "br0": 7, "vx": 9}
@@ -148,6 +149,23 @@ def test_bridges(mac: str, mtu: int, bridge: BridgeOptions, group: int) -> None:
     found = link.decode(payload(link.encode_create(one, 7, 0, None, 0)), NAMES)
     assert (found.name, found.kind, found.mac, found.mtu) == ("br0", "bridge", mac, mtu)
     assert (found.bridge, found.group, found.txqlen) == (bridge, group, 5)
+
+
+@given(macs, st.integers(1, 2**24 - 1), st.integers(1, 65535), ips, st.booleans(), st.booleans())
+def test_vxlan_devices(mac: str, vni: int, port: int, local: str, learning: bool, checksum: bool) -> None:
+    options = VxlanOptions(vni=vni, port=port, local=local, learning=learning, checksum=checksum)
+    one = Link(name="vx", kind="vxlan", mac=mac, vxlan=options)
+    found = link.decode(payload(link.encode_create(one, 7, 0, None, 0)), NAMES)
+    assert (found.kind, found.mac, found.vxlan) == ("vxlan", mac, options)
+
+
+@given(st.sets(st.integers(1, 2**31 - 1), max_size=80))
+def test_the_neighbour_filter_ends_on_every_way(indexes: set[int]) -> None:
+    code = neighbour_filter.program(indexes)
+    assert code[-1] == (neighbour_filter.RETURN, 0, 0, neighbour_filter.ALL)
+    for at, (kind, yes, no, _) in enumerate(code):
+        if kind == neighbour_filter.JUMP_EQUAL:
+            assert at + 1 + max(yes, no) < len(code) and max(yes, no) <= 255
 
 
 @given(st.booleans(), st.booleans(), st.text(alphabet="abcdef/:-", min_size=1, max_size=200))

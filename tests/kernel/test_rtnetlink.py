@@ -26,7 +26,9 @@ from podway.model.objects import (
     Qdisc,
     Route,
     Rule,
+    Sysctl,
     TrafficClass,
+    VxlanOptions,
 )
 
 pytestmark = pytest.mark.kernel
@@ -53,6 +55,23 @@ EVERYTHING: list[AnyObject] = [
     BRIDGE,
     VETH,
     Link(name="ifb7", kind="ifb", alias="podway:x"),
+    Link(
+        name="vx4",
+        kind="vxlan",
+        alias="podway:x",
+        mac="02:00:00:00:00:04",
+        mtu=1450,
+        vxlan=VxlanOptions(vni=7, port=8472, local="192.0.2.1"),
+    ),
+    Link(
+        name="vx6",
+        kind="vxlan",
+        alias="podway:x",
+        vxlan=VxlanOptions(vni=7, port=8472, local="2001:db8::1", checksum=True),
+    ),
+    Neighbour(link="vx4", address="10.8.0.0", mac="02:00:00:00:00:08"),
+    Fdb(link="vx4", mac="02:00:00:00:00:08", dst="192.0.2.2"),
+    Fdb(link="vx6", mac="02:00:00:00:00:08", dst="2001:db8::2"),
     Address(link="br0", address="10.0.0.1/24", nodad=True),
     Address(link="br0", address="fd00::1/64", nodad=True),
     Address(link="br0", address="fd00:9::1/64", nodad=True, noprefixroute=True),
@@ -67,6 +86,7 @@ EVERYTHING: list[AnyObject] = [
     Filter(link="v0", redirect="ifb7"),
     Route(dst="10.1.0.0/24", via="10.0.0.2", dev="br0"),
     Route(dst="10.2.0.0/24", type="blackhole"),
+    Route(dst="10.8.0.0/24", via="10.8.0.0", dev="vx4", onlink=True),
     Route(dst="10.3.0.0/24", via="192.0.2.9", dev="br0", onlink=True, mtu=1300, metric=7, table=1000),
     Route(dst="fd00:1::/64", via="fd00::2", dev="br0", metric=1024),
     Route(dst="fd00:2::/64", type="blackhole", metric=1024),
@@ -230,6 +250,44 @@ def test_events_tell_what_changed_and_who_did_it(rtnetlink: Rtnetlink) -> None:
     assert (("route", "254", "10.5.0.0/24", "0"), False) in told
     assert (("route", "254", "10.5.0.0/24", "0"), True) in told
     assert (("link", "br0"), True) in {(event.key, event.deleted) for event in events}
+
+
+def test_neighbours_are_told_of_tunnels_only(rtnetlink: Rtnetlink) -> None:
+    def entry(dev: str) -> list[str]:
+        return ["ip", "neigh", "add", "10.0.0.9", "lladdr", "02:00:00:00:00:09", "dev", dev]
+
+    monitor = Monitor()
+    try:
+        make(rtnetlink, [BRIDGE, next(one for one in EVERYTHING if one.key == ("link", "vx4"))])
+        monitor.read()  # the links, and with the tunnel the filter
+        subprocess.run(entry("br0"), check=True)
+        subprocess.run(entry("vx4"), check=True)
+        subprocess.run(["ip", "neigh", "del", "10.0.0.9", "dev", "vx4"], check=True)
+        subprocess.run(["bridge", "fdb", "add", "02:00:00:00:00:09", "dev", "vx4", "dst", "192.0.2.9"], check=True)
+        told = [(event.key, event.deleted) for event in monitor.read()]
+        subprocess.run(["ip", "link", "del", "vx4"], check=True)
+        monitor.read()
+        subprocess.run(["ip", "neigh", "del", "10.0.0.9", "dev", "br0"], check=True)
+        assert monitor.read() == []
+    finally:
+        monitor.close()
+    neighbour = ("neighbour", "vx4", "10.0.0.9", "")
+    assert (neighbour, False) in told and (neighbour, True) in told
+    assert (("fdb", "vx4", "02:00:00:00:00:09", "192.0.2.9"), False) in told
+    assert not [key for key, _ in told if "br0" in key]
+
+
+def test_forwarding_and_reverse_path_settings_are_told(rtnetlink: Rtnetlink) -> None:
+    make(rtnetlink, [BRIDGE])
+    monitor = Monitor()
+    try:
+        for setting in ("net.ipv4.ip_forward=1", "net.ipv4.conf.br0.rp_filter=2"):
+            subprocess.run(["sysctl", "-qw", setting], check=True)
+        told = {event.object for event in monitor.read() if event.kind == "sysctl"}
+    finally:
+        monitor.close()
+    assert Sysctl(path="net/ipv4/ip_forward", value="1") in told
+    assert Sysctl(path="net/ipv4/conf/br0/rp_filter", value="2") in told
 
 
 def test_lost_events_are_told(rtnetlink: Rtnetlink) -> None:

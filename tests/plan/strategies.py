@@ -16,6 +16,7 @@ from podway.model.resources import (
     Node,
     NodeFacts,
     NodeSpec,
+    Paths,
     Pool,
     PortMap,
     Snapshot,
@@ -41,20 +42,29 @@ networks = st.builds(
         ),
     ),
     st.integers(1, 2),
-    st.sampled_from(["none", "host-gw"]),
+    st.sampled_from(["none", "host-gw", "vxlan"]),
     st.booleans(),
     st.booleans(),
     st.booleans(),
     st.booleans(),
 )
+ways = st.sampled_from(["none", "host-gw", "vxlan:1:8472:4", "vxlan:2:8472:4", "vxlan:1:8472:6", "later:1"])
+paths = st.dictionaries(
+    st.sampled_from(["net1", "net2"]),
+    st.builds(
+        Paths, accepts=st.lists(ways, max_size=2).map(tuple), sends=st.lists(ways, max_size=2).map(tuple)
+    ),
+)
 nodes = st.builds(
-    lambda name, number, six: Node(
+    lambda name, number, six, said: Node(
         name=name,
+        paths=said,
         spec=NodeSpec(addresses=(f"192.0.2.{number}/24", *([f"2001:db8::{number}/64"] if six else []))),
     ),
     st.sampled_from(NODES),
     st.integers(1, 9),
     st.booleans(),
+    paths,
 )
 blocks = st.builds(
     lambda network, third, six, node: Block(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from podway.model.objects import AnyObject, Route
+from podway.model.objects import AnyObject, Route, Sysctl
 
 
 def _process(portid: int) -> str:
@@ -16,6 +16,8 @@ def _process(portid: int) -> str:
 
 def of(portid: int, value: AnyObject | None) -> str:
     """ "ip[4711]", with the route protocol where the change carries one."""
+    if isinstance(value, Sysctl):
+        return "a process that wrote to /proc/sys"
     who = _process(portid) if portid else "the kernel"
     if isinstance(value, Route):
         return f"{who}, route protocol {value.protocol}"

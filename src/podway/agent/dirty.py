@@ -8,17 +8,23 @@ from podway.model.objects import ROUTE_PROTOCOL, AnyObject, Desired, Key, Link, 
 #: what else goes when something of a kind changes: a link that goes down takes its IPv4 routes with it
 #: without an event of their own
 DEPENDENTS: dict[str, frozenset[str]] = {
-    "link": frozenset({"link", "address", "route", "qdisc", "filter", "sysctl"}),
+    "link": frozenset({"link", "address", "route", "neighbour", "fdb", "qdisc", "filter", "sysctl"}),
     "address": frozenset({"address", "route"}),
     "route": frozenset({"route"}),
     "rule": frozenset({"rule"}),
-    "neighbour": frozenset(),
-    "fdb": frozenset(),
+    "neighbour": frozenset({"neighbour"}),
+    "fdb": frozenset({"fdb"}),
     "qdisc": frozenset({"qdisc", "filter"}),
     "class": frozenset({"qdisc", "filter"}),
     "filter": frozenset({"qdisc", "filter"}),
+    "sysctl": frozenset({"sysctl"}),
 }
 FACTS = "facts"
+
+
+def is_tunnel(link: AnyObject | None) -> bool:
+    """Whether neighbours and forwarding entries of a link are all Podway's."""
+    return isinstance(link, Link) and link.vxlan is not None
 
 
 def dirty(
@@ -41,6 +47,8 @@ def dirty(
             return frozenset() if deleted else DEPENDENTS["address"]
         return DEPENDENTS["address"] | {FACTS}
     if kind in ("qdisc", "filter", "class") and ("link", key[1]) in desired and not deleted:
+        return DEPENDENTS[kind]
+    if kind in ("neighbour", "fdb") and not deleted and is_tunnel(desired.get(("link", key[1]))):
         return DEPENDENTS[kind]
     if kind == "rule" and not deleted and getattr(value, "protocol", 0) == ROUTE_PROTOCOL:
         return DEPENDENTS["rule"]

@@ -22,6 +22,7 @@ from podway.model.objects import (
     NftRule,
     Op,
     Qdisc,
+    Route,
     TrafficClass,
 )
 
@@ -137,9 +138,21 @@ def _step(want: AnyObject | None, have: AnyObject | None) -> list[Op]:
         return [Op(want, have)]
     if matches(want, have, CREATION_ONLY.get(want.key[0], ())):
         return []
-    if isinstance(want, Link) and isinstance(have, Link) and want.kind != have.kind:
-        return [Op(None, have)]  # a link's kind can't be changed: the next pass makes it anew
     return [Op(want, have)]
+
+
+def is_remade(want: object, have: object) -> bool:
+    """Whether a change is one that the kernel can't make: the link goes, and comes anew in its place."""
+    if not isinstance(want, Link) or not isinstance(have, Link):
+        return False
+    return want.kind != have.kind or not matches(want.vxlan, have.vxlan)
+
+
+def on_link(value: AnyObject) -> str:
+    """The link that an object stands on and goes with, "" for none."""
+    if isinstance(value, Route):
+        return value.dev
+    return getattr(value, "link", "")
 
 
 def diff(
@@ -152,10 +165,17 @@ def diff(
     """
     ops: list[Op] = []
     refusals: list[Refusal] = []
+    remade = {
+        key[1]
+        for key, have in actual.items()
+        if key[0] == "link" and key in desired and is_remade(desired[key], have) and key not in frozen
+    }
     for key in set(desired) | set(actual) if keys is None else keys:
         if key in frozen:
             continue
         want, have = desired.get(key), actual.get(key)
+        if have is not None and on_link(have) in remade:
+            have = None  # it goes with its link
         if want is None:
             if have is not None and not (isinstance(have, Link) and not _is_ours(have)):
                 ops += _step(None, have)

@@ -33,7 +33,9 @@ DOOMED_GROUP = 0x706F64  # "pod"
 
 NFT_KINDS = frozenset({"nftset", "nftelement", "nftchain"})
 LINK_KINDS = frozenset({"address", "qdisc", "filter"})
-ALL_KINDS = frozenset({"link", "address", "route", "rule", "qdisc", "filter", "sysctl"}) | NFT_KINDS
+ALL_KINDS = (
+    frozenset({"link", "address", "route", "rule", "neighbour", "fdb", "qdisc", "filter", "sysctl"}) | NFT_KINDS
+)
 
 #: queueing disciplines that only somebody's configuration makes
 SHAPERS = ("tbf", "htb", "ingress")
@@ -86,6 +88,10 @@ class Kernel:
         if "rule" in kinds:
             rules = self.rtnetlink.dump("rule")
             actual.update({k: r for k, r in rules.items() if getattr(r, "protocol", 0) == ROUTE_PROTOCOL})
+        tunnels = {link.name for link in links.values() if isinstance(link, Link) and link.vxlan} & owned
+        for name in tunnels:
+            for kind in {"neighbour", "fdb"} & set(kinds):
+                actual.update(self.rtnetlink.dump(kind, link=name))
         if "qdisc" in kinds and owned:
             queues = self.rtnetlink.dump("qdisc")
             actual.update({k: q for k, q in queues.items() if _is_own_shaper(q, owned)})

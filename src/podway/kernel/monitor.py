@@ -6,13 +6,14 @@ import errno
 
 import msgspec
 
-from podway.kernel.netlink import address, link, neighbour, route, rule, traffic, wire
+from podway.kernel.netlink import address, link, neighbour, netconf, route, rule, traffic, wire
 from podway.kernel.netlink.socket import NetlinkSocket
 from podway.kernel.rtnetlink import decode
-from podway.model.objects import AnyObject, Key, Link
+from podway.model.objects import ALIAS_PREFIX, AnyObject, Key, Link
 
-# RTNLGRP_*: link, tc, v4 address, v4 route, v4 rule, v6 address, v6 route, v6 rule
-GROUPS = (1, 4, 5, 7, 8, 9, 11, 19)
+# RTNLGRP_*: link, neighbour, tc, v4 address, v4 route, v4 rule, v6 address, v6 route, v6 rule, v4 and v6
+# settings
+GROUPS = (1, 3, 4, 5, 7, 8, 9, 11, 19, 24, 25)
 
 #: message type → (kind, deleted)
 KINDS = {
@@ -24,6 +25,8 @@ KINDS = {
     route.DELROUTE: ("route", True),
     rule.NEWRULE: ("rule", False),
     rule.DELRULE: ("rule", True),
+    neighbour.NEWNEIGH: ("neighbour", False),
+    neighbour.DELNEIGH: ("neighbour", True),
     traffic.NEWQDISC: ("qdisc", False),
     traffic.DELQDISC: ("qdisc", True),
     traffic.NEWTFILTER: ("filter", False),
@@ -48,6 +51,8 @@ class Monitor:
     def __init__(self) -> None:
         self._socket = NetlinkSocket(0, groups=GROUPS)
         self._names: dict[int, str] = {}
+        self._tunnels: set[int] = set()
+        self._socket.hear_neighbours_of(self._tunnels)
         asking = NetlinkSocket(0)
         try:
             for message in asking.dump(link.encode_dump()):
@@ -66,14 +71,24 @@ class Monitor:
     def _learn(self, payload: bytes) -> None:
         index, name = link.decode_index(payload)
         self._names[index] = name
+        one = link.decode(payload, self._names)
+        is_tunnel = one.vxlan is not None and (one.alias or "").startswith(ALIAS_PREFIX)
+        self._hear(index, is_tunnel)
+
+    def _hear(self, index: int, wanted: bool) -> None:
+        if wanted != (index in self._tunnels):
+            self._tunnels ^= {index}
+            self._socket.hear_neighbours_of(self._tunnels)
 
     def read(self) -> list[Event]:
         """What has happened since the last call, in order; never waits."""
         events: list[Event] = []
         try:
             for message in self._socket.pending():
-                event = self._event(message)
-                if event is not None:
+                if message.type == netconf.NEWNETCONF:
+                    changed = netconf.decode(message.payload, self._names)
+                    events += [Event("sysctl", one.key, False, one, message.portid) for one in changed]
+                elif (event := self._event(message)) is not None:
                     events.append(event)
         except OSError as error:
             if error.errno != errno.ENOBUFS:
@@ -91,9 +106,16 @@ class Monitor:
             if message.payload[0] == neighbour.BRIDGE:
                 return None
             self._learn(message.payload)
-        value = decode(kind, message.payload, self._names)
+        if kind == "neighbour":
+            # one that lost its permanence is as good as gone
+            deleted = deleted or not neighbour.is_permanent(message.payload)
+            value: AnyObject | None = neighbour.decode(message.payload, self._names)
+        else:
+            value = decode(kind, message.payload, self._names)
         if value is None:
             return None
         if deleted and isinstance(value, Link):
-            self._names.pop(link.decode_index(message.payload)[0], None)
-        return Event(kind, value.key, deleted, value, message.portid)
+            index, _ = link.decode_index(message.payload)
+            self._names.pop(index, None)
+            self._hear(index, False)
+        return Event(value.kind_name, value.key, deleted, value, message.portid)

@@ -11,6 +11,7 @@ import random
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
+from podway.delta.differ import is_remade
 from podway.kernel.netlink import address, link, neighbour, route, rule, traffic, wire
 from podway.kernel.netlink.socket import NetlinkSocket
 from podway.model.objects import (
@@ -105,7 +106,8 @@ class Rtnetlink:
     ) -> Actual:
         """All objects of a kind: link, address, route, rule, neighbour, fdb, qdisc, class or filter.
 
-        Routes are filtered by ``protocol`` and ``table``; classes and filters are of one ``link``.
+        Routes are filtered by ``protocol`` and ``table``; classes and filters are of one ``link``,
+        neighbours and forwarding entries of one or (empty) of all.
         """
         if kind == "link":
             return self._links()
@@ -131,9 +133,11 @@ class Rtnetlink:
             "route": lambda: [route.encode_dump(family, protocol, table) for family in FAMILIES],
             "rule": lambda: [rule.encode_dump(family) for family in FAMILIES],
             "neighbour": lambda: [
-                neighbour.encode_dump(f, proxy) for f in FAMILIES for proxy in (False, True)
+                neighbour.encode_dump(f, proxy, self.index(of) if of else 0)
+                for f in FAMILIES
+                for proxy in (False, True)
             ],
-            "fdb": lambda: [neighbour.encode_dump(neighbour.BRIDGE)],
+            "fdb": lambda: [neighbour.encode_dump(neighbour.BRIDGE, index=self.index(of) if of else 0)],
             "qdisc": lambda: [traffic.encode_dump(traffic.GETQDISC)],
             "class": lambda: [traffic.encode_dump(traffic.GETTCLASS, self.index(of))],
             "filter": lambda: [traffic.encode_dump(traffic.GETTFILTER, self.index(of), parent)],
@@ -213,7 +217,11 @@ class Rtnetlink:
         master = self.index(want.master) if want.master else 0
         if have is not None:
             assert isinstance(have, Link)
-            return link.encode_change(want, have, self.index(want.name), master)
+            if not is_remade(want, have):
+                return link.encode_change(want, have, self.index(want.name), master)
+            gone = [link.encode_delete(self.index(have.name))]
+        else:
+            gone = []
         own, other = random.randrange(FIRST_INDEX, LAST_INDEX), random.randrange(FIRST_INDEX, LAST_INDEX)
         peer_fd = None
         if want.peer is not None:
@@ -224,6 +232,7 @@ class Rtnetlink:
                 self.learn(want.peer.name, other)
         self.learn(want.name, own)
         return [
+            *gone,
             link.encode_create(want, own, other, peer_fd, master),
             *link.encode_change(want, None, own, master),
         ]
@@ -256,7 +265,7 @@ def decode(kind: str, payload: bytes, names: dict[int, str]) -> AnyObject | None
     if kind == "rule":
         return rule.decode(payload)
     if kind in ("neighbour", "fdb"):
-        return neighbour.decode(payload, names)
+        return neighbour.decode(payload, names) if neighbour.is_permanent(payload) else None
     if kind == "qdisc":
         return traffic.decode_qdisc(payload, names)
     if kind == "class":

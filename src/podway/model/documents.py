@@ -23,6 +23,7 @@ from podway.model.resources import (
     NetworkSpec,
     Node,
     NodeSpec,
+    Paths,
     Snapshot,
 )
 from podway.model.validation import canonical, network_problems, node_problems, preset_problems
@@ -204,9 +205,10 @@ def spec_json(resource: Resource) -> bytes:
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node's agent says of it: ``addresses`` as found on its uplinks."""
+    """What a node's agent says of it: ``addresses`` as found on its uplinks, ``paths`` by network."""
 
     addresses: tuple[str, ...] = ()
+    paths: dict[str, Paths] = {}
 
 
 def stored(record: StoredObject) -> Resource:
@@ -233,7 +235,7 @@ def snapshot(records: Iterable[StoredObject], synced: bool) -> tuple[Snapshot, l
             if isinstance(value, Network):
                 networks[value.name] = resolve(value)
             elif isinstance(value, Node):
-                nodes[value.name] = _with_found_addresses(value, record.status)
+                nodes[value.name] = _with_status(value, record.status)
             else:
                 blocks[value.cidr] = value
         except InvalidInput as error:
@@ -242,11 +244,11 @@ def snapshot(records: Iterable[StoredObject], synced: bool) -> tuple[Snapshot, l
     return known, unreadable
 
 
-def _with_found_addresses(node: Node, status: bytes) -> Node:
-    if node.spec.addresses:
-        return node
+def _with_status(node: Node, status: bytes) -> Node:
     try:
         found = msgspec.json.decode(status, type=NodeStatus)
     except msgspec.MsgspecError:
         return node
-    return Node(name=node.name, spec=msgspec.structs.replace(node.spec, addresses=found.addresses))
+    addresses = node.spec.addresses or found.addresses
+    spec = msgspec.structs.replace(node.spec, addresses=addresses)
+    return Node(name=node.name, spec=spec, paths=found.paths)

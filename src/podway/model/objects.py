@@ -65,6 +65,16 @@ class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
     mcast_snooping: bool | None = None
 
 
+class VxlanOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """IFLA_VXLAN_* of a tunnel device, fixed when it is made. ``local`` is the outer source address."""
+
+    vni: int
+    port: int
+    local: str
+    learning: bool = False
+    checksum: bool = False  # outer UDP checksum over IPv4; over IPv6 there always is one
+
+
 class Link(Object, frozen=True, kw_only=True):
     """A network device. ``kind`` is IFLA_INFO_KIND ("" for hardware); ``group`` is IFLA_GROUP."""
 
@@ -82,6 +92,7 @@ class Link(Object, frozen=True, kw_only=True):
     txqlen: int | None = None
     bridge: BridgeOptions | None = None
     port: BridgePort | None = None
+    vxlan: VxlanOptions | None = None
     peer: Peer | None = None  # creation only, never compared
     adopted: bool = False  # stands already and stays foreign: changed, never made or removed
 

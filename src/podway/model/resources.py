@@ -14,12 +14,13 @@ from msgspec import Meta
 API_VERSION = "podway.dev/v1"
 
 Attach = Literal["bridge", "routed"]
-Transport = Literal["none", "host-gw"]
+Transport = Literal["none", "host-gw", "vxlan"]
 
 #: preset name → (attach, transport)
 PRESETS: dict[str, tuple[Attach, Transport]] = {
     "docker": ("bridge", "none"),
     "flannel-host-gw": ("bridge", "host-gw"),
+    "flannel-vxlan": ("bridge", "vxlan"),
 }
 
 #: attach kind → (IPv4, IPv6) block prefix length; DESIGN "Blocks".
@@ -59,6 +60,16 @@ class BridgeSpec(_Spec, frozen=True, kw_only=True):
     ] = False
 
 
+class VxlanSpec(_Spec, frozen=True, kw_only=True):
+    """The tunnel of ``transport: vxlan``."""
+
+    vni: Annotated[int, Meta(description="VXLAN network identifier, 1 to 16777215; one for each network.")] = 1
+    port: Annotated[int, Meta(description="UDP port; 8472 is Linux's and Flannel's, 4789 IANA's.")] = 8472
+    underlay: Annotated[
+        Literal["ipv4", "ipv6"], Meta(description="Which of the nodes' addresses the tunnel runs between.")
+    ] = "ipv4"
+
+
 class NetworkSpec(_Spec, frozen=True, kw_only=True):
     """A network: ``preset``, or ``attach`` and ``transport``; then its pools."""
 
@@ -67,7 +78,7 @@ class NetworkSpec(_Spec, frozen=True, kw_only=True):
         Meta(description="Prefixes for pods; one of each IP family makes a network dual stack."),
     ]
     preset: Annotated[
-        str, Meta(description="docker or flannel-host-gw: names attach and transport at once.")
+        str, Meta(description="docker, flannel-host-gw or flannel-vxlan: names attach and transport at once.")
     ] = ""
     attach: Annotated[Attach, Meta(description="How a pod is attached to its node.")] = "bridge"
     transport: Annotated[Transport, Meta(description="How nodes carry each other's pods.")] = "none"
@@ -83,6 +94,7 @@ class NetworkSpec(_Spec, frozen=True, kw_only=True):
     ] = True
     cooldown: Annotated[int, Meta(description="Seconds before a released address is used again.")] = 30
     bridge: Annotated[BridgeSpec, Meta(description="Options of attach bridge.")] = BridgeSpec()
+    vxlan: Annotated[VxlanSpec, Meta(description="Options of transport vxlan.")] = VxlanSpec()
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,11 +113,19 @@ class NodeSpec(_Spec, frozen=True, kw_only=True):
     ] = ()
 
 
+class Paths(msgspec.Struct, frozen=True, kw_only=True):
+    """How a node carries one network, as texts of ``plan.way``: what others may send it, what it sends."""
+
+    accepts: tuple[str, ...] = ()
+    sends: tuple[str, ...] = ()
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """A Node document."""
+    """A Node document, and what its agent says of its ways: network → Paths."""
 
     name: str
     spec: NodeSpec
+    paths: dict[str, Paths] = {}
 
 
 class BlockSpec(_Spec, frozen=True, kw_only=True):

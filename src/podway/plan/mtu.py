@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from podway.model.resources import Network, NodeFacts
+from podway.plan.way import Way, wanted
 
 DEFAULT = 1500  # no uplink: Ethernet's
 
-#: bytes that a transport puts around a packet
-OVERHEAD = {"none": 0, "host-gw": 0}
+#: bytes that VXLAN puts around a packet (RFC 7348 section 5): outer IP, UDP, VXLAN, inner Ethernet
+VXLAN_OVERHEAD = {4: 20 + 8 + 8 + 14, 6: 40 + 8 + 8 + 14}
+
+
+def overhead(way: Way) -> int:
+    """Bytes that a way puts around a packet."""
+    return VXLAN_OVERHEAD[way.underlay] if way.transport == "vxlan" else 0
+
+
+def of_way(network: Network, way: Way, facts: NodeFacts) -> int:
+    """What ``mtu`` says, or the smallest uplink's MTU less the way's overhead."""
+    if network.spec.mtu != "auto":
+        return network.spec.mtu
+    return min((uplink.mtu for uplink in facts.uplinks), default=DEFAULT) - overhead(way)
 
 
 def effective(network: Network, facts: NodeFacts) -> int:
-    """What ``mtu`` says, or the smallest uplink MTU less the transport's overhead."""
-    if network.spec.mtu != "auto":
-        return network.spec.mtu
-    smallest = min((uplink.mtu for uplink in facts.uplinks), default=DEFAULT)
-    return smallest - OVERHEAD[network.spec.transport]
+    """What pods of the network get."""
+    return of_way(network, wanted(network.spec), facts)

@@ -8,16 +8,17 @@ differing wants for one key are a conflict: neither is desired, and the kernel k
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import msgspec
 
 from podway.model.objects import AnyObject, Desired, Key
-from podway.model.resources import Block, Endpoint, Network, Node, NodeFacts, Snapshot
-from podway.plan import base, nat
+from podway.model.resources import Block, Endpoint, Network, Node, NodeFacts, Paths, Snapshot
+from podway.plan import base, nat, transport
 from podway.plan.attach import bridge
 from podway.plan.notes import Note
-from podway.plan.transport import hostgw
+from podway.plan.way import Way, received, sent, wanted
 
 FragmentId = tuple[str, str]  # ("block", "10.244.1.0/24")
 Built = tuple[tuple[AnyObject, ...], tuple[Note, ...]]
@@ -33,12 +34,15 @@ class Inputs(msgspec.Struct, kw_only=True):
     nodes: dict[str, Node] = {}
     blocks: dict[str, Block] = {}
     endpoints: dict[str, Endpoint] = {}
+    held: dict[str, tuple[Way, ...]] = {}  # network → ways to receive and send; a fold over the nodes
 
 
 def _network(inputs: Inputs, name: str) -> Built:
     network = inputs.networks[name]
     cluster = nat.cluster(tuple(pool.cidr for pool in network.spec.pools))
-    return (*bridge.network(network, inputs.facts), *cluster), ()
+    own = inputs.nodes.get(inputs.facts.name)
+    ends, notes = transport.ends(network, inputs.held[name], own, inputs.facts)
+    return (*bridge.network(network, inputs.facts), *cluster, *ends), notes
 
 
 def _node(inputs: Inputs, name: str) -> Built:
@@ -52,14 +56,18 @@ def _block(inputs: Inputs, cidr: str) -> Built:
     if network is None:
         note = Note(f"block {cidr}", f"its network {block.spec.network} is not known", "apply the Network")
         return (), (note,)
-    if block.spec.node == inputs.facts.name:
-        return bridge.own_block(block, network), ()
-    if network.spec.transport == "none":
-        return (), ()
+    held = inputs.held[network.name]
     node = inputs.nodes.get(block.spec.node)
+    if block.spec.node == inputs.facts.name:
+        return (*bridge.own_block(block, network), *transport.own_block(block, held, node)), ()
     if node is None:
         return (), (Note(f"block {cidr}", f"its node {block.spec.node} is not registered"),)
-    return hostgw.peer_block(block, node, inputs.facts)
+    way = sent(held[0], node.paths.get(network.name), held)
+    if way is None:
+        theirs = ", ".join(node.paths[network.name].accepts)
+        note = Note(f"peer {node.name} block {cidr}", f"it accepts {theirs} only", "upgrade this node")
+        return (), (note,)
+    return transport.peer_block(block, way, node, inputs.facts)
 
 
 def _endpoint(inputs: Inputs, name: str) -> Built:
@@ -101,6 +109,7 @@ class Planner:
         self._wants: dict[Key, dict[FragmentId, AnyObject]] = {}
         self._by_network: dict[str, set[FragmentId]] = {}
         self._by_node: dict[str, set[FragmentId]] = {}
+        self._paths: dict[str, Counter[Paths]] = {}  # network → what its nodes say, each how often
         self._rebuild({FACTS})
 
     @property
@@ -145,7 +154,8 @@ class Planner:
 
     def _change(self, kind: str, known: dict, name: str, value: object | None) -> set[Key]:  # type: ignore[type-arg]
         fragment = (kind, name)
-        self._index(fragment, known.get(name), remove=True)
+        old = known.get(name)
+        self._index(fragment, old, remove=True)
         if value is None:
             known.pop(name, None)
         else:
@@ -153,10 +163,39 @@ class Planner:
             self._index(fragment, value)
         dirty = {fragment}
         if kind == "network":
+            self._hold(name)
             dirty |= self._by_network.get(name, set())
         if kind == "node":
             dirty |= self._by_node.get(name, set())
+            dirty |= self._count_paths(name, old, value)
         return self._rebuild(dirty)
+
+    def _count_paths(self, name: str, old: object | None, new: object | None) -> set[FragmentId]:
+        """Keep what the nodes say of their ways; returns the fragments that have to follow."""
+        if name == self.inputs.facts.name:
+            # a tunnel begins at the node's own address; its own ways follow from the others'
+            return {("network", network) for network in self.inputs.networks}
+        before = old.paths if isinstance(old, Node) else {}
+        after = new.paths if isinstance(new, Node) else {}
+        dirty: set[FragmentId] = set()
+        for network in before.keys() | after.keys():
+            counts = self._paths.setdefault(network, Counter())
+            counts.update([after[network]] if network in after else ())
+            counts.subtract([before[network]] if network in before else ())
+            if self._hold(network):
+                dirty |= {("network", network)} | self._by_network.get(network, set())
+        return dirty
+
+    def _hold(self, name: str) -> bool:
+        """Fold what the nodes say into the ways that this one holds; whether that changed."""
+        network = self.inputs.networks.get(name)
+        if network is None:
+            return self.inputs.held.pop(name, None) is not None
+        said = [paths for paths, count in self._paths.get(name, Counter()).items() if count > 0]
+        held = received(wanted(network.spec), said)
+        changed = self.inputs.held.get(name) != held
+        self.inputs.held[name] = held
+        return changed
 
     def _index(self, fragment: FragmentId, value: object | None, remove: bool = False) -> None:
         """Keep who depends on which network and node."""

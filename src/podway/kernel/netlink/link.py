@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Mapping
 
 from podway.kernel.netlink import wire
-from podway.model.objects import BridgeOptions, BridgePort, Link, Peer
+from podway.model.objects import BridgeOptions, BridgePort, Link, Peer, VxlanOptions
 
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 IFINFO = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
@@ -21,6 +21,7 @@ IFF_UP, IFF_PROMISC = 0x1, 0x100
 EXT_SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS
 
 BR_STP_STATE, BR_MCAST_SNOOPING = 5, 23
+VXLAN_ID, VXLAN_LOCAL, VXLAN_LEARNING, VXLAN_PORT, VXLAN_LOCAL6, VXLAN_UDP_CSUM = 1, 4, 7, 15, 17, 18
 BRPORT_HAIRPIN, BRPORT_LEARNING, BRPORT_ISOLATED = 4, 8, 33
 
 _BRIDGE_OPTIONS = {"stp": (BR_STP_STATE, 4), "mcast_snooping": (BR_MCAST_SNOOPING, 1)}
@@ -53,6 +54,8 @@ def encode_create(link: Link, index: int, peer_index: int, peer_fd: int | None, 
         info.append(wire.nested(INFO_DATA, _peer(link.peer, peer_index, peer_fd)))
     elif link.bridge is not None:
         info.append(wire.nested(INFO_DATA, _bridge(link.bridge)))
+    elif link.vxlan is not None:
+        info.append(wire.nested(INFO_DATA, _vxlan(link.vxlan)))
     parts.append(wire.nested(LINKINFO, *info))
     return wire.message(NEWLINK, wire.CREATE | wire.EXCL, _header(index) + b"".join(parts))
 
@@ -76,6 +79,19 @@ def _bridge(options: BridgeOptions, have: BridgeOptions | None = None) -> bytes:
             continue
         parts.append(wire.u32(kind, value) if size == 4 else wire.u8(kind, value))
     return b"".join(parts)
+
+
+def _vxlan(options: VxlanOptions) -> bytes:
+    local = wire.ip_bytes(options.local)
+    return b"".join(
+        (
+            wire.u32(VXLAN_ID, options.vni),
+            wire.attribute(VXLAN_LOCAL if len(local) == 4 else VXLAN_LOCAL6, local),
+            wire.attribute(VXLAN_PORT, options.port.to_bytes(2, "big")),
+            wire.u8(VXLAN_LEARNING, options.learning),
+            wire.u8(VXLAN_UDP_CSUM, options.checksum),
+        )
+    )
 
 
 def _port(port: BridgePort, have: BridgePort | None) -> bytes:
@@ -178,6 +194,7 @@ def decode(payload: bytes, name_of: Callable[[int], str] | Mapping[int, str]) ->
         txqlen=wire.U32.unpack(found[TXQLEN])[0] if TXQLEN in found else 0,
         bridge=_decode_bridge(info.get(INFO_DATA, b"")) if kind == "bridge" else None,
         port=_decode_port(info.get(INFO_SLAVE_DATA, b"")) if slave == "bridge" else None,
+        vxlan=_decode_vxlan(info.get(INFO_DATA, b"")) if kind == "vxlan" else None,
     )
 
 
@@ -186,6 +203,18 @@ def _decode_bridge(data: bytes) -> BridgeOptions:
     return BridgeOptions(
         stp=any(found.get(BR_STP_STATE, b"")),
         mcast_snooping=any(found.get(BR_MCAST_SNOOPING, b"")),
+    )
+
+
+def _decode_vxlan(data: bytes) -> VxlanOptions:
+    found = wire.attributes(data)
+    local = found.get(VXLAN_LOCAL) or found.get(VXLAN_LOCAL6)
+    return VxlanOptions(
+        vni=wire.U32.unpack(found[VXLAN_ID])[0] if VXLAN_ID in found else 0,
+        port=int.from_bytes(found.get(VXLAN_PORT, b""), "big"),
+        local=wire.ip_text(local) if local else "",
+        learning=any(found.get(VXLAN_LEARNING, b"")),
+        checksum=any(found.get(VXLAN_UDP_CSUM, b"")),
     )
 
 

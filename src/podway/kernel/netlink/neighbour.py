@@ -10,7 +10,7 @@ from podway.model.objects import Fdb, Neighbour
 
 NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
 NDMSG = struct.Struct("=BxxxiHBB")  # struct ndmsg: family, index, state, flags, type
-DST, LLADDR = 1, 2
+DST, LLADDR, IFINDEX = 1, 2, 8
 PERMANENT, NOARP = 0x80, 0x40  # NUD_*
 SELF, MASTER, PROXY = 0x02, 0x04, 0x08  # NTF_*
 BRIDGE = 7  # AF_BRIDGE
@@ -54,20 +54,29 @@ def encode_fdb_delete(entry: Fdb, index: int) -> bytes:
     return _fdb(entry, index, DELNEIGH, 0)
 
 
-def encode_dump(family: int, proxy: bool = False) -> bytes:
-    """A request for the entries of AF ``family``; proxied ones are a table of their own."""
-    return wire.message(GETNEIGH, 0, NDMSG.pack(family, 0, 0, PROXY if proxy else 0, 0))
+def encode_dump(family: int, proxy: bool = False, index: int = 0) -> bytes:
+    """A request for the entries of AF ``family``, of one link or (0) all; proxied ones are a table apart."""
+    if family == BRIDGE:
+        return wire.message(GETNEIGH, 0, NDMSG.pack(family, index, 0, 0, 0))
+    of_link = wire.u32(IFINDEX, index) if index else b""
+    return wire.message(GETNEIGH, 0, NDMSG.pack(family, 0, 0, PROXY if proxy else 0, 0) + of_link)
+
+
+def is_permanent(payload: bytes) -> bool:
+    """Whether a message's entry is one that was set, not learned, and still stands."""
+    _, _, state, flags, _ = NDMSG.unpack_from(payload)
+    return bool(state & PERMANENT or flags & PROXY)
 
 
 def decode(payload: bytes, name_of: Mapping[int, str]) -> Neighbour | Fdb | None:
-    """The entry of a message; None for what the kernel learned, and for unknown links."""
-    family, index, state, flags, _ = NDMSG.unpack_from(payload)
+    """The entry of a message, whatever its state; None for unknown links."""
+    family, index, _, flags, _ = NDMSG.unpack_from(payload)
     found = wire.attributes(payload, NDMSG.size)
     link = name_of.get(index)
     if link is None:
         return None
     if family == BRIDGE:
-        if not state & PERMANENT or LLADDR not in found:
+        if LLADDR not in found:
             return None
         dst = wire.ip_text(found[DST]) if DST in found else ""
         return Fdb(link=link, mac=wire.mac_text(found[LLADDR]), dst=dst)
@@ -76,6 +85,4 @@ def decode(payload: bytes, name_of: Mapping[int, str]) -> Neighbour | Fdb | None
     address = wire.ip_text(found[DST])
     if flags & PROXY:
         return Neighbour(link=link, address=address, proxy=True)
-    if not state & PERMANENT:
-        return None
     return Neighbour(link=link, address=address, mac=wire.mac_text(found.get(LLADDR, b"")))

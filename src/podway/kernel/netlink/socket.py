@@ -10,11 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 
 from podway.kernel import namespaces
-from podway.kernel.netlink import wire
+from podway.kernel.netlink import neighbour_filter, wire
 
 SOL_NETLINK = 270
 ADD_MEMBERSHIP, EXT_ACK, GET_STRICT_CHK = 1, 11, 12  # linux/netlink.h
@@ -49,6 +49,10 @@ class NetlinkSocket:
     def fileno(self) -> int:
         """For an event loop."""
         return self._socket.fileno()
+
+    def hear_neighbours_of(self, links: Collection[int]) -> None:
+        """Let events of neighbours and forwarding entries through for these ifindexes only."""
+        neighbour_filter.attach(self._socket, links)
 
     def close(self) -> None:
         """Let go of the socket."""

@@ -1,0 +1,97 @@
+"""transport: vxlan (RFC 7348). One device per way; per peer a forwarding entry, per block a route.
+
+Nothing is learned and nothing is flooded: a permanent neighbour says which VTEP MAC a block's .0 has,
+a forwarding entry which node has that MAC, and the route to the block goes via its .0, on-link. A
+VTEP's MAC follows from the network's and the node's name, so that it need not be told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+
+from podway.model import names
+from podway.model.objects import (
+    ALIAS_PREFIX,
+    Address,
+    AnyObject,
+    Fdb,
+    Link,
+    Neighbour,
+    Route,
+    Sysctl,
+    VxlanOptions,
+    family_of,
+)
+from podway.model.resources import Block, Network, Node, NodeFacts
+from podway.plan import mtu
+from podway.plan.attach.pod import IPV6_METRIC
+from podway.plan.notes import Note
+from podway.plan.way import Way
+
+Planned = tuple[tuple[AnyObject, ...], tuple[Note, ...]]
+
+
+def device_name(way: Way) -> str:
+    """Two ways stand side by side, so a device is named by its parameters: "pwv" and a hash."""
+    return "pwv" + hashlib.sha256(way.text.encode()).hexdigest()[:10]
+
+
+def vtep_mac(network: str, node: str) -> str:
+    """The MAC of a node's VTEP, the same computed anywhere."""
+    return names.mac("vtep", network, node)
+
+
+def vtep_address(cidr: str) -> str:
+    """The next hop of a block: its .0, which no pod gets."""
+    return str(ipaddress.ip_network(cidr).network_address)
+
+
+def _outer(node: Node | None, way: Way) -> str:
+    addresses = node.spec.addresses if node is not None else ()
+    return next((a.partition("/")[0] for a in addresses if family_of(a) == way.underlay), "")
+
+
+def device(network: Network, way: Way, node: Node | None, facts: NodeFacts) -> Planned:
+    """This node's end of the tunnel, or why it can't have one."""
+    local = _outer(node, way)
+    if not local:
+        reason = f"node {facts.name} has no IPv{way.underlay} address to tunnel from"
+        return (), (Note(f"network {network.name}", reason, "give the node one, or set vxlan.underlay"),)
+    name = device_name(way)
+    link = Link(
+        name=name,
+        kind="vxlan",
+        alias=f"{ALIAS_PREFIX}vxlan:{network.name}",
+        mac=vtep_mac(network.name, facts.name),
+        mtu=mtu.of_way(network, way, facts),
+        # A zero outer checksum over IPv4 is what RFC 7348 asks for, and no offload can get it wrong.
+        vxlan=VxlanOptions(vni=way.vni, port=way.port, local=local, checksum=way.underlay == 6),
+    )
+    # Each direction of a conversation takes the way that its sender chose: strict would drop the other's.
+    return (link, Sysctl(path=f"net/ipv4/conf/{name}/rp_filter", value="2")), ()
+
+
+def own_block(block: Block, way: Way, node: Node | None) -> tuple[AnyObject, ...]:
+    """The address that this node shows when it talks to pods elsewhere itself."""
+    if not _outer(node, way):
+        return ()  # there is no device to hold it
+    address = ipaddress.ip_network(block.cidr).network_address
+    return (Address(link=device_name(way), address=f"{address}/{address.max_prefixlen}", nodad=True),)
+
+
+def peer_block(block: Block, way: Way, node: Node) -> Planned:
+    """Neighbour, forwarding entry and route to one block of a peer."""
+    subject = f"peer {node.name} block {block.cidr}"
+    outer = _outer(node, way)
+    if not outer:
+        reason = f"the node has no IPv{way.underlay} address to tunnel to"
+        return (), (Note(subject, reason, "give the node one, or set vxlan.underlay"),)
+    name, via = device_name(way), vtep_address(block.cidr)
+    mac = vtep_mac(block.spec.network, node.name)
+    metric = IPV6_METRIC if family_of(block.cidr) == 6 else 0
+    return (
+        Neighbour(link=name, address=via, mac=mac),
+        Fdb(link=name, mac=mac, dst=outer),
+        Route(dst=block.cidr, via=via, dev=name, onlink=True, metric=metric),
+    ), ()
