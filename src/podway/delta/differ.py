@@ -186,6 +186,7 @@ def diff(
             continue
         ops += _step(want, have)
     blocked = {refusal.key[1] for refusal in refusals if refusal.key[0] == "link"}
+    blocked |= {key[1] for key in frozen if key[0] == "link" and key not in actual}
     kept = [op for op in ops if not _touches(op, blocked)]
     return Difference(ordered(kept), tuple(sorted(refusals, key=lambda r: r.key)))
 
@@ -196,4 +197,4 @@ def _touches(op: Op, links: Collection[str]) -> bool:
         return False
     if op.key[0] == "sysctl":
         return any(f"/conf/{link}/" in op.key[1] for link in links)
-    return op.key[0] in ("address", "qdisc", "class", "filter", "neighbour", "fdb") and op.key[1] in links
+    return on_link(op.want) in links
