@@ -133,7 +133,7 @@ class Agent:
     async def _call(self, call: Call) -> Answer:
         answer = await self._writer.submit(POD, lambda: handle(call, self._engine))
         metrics.count_call(call, answer)
-        if self._engine.attachments.dying:
+        if self._engine.attachments.unfinished:
             self._later("bury", BURY, self._bury)
         return answer
 

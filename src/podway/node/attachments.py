@@ -46,6 +46,7 @@ class Attachments:
         self._boot_id = boot_id
         self._now = now
         self._dying: dict[str, tuple[Endpoint, tuple[Op, ...]]] = {}
+        self._stale: set[tuple[str, int]] = set()  # published UDP ports whose flows may go the old way
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
@@ -143,9 +144,7 @@ class Attachments:
         reach("add.wired")
         self.program_inside(endpoint, namespace)
         reach("add.inside")
-        for port in endpoint.ports:
-            if port.protocol == "udp":
-                conntrack.forget_udp(port.host_ip, port.host_port)
+        self.forget_flows(endpoint)
 
     def program_inside(self, endpoint: Endpoint, namespace: int) -> None:
         """The pod's side alone, on an interface that stands."""
@@ -184,13 +183,18 @@ class Attachments:
         now = [Op(None, o) for o in gone if o.key[0] == "nftelement" and o.key[1] != "bridge"]
         doom = [Op(Link(name=o.name, kind=o.kind, up=None, group=DOOMED_GROUP), o) for o in links]
         self._kernel.apply([*doom, *ordered(now)])
-        for port in endpoint.ports:
-            if port.protocol == "udp":
-                conntrack.forget_udp(port.host_ip, port.host_port)
+        self.forget_flows(endpoint)
         self._dying[endpoint.id] = (endpoint, guards)
 
+    def forget_flows(self, endpoint: Endpoint) -> None:
+        """Let UDP flows to its published ports find their new way, at the next ``bury``."""
+        self._stale |= {(port.host_ip, port.host_port) for port in endpoint.ports if port.protocol == "udp"}
+
     def bury(self, cooling: bool = True) -> None:
-        """Delete all doomed links at once and let the addresses cool down."""
+        """Delete all doomed links at once and let the addresses cool down; forget stale flows."""
+        if self._stale:
+            stale, self._stale = self._stale, set()
+            conntrack.forget_udp(stale)
         if not self._dying:
             return
         dying, self._dying = self._dying, {}
@@ -205,8 +209,13 @@ class Attachments:
 
     @property
     def dying(self) -> bool:
-        """Whether ``bury`` has something to do."""
+        """Whether doomed links still stand."""
         return bool(self._dying)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether ``bury`` has something to do."""
+        return bool(self._dying or self._stale)
 
     def check(self, request: AttachRequest, namespace: int, addresses: tuple[str, ...]) -> None:
         """Raise Conflict naming the first thing that isn't as ADD left it."""

@@ -55,6 +55,7 @@ class NodeEngine:
         for endpoint, state in self.database.endpoints().values():
             self.book.hold(endpoint)
             self.planner.update_endpoint(endpoint.id, endpoint)
+            self.attachments.forget_flows(endpoint)  # the call that published it may have been cut off
             if state != "ready":
                 unfinished.append(endpoint)
         for endpoint in unfinished:
