@@ -70,7 +70,7 @@ class Kernel:
         self.rtnetlink.close()
 
     def delete_doomed(self) -> None:
-        """Delete all links of ``DOOMED_GROUP`` at once; of all changes this one may be made on another thread."""
+        """Delete all links of ``DOOMED_GROUP`` at once; this change alone may be made on another thread."""
         self._undertaker.delete_group(DOOMED_GROUP)
 
     def observe(
