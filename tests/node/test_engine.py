@@ -107,7 +107,7 @@ def test_delete_frees_everything_and_again_is_no_error(engine: NodeEngine, pod_n
     engine.add(request(), pod_namespace)
     for _ in range(2):
         engine.delete("c1", "eth0")
-        engine.attachments.bury()
+        engine.attachments.burial.complete()
     assert own_links() == []
     assert not engine.database.endpoints()
     ops, _, _ = engine.reconciler.plan()

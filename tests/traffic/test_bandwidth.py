@@ -61,5 +61,5 @@ def test_nothing_of_the_shaper_is_left(tmp_path: Path, in_namespace: int) -> Non
     with harness.scene(tmp_path) as scene:
         scene.pod("slow", bandwidth=limit)
         scene.engine.delete("slow", "eth0")
-        scene.engine.attachments.bury()
+        scene.engine.attachments.burial.complete()
         assert "ifb" not in harness.run("ip", "-d", "link", "show", "type", "ifb")

@@ -64,6 +64,7 @@ def test_a_udp_flow_follows_the_port_to_its_new_pod(tmp_path: Path, in_namespace
         with pytest.raises(OSError):
             client.recv(100)
         pod, _ = scene.pod("dns", ports=port)
+        scene.engine.attachments.burial.complete()  # what the agent does after its answer
         with harness.server(pod, 53, UDP):
             client.send(b"?")
             assert client.recv(100).decode() == harness.OUTSIDE4

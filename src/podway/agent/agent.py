@@ -68,6 +68,7 @@ class Agent:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._started = time.time()
         self._watch: Watch | None = None
+        self._funeral: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Serve until told to stop. Raises Unavailable when another agent serves this node."""
@@ -75,7 +76,7 @@ class Agent:
         self._stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
-        self._writer = Writer(self._loop)
+        self._writer, self._undertaker = Writer(self._loop, "writer"), Writer(self._loop, "undertaker")
         stack = contextlib.ExitStack()
         try:
             # The monitors listen before the first look, so that nothing falls between.
@@ -86,6 +87,7 @@ class Agent:
             self._listen_to_kernel()
             await self._serve()
         finally:
+            self._undertaker.stop()
             await self._writer.submit(BULK, stack.close)
             self._writer.stop()
 
@@ -133,12 +135,28 @@ class Agent:
     async def _call(self, call: Call) -> Answer:
         answer = await self._writer.submit(POD, lambda: handle(call, self._engine))
         metrics.count_call(call, answer)
-        if self._engine.attachments.dying:
-            self._later("bury", BURY, self._bury)
+        self._bury_later()
         return answer
 
+    def _bury_later(self) -> None:
+        if self._engine.attachments.burial.due and self._funeral is None:
+            self._later("bury", BURY, self._bury)
+
     def _bury(self) -> None:
-        self._detached(self._writer.submit(BULK, self._engine.attachments.bury))
+        self._funeral = self._loop.create_task(self._burial())
+        self._funeral.add_done_callback(self._buried)
+
+    async def _burial(self) -> None:
+        """Links are deleted on a thread of their own, so that no ADD waits for the kernel's patience."""
+        burial = self._engine.attachments.burial
+        stale = await self._writer.submit(REPAIR, burial.begin)
+        await self._undertaker.submit(BULK, lambda: burial.carry_out(stale))
+        await self._writer.submit(REPAIR, burial.finish)
+
+    def _buried(self, funeral: asyncio.Task[None]) -> None:
+        self._funeral = None
+        self._finish(funeral)
+        self._bury_later()
 
     # kernel events ---------------------------------------------------------------------------
 

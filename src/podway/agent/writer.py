@@ -23,11 +23,11 @@ _Job = tuple[int, int, Callable[[], Any] | None, "asyncio.Future[Any] | None"]
 class Writer:
     """Give it functions from the event loop's thread; await their results."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
         self._loop = loop
         self._jobs: queue.PriorityQueue[_Job] = queue.PriorityQueue()
         self._number = itertools.count()
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, priority: int, function: Callable[[], T]) -> asyncio.Future[T]:

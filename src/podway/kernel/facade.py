@@ -58,16 +58,22 @@ class Kernel:
 
     def __init__(self) -> None:
         self.rtnetlink = Rtnetlink()
+        self._undertaker = Rtnetlink()  # a socket is used by one thread at a time
         self.nft = Nft()
 
     @property
     def portids(self) -> frozenset[int]:
         """Netlink ports whose changes are Podway's own, not to be answered with a look."""
-        return frozenset({self.rtnetlink.portid, *self.nft.portids})
+        return frozenset({self.rtnetlink.portid, self._undertaker.portid, *self.nft.portids})
 
     def close(self) -> None:
         self.nft.close()
+        self._undertaker.close()
         self.rtnetlink.close()
+
+    def delete_doomed(self) -> None:
+        """Delete all links of ``DOOMED_GROUP`` at once; this change alone may be made on another thread."""
+        self._undertaker.delete_group(DOOMED_GROUP)
 
     def observe(
         self, kinds: Collection[str] = ALL_KINDS, sysctls: Iterable[str] = (), adopted: Collection[Key] = ()

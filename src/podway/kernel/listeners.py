@@ -1,4 +1,8 @@
-"""Who listens on a port of this network namespace, from /proc/net and the processes' descriptors."""
+"""Who listens on a port of this network namespace.
+
+Whether anybody does is seen by trying to bind, which costs nothing; who it is, from /proc/net and the
+processes' descriptors, which costs the kernel a walk over all its sockets.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,8 @@ def find(protocol: str, address: str, port: int) -> str | None:
 
     ``address`` "" is every address. SCTP sockets are not looked for.
     """
+    if _is_free(protocol, address, port):
+        return None
     wanted = _canonical(address)
     for file, state in FILES.get(protocol, ()):
         for local, found_port, inode in _sockets(f"/proc/thread-self/net/{file}", state):
@@ -37,6 +43,25 @@ def find(protocol: str, address: str, port: int) -> str | None:
                 )
                 return f"{_owner(inode)} listens on {shown}:{port}"
     return None
+
+
+def _is_free(protocol: str, address: str, port: int) -> bool:
+    """Whether a socket can be bound there, for certain. A port in other than listening use is not."""
+    kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}.get(protocol)
+    if kind is None:
+        return False
+    for place in [address] if _canonical(address) else ["0.0.0.0", "::"]:
+        six = family_of(place) == 6
+        try:
+            with socket.socket(socket.AF_INET6 if six else socket.AF_INET, kind) as probe:
+                if six:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                if protocol == "tcp":  # else a connection's last minute (TIME_WAIT) would look like use
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((place, port))
+        except OSError:
+            return False
+    return True
 
 
 def _canonical(address: str) -> bytes | None:

@@ -2,7 +2,7 @@
 
 ADD: choose addresses, journal the intent durably, program the host's side and then the pod's, mark
 it ready. DEL: journal, take the pod out of every set and its link out of service, answer; links are
-then deleted together (``bury``), which the kernel does thirty times faster than one by one. A crash
+then deleted together (``burial``), which the kernel does thirty times faster than one by one. A crash
 between any two steps leaves a journal row that the next DEL, GC or start finds.
 """
 
@@ -12,13 +12,14 @@ import errno
 from collections.abc import Callable, Iterable
 
 from podway.delta.differ import CREATION_ONLY, diff, matches, ordered
-from podway.kernel import conntrack, listeners, namespaces
+from podway.kernel import listeners, namespaces
 from podway.kernel.facade import DOOMED_GROUP, Kernel
 from podway.model import names
 from podway.model.errors import Conflict, InvalidInput, Unavailable
 from podway.model.objects import Key, Link, Op, OpResult, Sysctl
 from podway.model.resources import Endpoint
 from podway.node.book import AddressBook
+from podway.node.burial import Burial
 from podway.node.database import Database
 from podway.node.faults import reach
 from podway.node.requests import AttachRequest
@@ -45,7 +46,7 @@ class Attachments:
         self._book = book
         self._boot_id = boot_id
         self._now = now
-        self._dying: dict[str, tuple[Endpoint, tuple[Op, ...]]] = {}
+        self.burial = Burial(database, kernel, book)
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
@@ -79,7 +80,7 @@ class Attachments:
             self._database.finish_add(endpoint.id)
         except BaseException:
             self._detach(endpoint)
-            self.bury(cooling=False)
+            self.burial.complete(cooling=False)
             raise
         reach("add.finished")
         return endpoint
@@ -87,8 +88,8 @@ class Attachments:
     def _prepare(self, request: AttachRequest, identity: str) -> Endpoint:
         """The endpoint that a request asks for, with addresses allocated to it."""
         key = f"{request.container}/{request.ifname}"
-        if any(identity == dying.namespace_id for dying, _ in self._dying.values()):
-            self.bury()  # the name of its interface is still taken in that namespace
+        if self.burial.occupies(identity):
+            self.burial.complete()  # the name of its interface is still taken in that namespace
         network = self._book.network(request.network)
         self._check_ports(request)
         choice = self._book.allocate(network, key, request.ips, request.ranges)
@@ -143,9 +144,7 @@ class Attachments:
         reach("add.wired")
         self.program_inside(endpoint, namespace)
         reach("add.inside")
-        for port in endpoint.ports:
-            if port.protocol == "udp":
-                conntrack.forget_udp(port.host_ip, port.host_port)
+        self.burial.forget_flows(endpoint)
 
     def program_inside(self, endpoint: Endpoint, namespace: int) -> None:
         """The pod's side alone, on an interface that stands."""
@@ -155,7 +154,7 @@ class Attachments:
         _raise_first(self._kernel.apply_inside(namespace, inner), endpoint)
 
     def delete(self, container: str, ifname: str) -> None:
-        """Take a pod's interface out of service; unknown is no error. Its links go at the next ``bury``."""
+        """Take a pod's interface out of service; unknown is no error. Its links go at the burial."""
         reach("delete.begin")
         endpoint = self.endpoints.get(f"{container}/{ifname}")
         if endpoint is None:
@@ -184,29 +183,7 @@ class Attachments:
         now = [Op(None, o) for o in gone if o.key[0] == "nftelement" and o.key[1] != "bridge"]
         doom = [Op(Link(name=o.name, kind=o.kind, up=None, group=DOOMED_GROUP), o) for o in links]
         self._kernel.apply([*doom, *ordered(now)])
-        for port in endpoint.ports:
-            if port.protocol == "udp":
-                conntrack.forget_udp(port.host_ip, port.host_port)
-        self._dying[endpoint.id] = (endpoint, guards)
-
-    def bury(self, cooling: bool = True) -> None:
-        """Delete all doomed links at once and let the addresses cool down."""
-        if not self._dying:
-            return
-        dying, self._dying = self._dying, {}
-        self._kernel.rtnetlink.delete_group(DOOMED_GROUP)
-        reach("delete.buried")
-        self._kernel.apply([op for _, guards in dying.values() for op in guards])
-        until: dict[str, float] = {}
-        for endpoint, _ in dying.values():
-            until.update(self._book.release(endpoint, cools=cooling))
-        self._database.finish_delete(list(dying), until)
-        reach("delete.finished")
-
-    @property
-    def dying(self) -> bool:
-        """Whether ``bury`` has something to do."""
-        return bool(self._dying)
+        self.burial.doom(endpoint, guards)
 
     def check(self, request: AttachRequest, namespace: int, addresses: tuple[str, ...]) -> None:
         """Raise Conflict naming the first thing that isn't as ADD left it."""

@@ -55,11 +55,12 @@ class NodeEngine:
         for endpoint, state in self.database.endpoints().values():
             self.book.hold(endpoint)
             self.planner.update_endpoint(endpoint.id, endpoint)
+            self.attachments.burial.forget_flows(endpoint)  # the call that published it may have been cut off
             if state != "ready":
                 unfinished.append(endpoint)
         for endpoint in unfinished:
             self.attachments.delete(endpoint.container, endpoint.ifname)
-        self.attachments.bury()
+        self.attachments.burial.complete()
 
     def synchronize(self) -> Report:
         """Take in the store's state and bring the kernel to it. Works on the last one in an outage."""
@@ -88,7 +89,7 @@ class NodeEngine:
         return self.attachments.add(request, namespace_fd)
 
     def delete(self, container: str, ifname: str) -> None:
-        """See ``requests.Engine``. The links go at the next ``bury``, or when the engine closes."""
+        """See ``requests.Engine``. The links go at the burial, or when the engine closes."""
         self.attachments.delete(container, ifname)
 
     def check(self, request: AttachRequest, namespace_fd: int, addresses: tuple[str, ...]) -> None:
@@ -104,7 +105,7 @@ class NodeEngine:
                     self.delete(endpoint.container, endpoint.ifname)
                 except (PodwayError, OSError) as error:
                     first = first or error
-        self.attachments.bury()
+        self.attachments.burial.complete()
         if first is not None:
             raise first
 
@@ -119,7 +120,7 @@ class NodeEngine:
     def close(self) -> None:
         """Finish pending removals and let go of everything."""
         try:
-            self.attachments.bury()
+            self.attachments.burial.complete()
         finally:
             self.cluster.close()
             self.kernel.close()

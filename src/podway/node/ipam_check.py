@@ -152,5 +152,5 @@ def mend(engine: NodeEngine, findings: Iterable[Finding]) -> list[str]:
                 done.append(f"removed link {finding.link}")
         except (PodwayError, OSError) as error:
             done.append(f"could not mend {finding.what}: {error}")
-    engine.attachments.bury()
+    engine.attachments.burial.complete()
     return done

@@ -92,7 +92,7 @@ class Reconciler:
         return self.removals_allowed and not doomed and not self._guards_dying(op)
 
     def _guards_dying(self, op: Op) -> bool:
-        return self._attachments.dying and op.key[:2] == ("nftelement", "bridge")
+        return self._attachments.burial.dying and op.key[:2] == ("nftelement", "bridge")
 
     def run(self, kinds: Collection[str] = ALL_KINDS, noticed: Mapping[Key, Noticed] | None = None) -> Report:
         """One pass over ``kinds``. ``noticed`` tells the journal since when and by whom."""

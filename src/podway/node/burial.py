@@ -1,0 +1,88 @@
+"""What is left of pods that are gone: doomed links, their guards, addresses, flows of published ports.
+
+The kernel takes tens of milliseconds for deleting links, one or fifty alike, and for looking through its
+conntrack table. Both are collected and done off an answer's path, ``carry_out`` even on a thread of its
+own: the kernel holds no lock meanwhile that an ADD would need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from podway.kernel import conntrack
+from podway.kernel.facade import Kernel
+from podway.model.objects import Op
+from podway.model.resources import Endpoint
+from podway.node.book import AddressBook
+from podway.node.database import Database
+from podway.node.faults import reach
+
+Flow = tuple[str, int]  # (address or "", UDP port) that is published
+
+
+class Burial:
+    """``begin`` and ``finish`` run on the writer thread, ``carry_out`` between them on any one thread."""
+
+    def __init__(self, database: Database, kernel: Kernel, book: AddressBook) -> None:
+        self._database = database
+        self._kernel = kernel
+        self._book = book
+        self._dying: dict[str, tuple[Endpoint, tuple[Op, ...]]] = {}
+        self._begun: dict[str, tuple[Endpoint, tuple[Op, ...]]] = {}
+        self._stale: set[Flow] = set()
+
+    @property
+    def dying(self) -> bool:
+        """Whether doomed links may still stand."""
+        return bool(self._dying or self._begun)
+
+    @property
+    def due(self) -> bool:
+        """Whether there is something to begin."""
+        return bool(self._dying or self._stale)
+
+    def doom(self, endpoint: Endpoint, guards: Collection[Op]) -> None:
+        """Its links are in the doomed group; ``guards`` and addresses go after them."""
+        self._dying[endpoint.id] = (endpoint, tuple(guards))
+        self.forget_flows(endpoint)
+
+    def forget_flows(self, endpoint: Endpoint) -> None:
+        """Let UDP flows to its published ports find their new way."""
+        self._stale |= {(port.host_ip, port.host_port) for port in endpoint.ports if port.protocol == "udp"}
+
+    def occupies(self, namespace_id: str) -> bool:
+        """Whether an interface of a pod that is gone may still be in that namespace."""
+        left = (*self._dying.values(), *self._begun.values())
+        return any(endpoint.namespace_id == namespace_id for endpoint, _ in left)
+
+    def begin(self) -> frozenset[Flow]:
+        """Take up all that is due; returns the flows to forget."""
+        self._begun |= self._dying
+        self._dying = {}
+        stale, self._stale = frozenset(self._stale), set()
+        return stale
+
+    def carry_out(self, stale: Collection[Flow]) -> None:
+        """Delete the doomed links and forget the flows; nothing of this object is touched."""
+        if stale:
+            conntrack.forget_udp(stale)
+        self._kernel.delete_doomed()
+
+    def finish(self, cooling: bool = True) -> None:
+        """Take down the guards of what was begun and let the addresses cool down."""
+        reach("delete.buried")
+        begun, self._begun = self._begun, {}
+        if not begun:
+            return
+        self._kernel.apply([op for _, guards in begun.values() for op in guards])
+        until: dict[str, float] = {}
+        for endpoint, _ in begun.values():
+            until.update(self._book.release(endpoint, cools=cooling))
+        self._database.finish_delete(list(begun), until)
+        reach("delete.finished")
+
+    def complete(self, cooling: bool = True) -> None:
+        """All of it now, on the writer thread."""
+        if self.dying or self.due:
+            self.carry_out(self.begin())
+            self.finish(cooling)
