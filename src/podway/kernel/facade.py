@@ -34,7 +34,8 @@ DOOMED_GROUP = 0x706F64  # "pod"
 NFT_KINDS = frozenset({"nftset", "nftelement", "nftchain"})
 LINK_KINDS = frozenset({"address", "qdisc", "filter"})
 ALL_KINDS = (
-    frozenset({"link", "address", "route", "rule", "neighbour", "fdb", "qdisc", "filter", "sysctl"}) | NFT_KINDS
+    frozenset({"link", "address", "route", "rule", "neighbour", "fdb", "qdisc", "filter", "sysctl"})
+    | NFT_KINDS
 )
 
 #: queueing disciplines that only somebody's configuration makes

@@ -244,11 +244,16 @@ def snapshot(records: Iterable[StoredObject], synced: bool) -> tuple[Snapshot, l
     return known, unreadable
 
 
-def _with_status(node: Node, status: bytes) -> Node:
+def node_status(status: bytes) -> NodeStatus:
+    """What a stored status says; nothing where this version can't read it."""
     try:
-        found = msgspec.json.decode(status, type=NodeStatus)
+        return msgspec.json.decode(status, type=NodeStatus)
     except msgspec.MsgspecError:
-        return node
+        return NodeStatus()
+
+
+def _with_status(node: Node, status: bytes) -> Node:
+    found = node_status(status)
     addresses = node.spec.addresses or found.addresses
     spec = msgspec.structs.replace(node.spec, addresses=addresses)
     return Node(name=node.name, spec=spec, paths=found.paths)

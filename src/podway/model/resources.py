@@ -63,7 +63,9 @@ class BridgeSpec(_Spec, frozen=True, kw_only=True):
 class VxlanSpec(_Spec, frozen=True, kw_only=True):
     """The tunnel of ``transport: vxlan``."""
 
-    vni: Annotated[int, Meta(description="VXLAN network identifier, 1 to 16777215; one for each network.")] = 1
+    vni: Annotated[
+        int, Meta(description="VXLAN network identifier, 1 to 16777215; one for each network.")
+    ] = 1
     port: Annotated[int, Meta(description="UDP port; 8472 is Linux's and Flannel's, 4789 IANA's.")] = 8472
     underlay: Annotated[
         Literal["ipv4", "ipv6"], Meta(description="Which of the nodes' addresses the tunnel runs between.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from podway.ipam.blocks import candidates
 from podway.model import documents
 from podway.model.errors import PodwayError, Unavailable
-from podway.model.resources import Block, BlockSpec, Network, NodeFacts, Snapshot
+from podway.model.resources import Block, BlockSpec, Network, NodeFacts, Paths, Snapshot
 from podway.node.database import Database
 from podway.store import Compacted, Exists, NotFound, Record, Stale, Store, Watch, open_store
 
@@ -81,25 +83,35 @@ class Cluster:
 
     def register(self, facts: NodeFacts) -> None:
         """Make this node's object if nobody declared it, and say in its status what was found here."""
+        addresses = tuple(a for uplink in facts.uplinks for a in uplink.addresses)
+        self._tell({"addresses": addresses})
+
+    def tell_paths(self, paths: dict[str, Paths]) -> None:
+        """Say in this node's status which ways it accepts and sends."""
+        self._tell({"paths": paths})
+
+    def _tell(self, news: dict[str, Any]) -> None:
+        """Change what is said of this node, and keep the rest as it stands in the store."""
         if self._store is None:
             return
-        addresses = tuple(a for uplink in facts.uplinks for a in uplink.addresses)
-        status = msgspec.json.encode(documents.NodeStatus(addresses=addresses))
         try:
-            record = self._own_record(status)
+            record = self._own_record()
+            status = msgspec.json.encode(
+                msgspec.structs.replace(documents.node_status(record.status), **news)
+            )
             if record.status != status:
                 record = self._store.update_status(msgspec.structs.replace(record, status=status))
             self._take_in(record)
         except (Unavailable, Stale, NotFound) as error:
             self.trouble = str(error)  # told again by the watch or the next refresh
 
-    def _own_record(self, status: bytes) -> Record:
+    def _own_record(self) -> Record:
         assert self._store is not None
         try:
             return self._store.get("Node", self.node)
         except NotFound:
             try:
-                return self._store.create(Record(kind="Node", name=self.node, status=status))
+                return self._store.create(Record(kind="Node", name=self.node))
             except Exists:
                 return self._store.get("Node", self.node)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from podway.kernel.facade import Kernel
 from podway.model.errors import PodwayError, Unavailable
-from podway.model.resources import Endpoint, NodeFacts
+from podway.model.resources import Endpoint, NodeFacts, Paths
 from podway.node.attachments import Attachments
 from podway.node.book import AddressBook
 from podway.node.cluster import Cluster
@@ -21,6 +21,7 @@ from podway.node.database import Database, JournalEntry
 from podway.node.lock import WriterLock
 from podway.node.reconciler import Reconciler, Report
 from podway.node.requests import AttachRequest
+from podway.plan import transport
 from podway.plan.planner import Planner
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -67,7 +68,19 @@ class NodeEngine:
         self.cluster.refresh()
         self.refresh_facts()
         self._plan_snapshot()
-        return self.reconciler.run()
+        report = self.reconciler.run()
+        self.cluster.tell_paths(self._paths())
+        return report
+
+    def _paths(self) -> dict[str, Paths]:
+        """By network: what stands to be sent to, and by what this node sends."""
+        return {
+            name: Paths(
+                accepts=tuple(way.text for way in held if self.reconciler.stands(transport.receiver(way))),
+                sends=tuple(way.text for way in self.planner.sends(name)),
+            )
+            for name, held in sorted(self.planner.inputs.held.items())
+        }
 
     def _plan_snapshot(self) -> None:
         self.planner.update_snapshot(self.cluster.snapshot)

@@ -79,6 +79,10 @@ class Reconciler:
         """How many wanted objects stood at the last look."""
         return len(self._programmed)
 
+    def stands(self, keys: Iterable[Key]) -> bool:
+        """Whether all of these were as wanted at the last look."""
+        return all(key in self._programmed and key not in self.problems for key in keys)
+
     def plan(self, kinds: Collection[str] = ALL_KINDS) -> tuple[tuple[Op, ...], tuple[Refusal, ...], Actual]:
         """What a pass would do now, changing nothing."""
         ops, refusals, actual = plan_pass(self._kernel, self._planner, kinds)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,7 +22,15 @@ from podway.plan.notes import Note
 from podway.plan.way import Way, received, sent, wanted
 
 FragmentId = tuple[str, str]  # ("block", "10.244.1.0/24")
-Built = tuple[tuple[AnyObject, ...], tuple[Note, ...]]
+
+
+class Built(NamedTuple):
+    """What one fragment wants, what it has to say, and (network, way) that it sends a peer by."""
+
+    objects: tuple[AnyObject, ...]
+    notes: tuple[Note, ...] = ()
+    sends: tuple[str, Way] | None = None
+
 
 FACTS: FragmentId = ("facts", "")
 
@@ -42,12 +51,12 @@ def _network(inputs: Inputs, name: str) -> Built:
     cluster = nat.cluster(tuple(pool.cidr for pool in network.spec.pools))
     own = inputs.nodes.get(inputs.facts.name)
     ends, notes = transport.ends(network, inputs.held[name], own, inputs.facts)
-    return (*bridge.network(network, inputs.facts), *cluster, *ends), notes
+    return Built((*bridge.network(network, inputs.facts), *cluster, *ends), notes)
 
 
 def _node(inputs: Inputs, name: str) -> Built:
     addresses = tuple(a.partition("/")[0] for a in inputs.nodes[name].spec.addresses)
-    return tuple(nat.nodes(addresses)), ()
+    return Built(tuple(nat.nodes(addresses)))
 
 
 def _block(inputs: Inputs, cidr: str) -> Built:
@@ -55,19 +64,21 @@ def _block(inputs: Inputs, cidr: str) -> Built:
     network = inputs.networks.get(block.spec.network)
     if network is None:
         note = Note(f"block {cidr}", f"its network {block.spec.network} is not known", "apply the Network")
-        return (), (note,)
+        return Built((), (note,))
     held = inputs.held[network.name]
     node = inputs.nodes.get(block.spec.node)
     if block.spec.node == inputs.facts.name:
-        return (*bridge.own_block(block, network), *transport.own_block(block, held, node)), ()
+        return Built((*bridge.own_block(block, network), *transport.own_block(block, held, node)))
     if node is None:
-        return (), (Note(f"block {cidr}", f"its node {block.spec.node} is not registered"),)
+        return Built((), (Note(f"block {cidr}", f"its node {block.spec.node} is not registered"),))
     way = sent(held[0], node.paths.get(network.name), held)
     if way is None:
         theirs = ", ".join(node.paths[network.name].accepts)
         note = Note(f"peer {node.name} block {cidr}", f"it accepts {theirs} only", "upgrade this node")
-        return (), (note,)
-    return transport.peer_block(block, way, node, inputs.facts)
+        return Built((), (note,))
+    own = inputs.nodes.get(inputs.facts.name)
+    objects, notes = transport.peer_block(block, way, node, own, inputs.facts)
+    return Built(objects, notes, (network.name, way) if objects else None)
 
 
 def _endpoint(inputs: Inputs, name: str) -> Built:
@@ -75,13 +86,13 @@ def _endpoint(inputs: Inputs, name: str) -> Built:
     network = inputs.networks.get(endpoint.network)
     if network is None:
         note = Note(f"pod {name}", f"its network {endpoint.network} is not known", "apply the Network")
-        return (), (note,)
-    return bridge.endpoint(endpoint, network), ()
+        return Built((), (note,))
+    return Built(bridge.endpoint(endpoint, network))
 
 
 def _facts(inputs: Inputs, _: str) -> Built:
     own = tuple(a.partition("/")[0] for uplink in inputs.facts.uplinks for a in uplink.addresses)
-    return (*base.node(inputs.facts), *nat.nodes(own)), ()
+    return Built((*base.node(inputs.facts), *nat.nodes(own)))
 
 
 BUILDERS: dict[str, Callable[[Inputs, str], Built]] = {
@@ -109,6 +120,8 @@ class Planner:
         self._wants: dict[Key, dict[FragmentId, AnyObject]] = {}
         self._by_network: dict[str, set[FragmentId]] = {}
         self._by_node: dict[str, set[FragmentId]] = {}
+        self._sends: dict[FragmentId, tuple[str, Way]] = {}
+        self._sent: Counter[tuple[str, Way]] = Counter()
         self._paths: dict[str, Counter[Paths]] = {}  # network → what its nodes say, each how often
         self._rebuild({FACTS})
 
@@ -173,8 +186,7 @@ class Planner:
     def _count_paths(self, name: str, old: object | None, new: object | None) -> set[FragmentId]:
         """Keep what the nodes say of their ways; returns the fragments that have to follow."""
         if name == self.inputs.facts.name:
-            # a tunnel begins at the node's own address; its own ways follow from the others'
-            return {("network", network) for network in self.inputs.networks}
+            return self._own_changed(old, new)
         before = old.paths if isinstance(old, Node) else {}
         after = new.paths if isinstance(new, Node) else {}
         dirty: set[FragmentId] = set()
@@ -185,6 +197,12 @@ class Planner:
             if self._hold(network):
                 dirty |= {("network", network)} | self._by_network.get(network, set())
         return dirty
+
+    def _own_changed(self, old: object | None, new: object | None) -> set[FragmentId]:
+        """A tunnel begins at the node's own address. Its own ways follow from the others', not from here."""
+        if isinstance(old, Node) and isinstance(new, Node) and old.spec == new.spec:
+            return set()
+        return {("network", name) for name in self.inputs.networks}.union(*self._by_network.values())
 
     def _hold(self, name: str) -> bool:
         """Fold what the nodes say into the ways that this one holds; whether that changed."""
@@ -220,7 +238,8 @@ class Planner:
         changed: set[Key] = set()
         for fragment in dirty:
             exists = self._exists(fragment)
-            objects, notes = BUILDERS[fragment[0]](self.inputs, fragment[1]) if exists else ((), ())
+            objects, notes, sends = BUILDERS[fragment[0]](self.inputs, fragment[1]) if exists else Built(())
+            self._count_way(fragment, sends)
             old = self._fragments.pop(fragment, ())
             self._notes.pop(fragment, None)
             if exists:
@@ -235,6 +254,19 @@ class Planner:
                 self._wants.setdefault(wanted.key, {})[fragment] = wanted
             changed |= {o.key for o in old} | {o.key for o in objects}
         return {key for key in changed if self._settle(key)}
+
+    def _count_way(self, fragment: FragmentId, sends: tuple[str, Way] | None) -> None:
+        before = self._sends.pop(fragment, None)
+        if before is not None:
+            self._sent[before] -= 1
+        if sends is not None:
+            self._sends[fragment] = sends
+            self._sent[sends] += 1
+
+    def sends(self, network: str) -> tuple[Way, ...]:
+        """The ways by which this node sends peers, by text."""
+        ways = [way for (name, way), count in self._sent.items() if name == network and count > 0]
+        return tuple(sorted(ways, key=lambda way: way.text))
 
     def _settle(self, key: Key) -> bool:
         """Bring ``desired`` and ``conflicts`` up to date for one key; whether anything changed."""

@@ -47,14 +47,15 @@ def vtep_address(cidr: str) -> str:
     return str(ipaddress.ip_network(cidr).network_address)
 
 
-def _outer(node: Node | None, way: Way) -> str:
+def outer(node: Node | None, way: Way) -> str:
+    """The node's end of the tunnel, "" when it has no address of the family."""
     addresses = node.spec.addresses if node is not None else ()
     return next((a.partition("/")[0] for a in addresses if family_of(a) == way.underlay), "")
 
 
 def device(network: Network, way: Way, node: Node | None, facts: NodeFacts) -> Planned:
     """This node's end of the tunnel, or why it can't have one."""
-    local = _outer(node, way)
+    local = outer(node, way)
     if not local:
         reason = f"node {facts.name} has no IPv{way.underlay} address to tunnel from"
         return (), (Note(f"network {network.name}", reason, "give the node one, or set vxlan.underlay"),)
@@ -74,7 +75,7 @@ def device(network: Network, way: Way, node: Node | None, facts: NodeFacts) -> P
 
 def own_block(block: Block, way: Way, node: Node | None) -> tuple[AnyObject, ...]:
     """The address that this node shows when it talks to pods elsewhere itself."""
-    if not _outer(node, way):
+    if not outer(node, way):
         return ()  # there is no device to hold it
     address = ipaddress.ip_network(block.cidr).network_address
     return (Address(link=device_name(way), address=f"{address}/{address.max_prefixlen}", nodad=True),)
@@ -83,8 +84,8 @@ def own_block(block: Block, way: Way, node: Node | None) -> tuple[AnyObject, ...
 def peer_block(block: Block, way: Way, node: Node) -> Planned:
     """Neighbour, forwarding entry and route to one block of a peer."""
     subject = f"peer {node.name} block {block.cidr}"
-    outer = _outer(node, way)
-    if not outer:
+    remote = outer(node, way)
+    if not remote:
         reason = f"the node has no IPv{way.underlay} address to tunnel to"
         return (), (Note(subject, reason, "give the node one, or set vxlan.underlay"),)
     name, via = device_name(way), vtep_address(block.cidr)
@@ -92,6 +93,6 @@ def peer_block(block: Block, way: Way, node: Node) -> Planned:
     metric = IPV6_METRIC if family_of(block.cidr) == 6 else 0
     return (
         Neighbour(link=name, address=via, mac=mac),
-        Fdb(link=name, mac=mac, dst=outer),
+        Fdb(link=name, mac=mac, dst=remote),
         Route(dst=block.cidr, via=via, dev=name, onlink=True, metric=metric),
     ), ()
