@@ -68,7 +68,7 @@ def test_diff_tells_what_apply_would_do_and_does_nothing(podway: Podway) -> None
         ("10.244.0.0/16", "10.244.0.1/16", 7, "the prefix is 10.244.0.0/16"),
         ("10.244.0.0/16", "10.244.0.0/25", 7, "does not fit"),
         ("fd00:10:244::/48", "10.244.9.0/24", 8, "overlaps pools[0]"),
-        ("preset: flannel-host-gw", "preset: flannel", 5, "flannel-host-gw"),
+        ("preset: flannel-host-gw", "preset: flannel-hostgw", 5, "flannel-host-gw"),
         ("preset: flannel-host-gw", "preset: docker\n  transport: host-gw", 6, "contradicts"),
         ("preset: flannel-host-gw", "attach: routed", 5, "not available"),
         ("preset: flannel-host-gw", "mtu: 1000", 5, "1280"),

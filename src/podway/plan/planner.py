@@ -250,8 +250,8 @@ class Planner:
                 continue
             for gone in old:
                 self._wants[gone.key].pop(fragment, None)
-            for wanted in objects:
-                self._wants.setdefault(wanted.key, {})[fragment] = wanted
+            for one in objects:
+                self._wants.setdefault(one.key, {})[fragment] = one
             changed |= {o.key for o in old} | {o.key for o in objects}
         return {key for key in changed if self._settle(key)}
 
