@@ -153,6 +153,17 @@ class Kernel:
             finally:
                 inside.close()
 
+    def index_inside(self, namespace: int, ifname: str) -> int:
+        """The ifindex of a link in a pod's namespace, 0 when there is none."""
+        with namespaces.entered(namespace):
+            inside = Rtnetlink()
+            try:
+                return inside.index(ifname)
+            except OSError:
+                return 0
+            finally:
+                inside.close()
+
     def facts(self, name: str, ignored: Collection[str] = ()) -> NodeFacts:
         """Who this node is: its uplinks are the links with a global address that aren't Podway's.
 

@@ -86,6 +86,11 @@ class Rtnetlink:
         self.learn(name, link.decode_index(message.payload)[0])
         return link.decode(message.payload, self._name_of)
 
+    def peer_of(self, name: str) -> int:
+        """The ifindex of a veth's other end, in whichever namespace that is; 0 when there is none."""
+        message = self._socket.ask(link.encode_get(name))
+        return link.decode_peer(message.payload) if message is not None else 0
+
     def _name_of(self, index: int) -> str:
         found = self._name.get(index)
         if found is None:

@@ -47,11 +47,15 @@ def bridge(network: str, wanted: str = "") -> str:
     return name if len(name) <= IFNAMSIZ else f"pw-{_digest('bridge', network).hex()[:12]}"
 
 
+POD_ALIAS = f"{ALIAS_PREFIX}pod:"
+BRIDGE_ALIAS = f"{ALIAS_PREFIX}bridge:"
+
+
 def pod_alias(container: str, ifname: str) -> str:
     """IFLA_IFALIAS of a pod's host link."""
-    return f"{ALIAS_PREFIX}pod:{container}/{ifname}"
+    return f"{POD_ALIAS}{container}/{ifname}"
 
 
 def bridge_alias(network: str) -> str:
     """IFLA_IFALIAS of a network's bridge."""
-    return f"{ALIAS_PREFIX}bridge:{network}"
+    return f"{BRIDGE_ALIAS}{network}"

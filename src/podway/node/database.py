@@ -128,6 +128,12 @@ class Database:
                 "DELETE FROM cooling WHERE address = ?", [(a.partition("/")[0],) for a in endpoint.addresses]
             )
 
+    def restore(self, endpoints: Iterable[Endpoint]) -> None:
+        """Enter endpoints that stand already."""
+        with self._commit():
+            rows = [(one.id, "ready", msgspec.json.encode(one)) for one in endpoints]
+            self._connection.executemany("INSERT OR REPLACE INTO endpoint VALUES (?, ?, ?)", rows)
+
     def finish_add(self, name: str) -> None:
         """Everything of it stands."""
         self._state(name, "ready")
@@ -243,13 +249,18 @@ def _connect(path: str) -> sqlite3.Connection:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version={FORMAT}")
             connection.execute("COMMIT")
-        elif connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        elif connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok" or not _is_whole(connection):
             raise sqlite3.DatabaseError("database disk image is malformed")
         os.chmod(path, 0o600)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _is_whole(connection: sqlite3.Connection) -> bool:
+    found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return found >= {line.split()[2] for line in _SCHEMA.splitlines() if line.startswith("CREATE TABLE")}
 
 
 def _is_corrupt(error: sqlite3.DatabaseError) -> bool:

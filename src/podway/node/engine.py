@@ -14,6 +14,7 @@ from pathlib import Path
 from podway.kernel.facade import Kernel
 from podway.model.errors import PodwayError, Unavailable
 from podway.model.resources import Endpoint, NodeFacts, Paths
+from podway.node import rebuild
 from podway.node.attachments import Attachments
 from podway.node.book import AddressBook
 from podway.node.cluster import Cluster
@@ -49,8 +50,7 @@ class NodeEngine:
     def _recover(self, boot_id: str) -> None:
         """Endpoints of an earlier boot are gone with it; half-made and half-deleted ones are undone."""
         if self.database.recovered:
-            entry = JournalEntry(time.time(), "recovered", "node.db", self.database.recovered, 0.0, "")
-            self.database.journal_add([entry])
+            self._rebuild(boot_id)
         self.database.free_earlier_boot(boot_id)
         unfinished: list[Endpoint] = []
         for endpoint, state in self.database.endpoints().values():
@@ -62,6 +62,16 @@ class NodeEngine:
         for endpoint in unfinished:
             self.attachments.delete(endpoint.container, endpoint.ifname)
         self.attachments.burial.complete()
+
+    def _rebuild(self, boot_id: str) -> None:
+        """The database was lost: living pods are entered again before anything is compared with it."""
+        self.cluster.refresh()
+        found = rebuild.endpoints(self.kernel, self.cluster.snapshot.networks, boot_id)
+        self.database.restore(found)
+        now = time.time()
+        words = [("node.db", self.database.recovered)]
+        words += [(one.id, ", ".join(one.addresses)) for one in found]
+        self.database.journal_add(JournalEntry(now, "recovered", key, text, 0.0, "") for key, text in words)
 
     def synchronize(self) -> Report:
         """Take in the store's state and bring the kernel to it. Works on the last one in an outage."""

@@ -13,7 +13,7 @@ from podway.model.objects import BridgeOptions, BridgePort, Link, Peer, VxlanOpt
 
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 IFINFO = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
-ADDRESS, IFNAME, MTU, MASTER, LINKINFO, TXQLEN = 1, 3, 4, 10, 18, 13
+ADDRESS, IFNAME, MTU, LINK, MASTER, LINKINFO, TXQLEN = 1, 3, 4, 5, 10, 18, 13
 IFALIAS, GROUP, NET_NS_FD, EXT_MASK, PROMISCUITY = 20, 27, 28, 29, 30
 INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
 VETH_INFO_PEER = 1
@@ -170,6 +170,12 @@ def encode_get(name: str) -> bytes:
 def decode_index(payload: bytes) -> tuple[int, str]:
     """(ifindex, name) of a link message."""
     return IFINFO.unpack_from(payload)[2], wire.string(wire.attributes(payload, IFINFO.size).get(IFNAME, b""))
+
+
+def decode_peer(payload: bytes) -> int:
+    """The ifindex of the other end of a link message's veth, in whichever namespace that is; 0 for none."""
+    found = wire.attributes(payload, IFINFO.size)
+    return int(wire.U32.unpack(found[LINK])[0]) if LINK in found else 0
 
 
 def decode(payload: bytes, name_of: Callable[[int], str] | Mapping[int, str]) -> Link:

@@ -1,0 +1,152 @@
+"""Endpoints out of the kernel, when the node's database was lost: living pods must not lose their network.
+
+A host link tells container and interface by its alias, its network by its bridge, and by the ifindex of
+its other end which of this machine's network namespaces the pod is. The rest is read in there; where the
+namespace can't be found (nothing but a descriptor holds it), from the sets that guard the pod.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from podway.kernel import namespaces
+from podway.kernel.facade import DOOMED_GROUP, Kernel
+from podway.model import names
+from podway.model.objects import Actual, Address, Link, NftElement, Qdisc, Route, family_of
+from podway.model.resources import Bandwidth, Endpoint, Network, PortMap
+from podway.plan.attach.bridge import bridge_name
+from podway.plan.attach.pod import DEFAULT_ROUTES
+
+ANY_HOST = ""
+
+
+def endpoints(kernel: Kernel, networks: dict[str, Network], boot_id: str) -> list[Endpoint]:
+    """What the kernel shows of this node's pods; those on a bridge of nobody's are left out."""
+    actual = kernel.observe()
+    links = [o for o in actual.values() if isinstance(o, Link)]
+    known = {bridge_name(network): name for name, network in networks.items()}  # adopted ones have no alias
+    marked = [link for link in links if (link.alias or "").startswith(names.BRIDGE_ALIAS)]
+    known |= {link.name: (link.alias or "").removeprefix(names.BRIDGE_ALIAS) for link in marked}
+    found = []
+    for link in links:
+        whose = (link.alias or "").removeprefix(names.POD_ALIAS)
+        if link.kind != "veth" or whose == link.alias or link.group == DOOMED_GROUP:
+            continue
+        if link.master is None or link.master not in known:
+            continue
+        container, _, ifname = whose.rpartition("/")
+        one = Endpoint(
+            container=container,
+            ifname=ifname,
+            network=known[link.master],
+            addresses=(),
+            host_link=link.name,
+            bridge=link.master,
+            mtu=link.mtu or 0,
+            boot_id=boot_id,
+            bandwidth=_bandwidth(actual, link.name, names.ifb_link(container, ifname)),
+        )
+        one = _from_inside(kernel, one) or _from_guards(actual, one)
+        found.append(msgspec.structs.replace(one, ports=_ports(actual, one)))
+    return found
+
+
+def _from_inside(kernel: Kernel, endpoint: Endpoint) -> Endpoint | None:
+    """With addresses, gateways and MAC as its namespace has them; None when that isn't found."""
+    index = kernel.rtnetlink.peer_of(endpoint.host_link)
+    for path, fd in _namespaces():
+        try:
+            if kernel.index_inside(fd, endpoint.ifname) != index:
+                continue
+            inside = kernel.observe_inside(fd)
+            identity = namespaces.identity(fd)
+        finally:
+            os.close(fd)
+        link = inside["link", endpoint.ifname]
+        routes = [o for o in inside.values() if isinstance(o, Route) and o.dev == endpoint.ifname]
+        return msgspec.structs.replace(
+            endpoint,
+            addresses=_global(inside, endpoint.ifname),
+            gateways=tuple(r.via for r in routes if r.dst in DEFAULT_ROUTES.values() and r.via),
+            mac=link.mac if isinstance(link, Link) else "",
+            namespace=path,
+            namespace_id=identity,
+        )
+    return None
+
+
+def _global(inside: Actual, ifname: str) -> tuple[str, ...]:
+    found = [o.address for o in inside.values() if isinstance(o, Address) and o.link == ifname]
+    return tuple(sorted((a for a in found if not a.startswith("fe80:")), key=lambda a: (family_of(a), a)))
+
+
+def _from_guards(actual: Actual, endpoint: Endpoint) -> Endpoint:
+    """From the sets of allowed senders; the prefix length is that of the gateway in the same block."""
+    own = [
+        o
+        for o in actual.values()
+        if isinstance(o, NftElement) and o.family == "bridge" and o.value[0] == endpoint.host_link
+    ]
+    addresses = [o.value[1] for o in own if o.set in ("addresses4", "addresses6")]
+    blocks = [
+        ipaddress.ip_interface(o.address).network
+        for o in actual.values()
+        if isinstance(o, Address) and o.link == endpoint.bridge
+    ]
+    return msgspec.structs.replace(
+        endpoint,
+        addresses=tuple(
+            f"{address}/{block.prefixlen}"
+            for address in addresses
+            for block in blocks
+            if ipaddress.ip_address(address) in block and not address.startswith("fe80:")
+        ),
+        mac=next((o.value[1] for o in own if o.set == "macs"), ""),
+    )
+
+
+def _namespaces() -> Iterator[tuple[str, int]]:
+    """(Path, descriptor) of every network namespace that a mount or a process holds, each once."""
+    seen: set[str] = set()
+    with open("/proc/self/mountinfo") as mounts:
+        paths = [line.split()[4] for line in mounts if " nsfs " in line]
+    for path in [*paths, *(str(process / "ns/net") for process in Path("/proc").glob("[0-9]*"))]:
+        with contextlib.suppress(OSError):
+            fd = namespaces.open_namespace(path)
+            identity = namespaces.identity(fd)
+            if identity in seen:
+                os.close(fd)
+                continue
+            seen.add(identity)
+            yield path, fd
+
+
+def _ports(actual: Actual, endpoint: Endpoint) -> tuple[PortMap, ...]:
+    own = {address.partition("/")[0] for address in endpoint.addresses}
+    found = {
+        PortMap(
+            host_ip=o.value[0] if o.set.startswith("host") else ANY_HOST,
+            protocol=o.value[-2],  # type: ignore[arg-type]
+            host_port=int(o.value[-1]),
+            container_port=int(o.data[1]),
+        )
+        for o in actual.values()
+        if isinstance(o, NftElement) and "ports" in o.set and o.data and o.data[0] in own
+    }
+    return tuple(sorted(found, key=lambda p: (p.host_port, p.protocol, p.host_ip)))
+
+
+def _bandwidth(actual: Actual, link: str, ifb: str) -> Bandwidth:
+    down, up = actual.get(("qdisc", link, "root")), actual.get(("qdisc", ifb, "root"))
+    rates: dict[str, int] = {}
+    for name, bucket in (("ingress", down), ("egress", up)):
+        if isinstance(bucket, Qdisc) and bucket.kind == "tbf":
+            rates[f"{name}_rate"] = bucket.rate or 0
+            rates[f"{name}_burst"] = (bucket.burst or 0) * 8
+    return Bandwidth(**rates)
