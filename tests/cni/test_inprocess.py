@@ -23,7 +23,7 @@ from cni_fakes import RecordingEngine, conf, environment, open_descriptors, serv
 from podway.cni import home, inprocess
 from podway.cni.protocol import Answer
 from podway.kernel import namespaces
-from podway.model.errors import InvalidInput, Unavailable
+from podway.model.errors import Busy, InvalidInput
 from podway.node.requests import Engine
 
 OPTIONS = {"node": "n1", "state-dir": "/s", "store": "sqlite:/x"}
@@ -44,7 +44,7 @@ class Opener:
         if self.failure:
             raise self.failure
         if self.opened <= self.busy:
-            raise Unavailable("another process writes", state_dir)
+            raise Busy("another process writes", state_dir)
         try:
             yield self.engine
         finally:

@@ -21,13 +21,13 @@ from podway.cni import home, plugin, shim, wire
 from podway.cni.config import answer_version
 from podway.cni.errors import CniError
 from podway.cni.protocol import Answer, Call
-from podway.model.errors import InvalidInput, PodwayError, Unavailable
+from podway.model.errors import Busy, InvalidInput, PodwayError
 from podway.node.requests import Engine
 
 PATIENCE = 20.0  # seconds: a hundred calls at once, one after the other
 _PAUSE = 0.02
 
-#: Opens the engine of a node, or raises Unavailable while another process is its writer.
+#: Opens the engine of a node, or raises Busy while another process is its writer.
 OpenEngine = Callable[[str, str, str], AbstractContextManager[Engine]]
 
 
@@ -67,12 +67,12 @@ def _open(
     ask: Callable[[], Answer | None],
     patience: float,
 ) -> Engine | Answer:
-    """The engine, or an agent's answer if one came up meanwhile. Raises Unavailable when it stays busy."""
+    """The engine, or an agent's answer if one came up meanwhile. Raises Busy when it stays so."""
     deadline = time.monotonic() + patience
     while True:
         try:
             return stack.enter_context(opener(options["node"], options["state-dir"], options["store"]))
-        except Unavailable:
+        except Busy:
             answer = ask()
             if answer is not None:
                 return answer

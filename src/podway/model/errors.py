@@ -33,5 +33,9 @@ class Unavailable(PodwayError):
     """Right, but not possible now: try again later."""
 
 
+class Busy(Unavailable):
+    """Another process is the node's writer at this moment."""
+
+
 class Exhausted(PodwayError):
     """No address is left. Names the pool, its use, and what to do."""

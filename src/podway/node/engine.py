@@ -152,7 +152,7 @@ class NodeEngine:
 
 @contextlib.contextmanager
 def open_engine(node: str, state_dir: str, store_url: str, lock_timeout: float = 0.0) -> Iterator[NodeEngine]:
-    """An engine under the writer lock. Raises Unavailable when another process holds it."""
+    """An engine under the writer lock. Raises Busy when another process holds it."""
     Path(state_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
     with WriterLock(state_dir, lock_timeout):
         kernel = Kernel()

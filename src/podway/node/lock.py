@@ -7,13 +7,13 @@ import os
 import time
 from types import TracebackType
 
-from podway.model.errors import Unavailable
+from podway.model.errors import Busy, Unavailable
 
 PAUSE = 0.01
 
 
 class WriterLock:
-    """Held within ``with``. Raises Unavailable when another holds it for longer than ``timeout`` seconds."""
+    """Held within ``with``. Raises Busy when another holds it for longer than ``timeout`` seconds."""
 
     def __init__(self, state_dir: str, timeout: float = 0.0) -> None:
         self._path = os.path.join(state_dir, "writer")
@@ -24,9 +24,7 @@ class WriterLock:
         try:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise Unavailable(
-                f"the state directory can't be written: {error.strerror}", self._path
-            ) from error
+            raise _unwritable(self._path, error) from error
         deadline = time.monotonic() + self._timeout
         while True:
             try:
@@ -36,15 +34,24 @@ class WriterLock:
                     holder = os.pread(self._fd, 100, 0).decode(errors="replace").strip()
                     os.close(self._fd)
                     what = f"another writer serves this node{': process ' + holder if holder else ''}"
-                    raise Unavailable(what, self._path, "is an agent running already?") from None
+                    raise Busy(what, self._path, "is an agent running already?") from None
                 time.sleep(PAUSE)
             else:
                 break
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(self._fd)
+            raise _unwritable(self._path, error) from error
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._fd)
+
+
+def _unwritable(path: str, error: OSError) -> Unavailable:
+    fix = "check free space and permissions, and that it is not mounted read-only"
+    return Unavailable(f"the state directory can't be written: {error.strerror}", path, fix)
