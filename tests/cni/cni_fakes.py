@@ -58,7 +58,7 @@ class RecordingEngine:
     def check(self, request: AttachRequest, namespace_fd: int, addresses: tuple[str, ...]) -> None:
         self._ask("check", request, addresses)
 
-    def gc(self, network: str, valid: frozenset[tuple[str, str]]) -> None:
+    def gc(self, network: str, configuration: str, valid: frozenset[tuple[str, str]]) -> None:
         self._ask("gc", network, valid)
 
     def status(self, network: str) -> None:

@@ -31,7 +31,7 @@ def runtime(**given: Any) -> AttachRequest:
 
 def test_the_least_configuration_asks_for_nothing() -> None:
     assert read({"name": "pods"}) == AttachRequest(
-        container=CONTAINER, ifname="eth0", network="pods", namespace=NETNS
+        container=CONTAINER, ifname="eth0", network="pods", namespace=NETNS, configuration="pods"
     )
 
 

@@ -21,7 +21,9 @@ from podway.kernel import namespaces
 from podway.model.errors import Conflict, Exhausted, InvalidInput, PodwayError, Unavailable
 from podway.node.requests import AttachRequest
 
-WANTED = AttachRequest(container=CONTAINER, ifname="eth0", network="pods", namespace=NETNS)
+WANTED = AttachRequest(
+    container=CONTAINER, ifname="eth0", network="pods", namespace=NETNS, configuration="pods"
+)
 BOTH = ("10.244.1.7/24", "fd00:10:244:1::7/64")
 
 

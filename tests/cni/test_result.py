@@ -32,7 +32,7 @@ ROUTES = [
 ]
 INTERFACES = [
     {"name": "pw-pods"},
-    {"name": "pw0123456789ab"},
+    {"name": "pw0123456789ab", "mac": "22:47:bb:f9:3a:28"},
     {"name": "eth0", "mac": "0a:58:0a:f4:01:07", "sandbox": NETNS},
 ]
 IPS = [

@@ -176,12 +176,13 @@ def test_check_names_the_first_thing_missing(engine: NodeEngine, pod_namespace: 
 def test_gc_removes_what_is_not_valid_and_nothing_else(engine: NodeEngine) -> None:
     with pods(3) as made:
         for number, fd in enumerate(made):
-            engine.add(request(f"c{number}"), fd)
-        engine.gc("pods", frozenset({("c1", "eth0")}))
+            engine.add(request(f"c{number}", configuration="one"), fd)
+        engine.gc("pods", "one", frozenset({("c1", "eth0")}))
         assert own_links() == [names.host_link("c1", "eth0")]
-        engine.gc("other", frozenset())
+        engine.gc("other", "one", frozenset())
+        engine.gc("pods", "another configuration of the same network", frozenset())
         assert own_links() == [names.host_link("c1", "eth0")]
-        engine.gc("pods", frozenset())
+        engine.gc("pods", "one", frozenset())
         assert own_links() == []
 
 

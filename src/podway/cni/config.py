@@ -156,6 +156,7 @@ def attach_request(call: Call, conf: Conf, who: Identity) -> AttachRequest:
         routes=_routes(conf.section),
         default_route=conf.section.flag("defaultRoute", True),
         pod=arguments.pod,
+        configuration=conf.name,
     )
 
 

@@ -116,7 +116,7 @@ def _check(call: Call, conf: config.Conf, engine: Engine) -> None:
 
 
 def _collect(call: Call, conf: config.Conf, engine: Engine) -> None:
-    engine.gc(conf.network, config.valid_attachments(conf.section))
+    engine.gc(conf.network, conf.name, config.valid_attachments(conf.section))
 
 
 def _status(call: Call, conf: config.Conf, engine: Engine) -> None:

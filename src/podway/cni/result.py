@@ -23,6 +23,7 @@ from podway.cni.protocol import (
     at_least,
 )
 from podway.cni.reader import Section
+from podway.model import names
 from podway.model.objects import family_of
 from podway.model.resources import Endpoint
 from podway.node.requests import AttachRequest
@@ -38,7 +39,7 @@ def of_endpoint(endpoint: Endpoint, request: AttachRequest, dns: Dns) -> Result:
 
     ``sandbox`` is the path as this call gave it; the endpoint may be known by another one."""
     interfaces = [Interface(name=endpoint.bridge)] if endpoint.bridge else []
-    interfaces += [Interface(name=endpoint.host_link)] if endpoint.host_link else []
+    interfaces += [_host_link(endpoint)] if endpoint.host_link else []
     pod = len(interfaces)
     interfaces.append(
         Interface(name=endpoint.ifname, mac=endpoint.mac, mtu=endpoint.mtu, sandbox=request.namespace)
@@ -54,6 +55,10 @@ def of_endpoint(endpoint: Endpoint, request: AttachRequest, dns: Dns) -> Result:
         defaults = [Route(dst=_EVERYWHERE[family], gw=gw) for family, gw in gateways.items()]
         routes = [route for route in defaults if route.dst not in told] + routes
     return Result(interfaces=tuple(interfaces), ips=ips, routes=tuple(routes), dns=dns)
+
+
+def _host_link(endpoint: Endpoint) -> Interface:
+    return Interface(name=endpoint.host_link, mac=names.host_mac(endpoint.container, endpoint.ifname))
 
 
 # --- after another plugin ---------------------------------------------------------------------------

@@ -30,6 +30,11 @@ def mac(*parts: str) -> str:
     return ":".join(f"{octet:02x}" for octet in raw)
 
 
+def host_mac(container: str, ifname: str) -> str:
+    """The MAC of the host side of a pod's veth."""
+    return mac("host", container, ifname)
+
+
 def link_local(mac_address: str) -> str:
     """The fe80::/64 address that the kernel derives from a MAC (RFC 4291 appendix A, EUI-64)."""
     import ipaddress

@@ -193,6 +193,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[PortMap, ...] = ()
     bandwidth: Bandwidth = Bandwidth()
     pod: str = ""  # namespace/name as the runtime says, for people
+    configuration: str = ""  # name of the CNI configuration that it came by; "" = not known any more
 
     @property
     def id(self) -> str:

@@ -111,6 +111,7 @@ class Attachments:
             ports=request.ports,
             bandwidth=request.bandwidth,
             pod=request.pod,
+            configuration=request.configuration,
         )
 
     def _check_ports(self, request: AttachRequest) -> None:

@@ -119,11 +119,12 @@ class NodeEngine:
         """See ``requests.Engine``."""
         self.attachments.check(request, namespace_fd, addresses)
 
-    def gc(self, network: str, valid: frozenset[tuple[str, str]]) -> None:
+    def gc(self, network: str, configuration: str, valid: frozenset[tuple[str, str]]) -> None:
         """See ``requests.Engine``. Goes on past errors and raises the first."""
         first: PodwayError | OSError | None = None
         for endpoint in list(self.attachments.endpoints.values()):
-            if endpoint.network == network and (endpoint.container, endpoint.ifname) not in valid:
+            mine = endpoint.network == network and endpoint.configuration in (configuration, "")
+            if mine and (endpoint.container, endpoint.ifname) not in valid:
                 try:
                     self.delete(endpoint.container, endpoint.ifname)
                 except (PodwayError, OSError) as error:

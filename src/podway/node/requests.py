@@ -30,6 +30,7 @@ class AttachRequest(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[PodRoute, ...] = ()
     default_route: bool = True
     pod: str = ""
+    configuration: str = ""  # the CNI configuration's name: whose GC the attachment is subject to
 
 
 class Engine(Protocol):
@@ -52,8 +53,8 @@ class Engine(Protocol):
         """Raise Conflict naming the first thing that is missing; extra routes are tolerated."""
         ...
 
-    def gc(self, network: str, valid: frozenset[tuple[str, str]]) -> None:
-        """Detach every endpoint of ``network`` that isn't in ``valid`` {(container, ifname)}."""
+    def gc(self, network: str, configuration: str, valid: frozenset[tuple[str, str]]) -> None:
+        """Detach what came by ``configuration`` and isn't in ``valid`` {(container, ifname)}."""
         ...
 
     def status(self, network: str) -> None:

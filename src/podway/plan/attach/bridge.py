@@ -57,7 +57,7 @@ def endpoint(endpoint: Endpoint, network: Network) -> tuple[AnyObject, ...]:
         name=endpoint.host_link,
         kind="veth",
         alias=names.pod_alias(endpoint.container, endpoint.ifname),
-        mac=names.mac("host", endpoint.container, endpoint.ifname),
+        mac=names.host_mac(endpoint.container, endpoint.ifname),
         mtu=endpoint.mtu,
         master=bridge_name(network),
         port=BridgePort(hairpin=spec.bridge.hairpin, isolated=spec.bridge.isolated),
