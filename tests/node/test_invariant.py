@@ -53,12 +53,12 @@ def _pods(planner: Planner, made: dict[str, int]) -> dict[str, int]:
 def _reach(kernel: Kernel, planner: Planner, pods: dict[str, int]) -> None:
     """At most three passes: what waits for another thing of the same pass comes in the next."""
     for _ in range(3):
-        ops, refusals, _ = plan_pass(kernel, planner)
+        ops, refusals, _ = plan_pass(kernel, planner, ())
         assert not refusals
         if not ops:
             return
         kernel.apply(ops, pods)
-    ops, _, _ = plan_pass(kernel, planner)
+    ops, _, _ = plan_pass(kernel, planner, ())
     assert ops == ()
 
 
@@ -84,7 +84,7 @@ def test_any_prefix_converges(
                 _reach(kernel, planner, _pods(planner, pods))
                 planner = _plan(second, after)
                 _pods(planner, pods)
-                ops, _, _ = plan_pass(kernel, planner)
+                ops, _, _ = plan_pass(kernel, planner, ())
                 kernel.apply(ops[: int(len(ops) * cut)], pods)
                 _reach(kernel, planner, pods)
             finally:

@@ -130,13 +130,7 @@ def server(namespace: int, port: int, kind: int = socket.SOCK_STREAM, family: in
 
 
 def ask(namespace: int, address: str, port: int, kind: int = socket.SOCK_STREAM) -> str | None:
-    """The address that the server at ``address`` saw us come from; None when it isn't reached.
-
-    Tried twice: a bridge's own link-local address takes a second before it can ask for neighbours."""
-    return _ask(namespace, address, port, kind) or _ask(namespace, address, port, kind)
-
-
-def _ask(namespace: int, address: str, port: int, kind: int) -> str | None:
+    """The address that the server at ``address`` saw us come from; None when it isn't reached."""
     client = sock(namespace, address, kind)
     try:
         client.connect((address, port))

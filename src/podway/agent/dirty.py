@@ -40,7 +40,8 @@ def dirty(
             return DEPENDENTS["route"]
         return frozenset({FACTS}) if value.dst in ("0.0.0.0/0", "::/0") else frozenset()
     if kind in ("link", "address") and len(key) > 1:
-        on_own = isinstance(desired.get(("link", key[1])), Link)
+        link = desired.get(("link", key[1]))
+        on_own = isinstance(link, Link) and not link.adopted
         if kind == "link":
             return DEPENDENTS["link"] | {FACTS} if key[1] in uplinks else frozenset()
         if on_own:

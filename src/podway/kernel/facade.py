@@ -187,7 +187,12 @@ class Kernel:
         ]
         found = [uplink for uplink in uplinks if uplink.addresses]
         return NodeFacts(
-            name=name, uplinks=tuple(sorted(found, key=lambda u: (u.name not in default, u.name)))
+            name=name,
+            uplinks=tuple(sorted(found, key=lambda u: (u.name not in default, u.name))),
+            adopted={
+                bridge: tuple(a.address for a in addresses if a.link == bridge and _is_global(a.address))
+                for bridge in ignored
+            },
         )
 
 

@@ -90,6 +90,7 @@ class Link(Object, frozen=True, kw_only=True):
     promisc: bool | None = None
     group: int | None = None
     txqlen: int | None = None
+    link_local: bool | None = None  # whether the kernel gives it an fe80:: address by itself
     bridge: BridgeOptions | None = None
     port: BridgePort | None = None
     vxlan: VxlanOptions | None = None

@@ -224,3 +224,4 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     uplinks: tuple[Uplink, ...] = ()  # the one with the default route first
+    adopted: dict[str, tuple[str, ...]] = {}  # foreign bridge that is used → addresses on it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from podway.ipam.state import Allocations, Choice, NeedBlock, exhausted
-from podway.model.errors import Conflict, InvalidInput
+from podway.model.errors import Conflict, InvalidInput, Unavailable
 from podway.model.resources import Endpoint, Network
 from podway.node.cluster import Cluster
 from podway.node.database import Database
@@ -40,11 +40,14 @@ class AddressBook:
         self.allocations.cooling = database.cooling()
 
     def network(self, name: str) -> Network:
-        """Raises InvalidInput when there is none of this name."""
+        """Raises InvalidInput when there is none of this name, Unavailable when this node can't serve it."""
         network = self._cluster.snapshot.networks.get(name)
         if network is None:
             known = ", ".join(sorted(self._cluster.snapshot.networks)) or "none"
             raise InvalidInput(f"there is no network {name}", "network", f"podway apply it; known: {known}")
+        refused = self._planner.refusal(network)
+        if refused is not None:
+            raise Unavailable(refused.reason, refused.subject, refused.fix)
         return network
 
     def mtu(self, network: Network) -> int:

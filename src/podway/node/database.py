@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from podway.model.errors import Unavailable
+from podway.model.objects import Key
 from podway.model.resources import Endpoint, Snapshot
 
 FORMAT = 1
@@ -179,10 +180,14 @@ class Database:
     # ledger, journal, snapshot -------------------------------------------------------------------
 
     def ledger(self) -> dict[str, LedgerEntry]:
-        """Path → what was found and written."""
+        """Sysctl path, or key of an object on a foreign link, → what was found and written."""
         with _translated(self._path):
             rows = self._connection.execute("SELECT path, found, written FROM ledger").fetchall()
         return {path: LedgerEntry(found, written) for path, found, written in rows}
+
+    def put_on_foreign(self) -> set[Key]:
+        """Keys of the objects that Podway put on links of somebody else's."""
+        return {tuple(path.split(" ")) for path in self.ledger() if " " in path}
 
     def ledger_put(self, path: str, found: str, written: str) -> None:
         """Remember the value found, before it is overwritten."""

@@ -22,7 +22,7 @@ def preview(node: str, state_dir: str, store_url: str) -> tuple[tuple[Op, ...], 
         planner.update_snapshot(cluster.snapshot)
         for endpoint, _ in database.endpoints().values():
             planner.update_endpoint(endpoint.id, endpoint)
-        ops, refusals, _ = plan_pass(kernel, planner)
+        ops, refusals, _ = plan_pass(kernel, planner, database.put_on_foreign())
         return ops, refusals
     finally:
         cluster.close()

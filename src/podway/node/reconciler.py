@@ -11,7 +11,7 @@ from podway.delta.differ import Refusal, diff
 from podway.kernel import namespaces
 from podway.kernel.facade import ALL_KINDS, DOOMED_GROUP, Kernel
 from podway.model.errors import PodwayError
-from podway.model.objects import Actual, Key, Link, Op, OpResult, Sysctl
+from podway.model.objects import Actual, Address, Key, Link, Op, OpResult, Sysctl
 from podway.node.attachments import Attachments
 from podway.node.backoff import Fight, repaired
 from podway.node.database import Database, JournalEntry
@@ -40,14 +40,16 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def plan_pass(
-    kernel: Kernel, planner: Planner, kinds: Collection[str] = ALL_KINDS
+    kernel: Kernel, planner: Planner, on_foreign: Collection[Key], kinds: Collection[str] = ALL_KINDS
 ) -> tuple[tuple[Op, ...], tuple[Refusal, ...], Actual]:
-    """Observe ``kinds`` and compare with what is planned: operations, refusals, what was seen."""
+    """Observe ``kinds`` and compare with what is planned: operations, refusals, what was seen.
+
+    ``on_foreign``: keys of what the ledger says Podway put on links of somebody else's."""
     wanted = set(kinds) | {"link"}
     desired = {key: o for key, o in planner.desired.items() if key[0] in wanted}
     paths = [key[1] for key in desired if key[0] == "sysctl"]
-    actual = kernel.observe(wanted, paths, desired)
-    difference = diff(desired, actual, frozen=planner.conflicts)
+    actual = kernel.observe(wanted, paths, {*desired, *on_foreign})
+    difference = diff(desired, actual, frozen=planner.kept_as_found)
     return difference.ops, difference.refusals, actual
 
 
@@ -85,7 +87,8 @@ class Reconciler:
 
     def plan(self, kinds: Collection[str] = ALL_KINDS) -> tuple[tuple[Op, ...], tuple[Refusal, ...], Actual]:
         """What a pass would do now, changing nothing."""
-        ops, refusals, actual = plan_pass(self._kernel, self._planner, kinds)
+        on_foreign = self._database.put_on_foreign()
+        ops, refusals, actual = plan_pass(self._kernel, self._planner, on_foreign, kinds)
         return tuple(op for op in ops if self._may(op)), refusals, actual
 
     def _may(self, op: Op) -> bool:
@@ -105,7 +108,7 @@ class Reconciler:
         planned, refusals, actual = self.plan(kinds)
         now = self._now()
         ops, waiting = self._without_fights(planned, seen, now)
-        self._remember_sysctls(ops)
+        self._remember(ops)
         results = self._apply(ops)
         self._write_down(results, seen, now)
         done = {result.op.key for result in results if not result.errno}
@@ -134,10 +137,12 @@ class Reconciler:
             )
         return allowed, waiting
 
-    def _remember_sysctls(self, ops: Iterable[Op]) -> None:
-        """The value found goes into the ledger before it is overwritten; an owned link's dies with it."""
+    def _remember(self, ops: Iterable[Op]) -> None:
+        """What is changed on foreign things goes into the ledger before; what is owned dies with its link."""
         known = self._database.ledger()
         for op in ops:
+            if isinstance(op.want, Address) and self._is_adopted(op.want.link):
+                self._database.ledger_put(" ".join(op.key), "", op.want.address)
             if isinstance(op.want, Sysctl) and isinstance(op.have, Sysctl):
                 path = op.want.path
                 if path not in known and not self._of_own_link(path):
@@ -147,6 +152,10 @@ class Reconciler:
         parts = path.split("/")
         link = self._planner.desired.get(("link", parts[3])) if len(parts) > 4 else None
         return isinstance(link, Link) and not link.adopted
+
+    def _is_adopted(self, name: str) -> bool:
+        link = self._planner.desired.get(("link", name))
+        return isinstance(link, Link) and link.adopted
 
     def _apply(self, ops: list[Op]) -> list[OpResult]:
         """Apply; a pod's lost veth is made anew with both sides if its namespace still lives."""
@@ -202,6 +211,8 @@ class Reconciler:
             since = notice.at if notice else began
             who = notice.who if notice else ""
             entries.append(JournalEntry(now, what, " ".join(op.key), found, (now - since) * 1000, who))
+            if op.want is None and not result.errno and op.key in self._database.put_on_foreign():
+                self._database.ledger_remove(" ".join(op.key))
         if entries:
             self._database.journal_add(entries)
 

@@ -51,6 +51,8 @@ def _network(inputs: Inputs, name: str) -> Built:
     cluster = nat.cluster(tuple(pool.cidr for pool in network.spec.pools))
     own = inputs.nodes.get(inputs.facts.name)
     ends, notes = transport.ends(network, inputs.held[name], own, inputs.facts)
+    refused = bridge.refusal(network, inputs.facts)
+    notes = (*notes, refused) if refused else notes
     return Built((*bridge.network(network, inputs.facts), *cluster, *ends), notes)
 
 
@@ -129,6 +131,19 @@ class Planner:
     def notes(self) -> list[Note]:
         """All notes, ordered by subject."""
         return sorted((n for notes in self._notes.values() for n in notes), key=lambda n: n.subject)
+
+    @property
+    def kept_as_found(self) -> set[Key]:
+        """Keys that no pass may touch: conflicts, and whatever stands on a bridge that can't be adopted."""
+        networks = [n for n in self.inputs.networks.values() if bridge.refusal(n, self.inputs.facts)]
+        if not networks:
+            return set(self.conflicts)
+        bridges = {bridge.bridge_name(network) for network in networks}
+        return set(self.conflicts) | {key for key in self.desired if key[1].split("/")[-2:][0] in bridges}
+
+    def refusal(self, network: Network) -> Note | None:
+        """Why no pod can be attached to ``network`` on this node."""
+        return bridge.refusal(network, self.inputs.facts)
 
     def fragment(self, kind: str, name: str) -> tuple[AnyObject, ...]:
         """What one input wants, () when it is unknown."""

@@ -14,7 +14,9 @@ from podway.model.objects import BridgeOptions, BridgePort, Link, Peer, VxlanOpt
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 IFINFO = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
 ADDRESS, IFNAME, MTU, LINK, MASTER, LINKINFO, TXQLEN = 1, 3, 4, 5, 10, 18, 13
-IFALIAS, GROUP, NET_NS_FD, EXT_MASK, PROMISCUITY = 20, 27, 28, 29, 30
+IFALIAS, AF_SPEC, GROUP, NET_NS_FD, EXT_MASK, PROMISCUITY = 20, 26, 27, 28, 29, 30
+AF_INET6, INET6_ADDR_GEN_MODE = 10, 8
+GEN_EUI64, GEN_NONE = 0, 1  # IN6_ADDR_GEN_MODE_*
 INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
 VETH_INFO_PEER = 1
 IFF_UP, IFF_PROMISC = 0x1, 0x100
@@ -121,15 +123,24 @@ def encode_change(want: Link, have: Link | None, index: int, master: int) -> lis
         if value is not None and value != old and not (have is None and not value):
             change |= bit
             flags |= bit if value else 0
-    messages = []
+    messages = _link_local(want, have, index)
+    if parts or change:
+        messages.append(wire.message(NEWLINK, 0, _header(index, flags, change) + b"".join(parts)))
     if want.port is not None and (data := _port(want.port, have.port if have else None)):
         slave = wire.attribute(INFO_SLAVE_KIND, b"bridge"), wire.nested(INFO_SLAVE_DATA, data)
         port = wire.nested(LINKINFO, wire.attribute(INFO_KIND, want.kind.encode()), *slave)
         # the port must be one before it has options: a message of its own, after the master's
         messages.append(wire.message(NEWLINK, 0, _header(index) + port))
-    if parts or change:
-        messages.insert(0, wire.message(NEWLINK, 0, _header(index, flags, change) + b"".join(parts)))
     return messages
+
+
+def _link_local(want: Link, have: Link | None, index: int) -> list[bytes]:
+    """A message of its own before the others: with IFF_UP in one, the kernel brings the link up first."""
+    if want.link_local is None or want.link_local == (have.link_local if have is not None else True):
+        return []
+    mode = wire.u8(INET6_ADDR_GEN_MODE, GEN_EUI64 if want.link_local else GEN_NONE)
+    spec = wire.nested(AF_SPEC, wire.nested(AF_INET6, mode))
+    return [wire.message(NEWLINK, 0, _header(index) + spec)]
 
 
 def _changed_plain(want: Link, have: Link, master: int) -> list[bytes]:
@@ -186,6 +197,7 @@ def decode(payload: bytes, name_of: Callable[[int], str] | Mapping[int, str]) ->
     info = wire.attributes(found.get(LINKINFO, b""))
     kind = wire.string(info.get(INFO_KIND, b""))
     master = wire.U32.unpack(found[MASTER])[0] if MASTER in found else 0
+    family = wire.attributes(wire.attributes(found.get(AF_SPEC, b"")).get(AF_INET6, b""))
     slave = wire.string(info.get(INFO_SLAVE_KIND, b""))
     return Link(
         name=wire.string(found.get(IFNAME, b"")),
@@ -197,6 +209,7 @@ def decode(payload: bytes, name_of: Callable[[int], str] | Mapping[int, str]) ->
         master=look(master) if master else "",
         promisc=bool(flags & IFF_PROMISC),
         group=wire.U32.unpack(found[GROUP])[0] if GROUP in found else 0,
+        link_local=family.get(INET6_ADDR_GEN_MODE, b"\0")[0] != GEN_NONE,
         txqlen=wire.U32.unpack(found[TXQLEN])[0] if TXQLEN in found else 0,
         bridge=_decode_bridge(info.get(INFO_DATA, b"")) if kind == "bridge" else None,
         port=_decode_port(info.get(INFO_SLAVE_DATA, b"")) if slave == "bridge" else None,
