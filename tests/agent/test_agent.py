@@ -26,6 +26,7 @@ NETWORK = {"transport": "host-gw", "pools": [{"cidr": "10.244.0.0/16"}]}
 PEER = {"addresses": ["192.0.2.2/24"]}
 BLOCK = {"network": "pods", "node": "b", "attach": "bridge"}
 PATIENCE = 10.0
+LOCALNET = "net.ipv4.conf.pw-pods.route_localnet"
 
 
 def _run(*command: str) -> str:
@@ -130,6 +131,12 @@ def _eventually(check: str, *command: str) -> None:
         ("nft delete table inet podway", "masquerade", "nft list ruleset"),
         ("nft delete element inet podway cluster4 { 10.244.0.0/16 }", "10.244.0.0/16", "nft list ruleset"),
         ("sysctl -qw net.ipv4.ip_forward=0", "= 1", "sysctl net.ipv4.ip_forward"),
+        # tells nobody: swept at the heartbeat
+        (
+            "sysctl -qw net.ipv4.conf.pw-pods.route_localnet=0",
+            "= 1",
+            "sysctl net.ipv4.conf.pw-pods.route_localnet",
+        ),
     ],
 )
 def test_damage_is_repaired_and_journalled(agent: Agent, damage: str, check: str, look: str) -> None:

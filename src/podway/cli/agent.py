@@ -21,6 +21,8 @@ from podway.cli.options import node_options
 def agent(node: str, store: str, state_dir: str, socket: str | None, listen: str, log_level: str) -> None:
     """Run the agent of this node in the foreground, until SIGTERM."""
     from podway.agent.agent import Agent, Options
+    from podway.kernel.preflight import require
+    from podway.model.errors import PodwayError
 
     options = Options(
         node=node,
@@ -30,4 +32,8 @@ def agent(node: str, store: str, state_dir: str, socket: str | None, listen: str
         listen=listen,
         log_level=log_level,
     )
-    asyncio.run(Agent(options).run())
+    try:
+        asyncio.run(Agent(options).run())
+    except (PodwayError, OSError):
+        require()  # what the machine lacks says more than what failed for it
+        raise

@@ -11,7 +11,7 @@ import msgspec
 
 from podway.kernel import namespaces, sysctl
 from podway.model.errors import PodwayError, Unavailable
-from podway.model.objects import Link, Op, Peer
+from podway.model.objects import Link, Op, Peer, VxlanOptions
 
 Verdict = Literal["ok", "warning", "failed"]
 
@@ -33,9 +33,13 @@ def _root() -> Check:
 
 def _library() -> Check:
     name = ctypes.util.find_library("nftables")
-    if name:
-        return Check("libnftables", "ok", name)
-    return Check("libnftables", "failed", "the library is not installed", "apt install libnftables1")
+    try:
+        if name and ctypes.CDLL(name):
+            return Check("libnftables", "ok", name)
+        why = "the library is not installed"
+    except OSError as error:
+        why = str(error)
+    return Check("libnftables", "failed", why, "apt install libnftables1")
 
 
 def _make(link: Link, what: str) -> Check:
@@ -63,6 +67,14 @@ def _veth() -> Check:
 
 def _bridge() -> Check:
     return _make(Link(name="pw0", kind="bridge"), "bridge")
+
+
+def _vxlan() -> Check:
+    vxlan = VxlanOptions(vni=1, port=8472, local="192.0.2.1")
+    found = _make(Link(name="pw0", kind="vxlan", vxlan=vxlan), "vxlan")
+    if found.verdict == "ok":
+        return found
+    return Check("vxlan", "warning", f"{found.detail}: no network with transport vxlan", found.fix)
 
 
 def _nf_tables() -> Check:
@@ -96,7 +108,7 @@ def _bridge_filter() -> Check:
 
 
 REQUIRED: tuple[Callable[[], Check], ...] = (_root, _library, _veth, _bridge, _nf_tables)
-ADVISORY: tuple[Callable[[], Check], ...] = (_bridge_filter,)
+ADVISORY: tuple[Callable[[], Check], ...] = (_vxlan, _bridge_filter)
 
 
 def checks() -> list[Check]:
