@@ -93,7 +93,7 @@ class Agent:
 @pytest.fixture
 def agent(tmp_path: Path, in_namespace: int) -> Iterator[Agent]:
     made = Agent(tmp_path)
-    store = open_store(made.url)
+    store = open_store(made.url, create=True)
     store.create(Record(kind="Network", name="pods", spec=json.dumps(NETWORK).encode()))
     store.create(Record(kind="Node", name="b", spec=json.dumps(PEER).encode()))
     store.create(Record(kind="Block", name="10.244.7.0/24", spec=json.dumps(BLOCK).encode()))

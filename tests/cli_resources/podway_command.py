@@ -62,11 +62,11 @@ class Podway:
         return done.stderr
 
     def stored(self) -> list[Record]:
-        with contextlib.closing(open_store(self.url)) as store:
+        with contextlib.closing(open_store(self.url, create=True)) as store:
             return [record for kind in ("Network", "Node", "Block") for record in store.list(kind)[0]]
 
     def put(self, *records: Record) -> None:
-        with contextlib.closing(open_store(self.url)) as store:
+        with contextlib.closing(open_store(self.url, create=True)) as store:
             for record in records:
                 store.create(record)
 

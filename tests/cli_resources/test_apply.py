@@ -41,7 +41,7 @@ def test_what_get_prints_can_be_applied(applied: Podway) -> None:
 
 
 def test_a_spec_is_applied_beside_a_status(applied: Podway) -> None:
-    with contextlib.closing(open_store(applied.url)) as store:
+    with contextlib.closing(open_store(applied.url, create=True)) as store:
         node = store.get("Node", "a")
         store.update_status(msgspec.structs.replace(node, status=b'{"addresses":["192.0.2.7/24"]}'))
     applied.good("apply", "-f", "-", text=DOCUMENTS.replace("192.0.2.1", "192.0.2.9"))
@@ -233,3 +233,19 @@ def test_several_at_once(podway: Podway) -> None:
         process.communicate(_nodes(30).encode())
     assert [process.returncode for process in running] == [0, 0, 0]
     assert len(podway.stored()) == 30
+
+
+def test_a_block_size_stays_while_blocks_are_claimed(applied: Podway) -> None:
+    applied.claim()
+    resized = DOCUMENTS.replace("cidr: 10.244.0.0/16", "cidr: 10.244.0.0/16\n    blockSize: 25")
+    shown = applied.bad("apply", "-f", "-", text=resized)
+    assert "spec.pools[0].blockSize" in shown and "node a" in shown and "add another pool" in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["get", "nodes"], ["describe", "node", "a"], ["delete", "node", "a"]],
+)
+def test_reading_makes_no_store(podway: Podway, arguments: list[str]) -> None:
+    assert "there is no store yet" in podway.bad(*arguments)
+    assert not list(podway.directory.glob("store.db*"))

@@ -323,7 +323,11 @@ BLOCK = BlockSpec(network="pods", node="a", attach="bridge")
 
 def records() -> list[Record]:
     return [
-        Record(kind="Network", name="pods", spec=b'{"preset":"flannel-host-gw","pools":[],"later":1}'),
+        Record(
+            kind="Network",
+            name="pods",
+            spec=b'{"preset":"flannel-host-gw","pools":[{"cidr":"10.244.0.0/16"}],"later":1}',
+        ),
         Record(kind="Node", name="a", spec=b"{}", status=b'{"addresses":["192.0.2.1/24"],"later":1}'),
         Record(kind="Node", name="b", spec=b'{"addresses":["192.0.2.2/24"]}', status=b'{"addresses":["x"]}'),
         Record(kind="Node", name="c", status=b"garbage"),
@@ -332,7 +336,7 @@ def records() -> list[Record]:
 
 
 def test_a_snapshot_is_resolved_and_lenient_to_later_fields() -> None:
-    known, unreadable = snapshot(records(), synced=True)
+    known, unreadable = snapshot(records())
     assert known.synced and not unreadable
     assert known.networks["pods"].spec.transport == "host-gw"
     assert known.nodes["a"].spec.addresses == ("192.0.2.1/24",)  # found by its agent
@@ -352,14 +356,39 @@ def test_a_snapshot_is_resolved_and_lenient_to_later_fields() -> None:
 )
 def test_what_is_not_understood_makes_nothing_go(odd: Record) -> None:
     """A record of a later version is no reason to remove what it stands for."""
-    known, unreadable = snapshot([*records(), odd], synced=True)
+    known, unreadable = snapshot([*records(), odd])
     assert not known.synced and len(unreadable) == 1
-    assert "odd" in unreadable[0] or "10.0.0.0/24" in unreadable[0]
+    assert odd.name == unreadable[0].name and odd.name in unreadable[0].why
     assert "pods" in known.networks and "a" in known.nodes
 
 
-def test_a_snapshot_that_is_not_synced_stays_so() -> None:
-    assert not snapshot(records(), synced=False)[0].synced
+def test_the_last_good_value_of_what_is_not_understood_stays_in_force() -> None:
+    last, _ = snapshot(records())
+    broken = [msgspec.structs.replace(one, spec=b"garbage") for one in records()]
+    known, unreadable = snapshot(broken, last)
+    assert len(unreadable) == len(broken)
+    assert known == last and known.synced
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        Record(kind="Network", name="n", spec=b'{"pools":[{"cidr":"10.244.0.1/16"}]}'),
+        Record(kind="Network", name="n", spec=b'{"pools":[{"cidr":"10.244.0.0/16"}],"mtu":3}'),
+        Record(kind="Node", name="n", spec=b'{"addresses":["192.0.2.1"]}'),
+        Record(kind="Block", name="n", spec=msgspec.json.encode(BLOCK)),
+    ],
+)
+def test_what_can_not_be_right_is_isolated(malformed: Record) -> None:
+    known, unreadable = snapshot([*records(), malformed])
+    assert [one.name for one in unreadable] == ["n"]
+    assert known.networks.keys() == {"pods"} and known.nodes.keys() == {"a", "b", "c"}
+
+
+def test_a_found_address_that_is_none_is_passed_over() -> None:
+    status = b'{"addresses":["nonsense","192.0.2.1/24"]}'
+    known, _ = snapshot([Record(kind="Node", name="d", status=status)])
+    assert known.nodes["d"].spec.addresses == ("192.0.2.1/24",)
 
 
 def test_a_stored_kind_that_is_not_known_is_refused() -> None:

@@ -28,7 +28,7 @@ class Place:
     def __init__(self, directory: Path, pod: int) -> None:
         self.state, self.url, self.pod = directory / "state", f"sqlite:{directory}/store.db", pod
         self.state.mkdir()
-        store = open_store(self.url)
+        store = open_store(self.url, create=True)
         store.create(Record(kind="Network", name="pods", spec=json.dumps(NETWORK).encode()))
         store.close()
         script = f"mount -t tmpfs -o size=512k tmpfs {self.state} && echo ready && exec sleep 1000"

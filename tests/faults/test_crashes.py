@@ -38,7 +38,7 @@ class Runtime:
         self.state = directory / "state"
         self.url = f"sqlite:{directory}/store.db"
         self.pod = pod
-        store = open_store(self.url)
+        store = open_store(self.url, create=True)
         store.create(Record(kind="Network", name="pods", spec=json.dumps(NETWORK).encode()))
         store.close()
 

@@ -49,7 +49,7 @@ class Node:
         self.socket = ["--socket", str(directory / "cni.sock")]
         self.process: subprocess.Popen[bytes] | None = None
         self.pods: dict[str, int] = {}
-        store = open_store(self.url)
+        store = open_store(self.url, create=True)
         store.create(Record(kind="Network", name="pods", spec=json.dumps(NETWORK).encode()))
         store.close()
         where = ["--bin-dir", str(directory / "bin"), "--conf-dir", str(directory / "net.d")]

@@ -154,3 +154,11 @@ def test_candidates_of_a_wide_pool_are_not_enumerated_and_differ_by_node() -> No
 def test_exhausted_says_pool_use_and_what_to_do() -> None:
     error = exhausted(PLAIN, 4, {"a": 200, "b": 56}, 12)
     assert "10.244.0.0/16" in error.what and "a 200, b 56" in error.what and "add a pool" in error.fix
+
+
+@pytest.mark.parametrize("claimed", ["10.0.0.0/24", "10.0.0.128/26", "10.0.0.0/28"])
+def test_no_candidate_overlaps_a_claim_of_another_size(claimed: str) -> None:
+    narrow = network(Pool(cidr="10.0.0.0/23", block_size=25))
+    found = list(candidates(narrow, {claimed}, 4, "a"))
+    other = ipaddress.ip_network(claimed)
+    assert found and not [cidr for cidr in found if ipaddress.ip_network(cidr).overlaps(other)]

@@ -36,7 +36,7 @@ def _run(*command: str) -> str:
 
 
 def _declare(url: str, name: str = "pods", **changes: object) -> None:
-    store = open_store(url)
+    store = open_store(url, create=True)
     store.create(Record(kind="Network", name=name, spec=json.dumps(SPEC | changes).encode()))
     store.close()
 

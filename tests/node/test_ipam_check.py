@@ -41,7 +41,7 @@ def test_what_is_named() -> None:
 @pytest.mark.kernel
 def test_a_vanished_pod_is_found_and_freed(tmp_path: Path, in_namespace: int) -> None:
     url = f"sqlite:{tmp_path}/store.db"
-    store = open_store(url)
+    store = open_store(url, create=True)
     store.create(Record(kind="Network", name="pods", spec=b'{"pools": [{"cidr": "10.244.0.0/16"}]}'))
     store.close()
     pod = namespaces.create()

@@ -38,7 +38,7 @@ class Node:
         self.state = directory / "state"
         self.url = f"sqlite:{directory}/store.db"
         self.file = self.state / "node.db"
-        store = open_store(self.url)
+        store = open_store(self.url, create=True)
         store.create(Record(kind="Network", name="pods", spec=json.dumps(SPEC).encode()))
         store.close()
 

@@ -29,7 +29,7 @@ def record(name: str, spec: bytes = b"{}", kind: str = "Node") -> Record:
 
 @pytest.fixture
 def store(store_url: str) -> Iterator[Store]:
-    opened = open_store(store_url)
+    opened = open_store(store_url, create=True)
     yield opened
     opened.close()
 
@@ -212,7 +212,7 @@ def test_an_unchanged_watch_falls_silent(store: Store) -> None:
 
 
 def test_a_watch_outlives_its_store(store_url: str) -> None:
-    first, second = open_store(store_url), open_store(store_url)
+    first, second = open_store(store_url, create=True), open_store(store_url, create=True)
     _, token = first.list("Node")
     with contextlib.closing(first.watch(("Node",), token)) as watch:
         first.close()
@@ -254,7 +254,7 @@ def test_a_foreign_token_must_list_again(store: Store, token: str) -> None:
 
 
 def _count_up(url: str, times: int) -> None:
-    opened = open_store(url)
+    opened = open_store(url, create=True)
     for _ in range(times):
         while True:
             found = opened.get("Node", "counter")
@@ -268,7 +268,7 @@ def _count_up(url: str, times: int) -> None:
 
 
 def _claim(url: str, own: str, count: int) -> None:
-    opened = open_store(url)
+    opened = open_store(url, create=True)
     for number in range(count):
         try:
             opened.create(record(f"10.0.{number}.0/24", b'{"owner":"%s"}' % own.encode(), "Block"))
@@ -279,7 +279,7 @@ def _claim(url: str, own: str, count: int) -> None:
 
 
 def _churn(url: str, own: str, rounds: int) -> None:
-    opened = open_store(url)
+    opened = open_store(url, create=True)
     for number in range(rounds):
         made = opened.create(record(f"{own}-{number}"))
         made = opened.update_spec(msgspec.structs.replace(made, spec=b'{"round":%d}' % number))

@@ -38,7 +38,7 @@ def compact(tmp_path: Path) -> Callable[[], None]:
 @pytest.mark.parametrize("url", ["", "store.db", "/tmp/store.db", "etcd:http://x", "sqlite", "sqlite:"])
 def test_an_unknown_url_is_an_input_error_that_says_what_there_is(url: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        open_store(url)
+        open_store(url, create=True)
     assert "sqlite:" in caught.value.fix
 
 
@@ -78,14 +78,14 @@ def test_a_later_format_is_refused_untouched(store: Store, store_url: str, tmp_p
     with contextlib.closing(sqlite3.connect(tmp_path / "store.db")) as connection:
         connection.execute("PRAGMA user_version=99")
     with pytest.raises(StoreUnavailable, match="99"):
-        open_store(store_url)
+        open_store(store_url, create=True)
 
 
 def test_somebody_elses_database_is_refused_untouched(store_url: str, tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "store.db")) as connection:
         connection.execute("CREATE TABLE customers (name TEXT)")
     with pytest.raises(StoreUnavailable, match="something else"):
-        open_store(store_url)
+        open_store(store_url, create=True)
     with contextlib.closing(sqlite3.connect(tmp_path / "store.db")) as connection:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("customers",)]
 
@@ -97,20 +97,20 @@ def test_an_earlier_format_is_migrated_with_its_content(
     later = (*sqlite_file.MIGRATIONS, ("ALTER TABLE object ADD COLUMN extra TEXT",))
     store.close()
     monkeypatch.setattr(sqlite_file, "MIGRATIONS", later)
-    migrated = open_store(store_url)
+    migrated = open_store(store_url, create=True)
     assert migrated.get("Node", "a") == kept
     migrated.close()
 
 
 def _open_and_write(url: str, own: str) -> None:
-    opened = open_store(url)
+    opened = open_store(url, create=True)
     opened.create(record(own))
     opened.close()
 
 
 def test_a_new_file_can_be_opened_by_many_at_once(store_url: str) -> None:
     together(_open_and_write, [(store_url, f"n{number}") for number in range(6)])
-    opened = open_store(store_url)
+    opened = open_store(store_url, create=True)
     assert len(opened.list("Node")[0]) == 6
     opened.close()
 
@@ -119,7 +119,7 @@ def test_a_long_lock_is_unavailability(
     store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_file, "BUSY", 0.05)
-    opened = open_store(store_url)
+    opened = open_store(store_url, create=True)
     with contextlib.closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable, match="locked"):
@@ -162,7 +162,7 @@ def test_a_token_of_a_removed_file_is_foreign(store: Store, store_url: str, tmp_
     store.close()
     for file in tmp_path.iterdir():
         file.unlink()
-    opened = open_store(store_url)
+    opened = open_store(store_url, create=True)
     with pytest.raises(Compacted):
         opened.watch(("Node",), token)
     opened.close()
@@ -182,7 +182,7 @@ def test_the_log_stays_bounded_whoever_writes(
     monkeypatch.setattr(sqlite, "TRIM_EVERY", 10)
     _, token = store.list("Node")
     for number in range(100):
-        one = open_store(store_url)
+        one = open_store(store_url, create=True)
         one.create(record(f"n{number}"))
         one.close()
     with contextlib.closing(sqlite3.connect(tmp_path / "store.db")) as connection:
@@ -250,7 +250,7 @@ def test_threads_share_a_store(store: Store) -> None:
 
 
 def _write_for_ever(url: str, own: str) -> None:
-    opened = open_store(url)
+    opened = open_store(url, create=True)
     number = 0
     while True:
         made = opened.create(record(f"{own}-{number}", b'{"number":%d}' % number))

@@ -69,7 +69,7 @@ def scene(directory: Path, **spec: object) -> Iterator[Scene]:
     run("ip", "route", "add", "default", "via", OUTSIDE4)
     run("ip", "-6", "route", "add", "default", "via", OUTSIDE6)
     url = f"sqlite:{directory}/store.db"
-    store = open_store(url)
+    store = open_store(url, create=True)
     network = {"pools": [{"cidr": "10.244.0.0/16"}, {"cidr": "fd00:10:244::/48"}]} | spec
     store.create(Record(kind="Network", name="pods", spec=json.dumps(network).encode()))
     store.close()

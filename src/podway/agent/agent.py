@@ -244,7 +244,7 @@ class Agent:
     def _resynchronize(self) -> None:
         def done(future: asyncio.Future[Report]) -> None:
             self._finish(future)
-            if self._watch is None or not self._engine.cluster.snapshot.synced:
+            if self._watch is None or not self._engine.cluster.listed:
                 self._unfollow_store()
                 self._follow_store()
 

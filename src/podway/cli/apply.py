@@ -6,7 +6,8 @@ import contextlib
 import difflib
 import ipaddress
 import os
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 
 import click
 import msgspec
@@ -14,12 +15,13 @@ import msgspec
 from podway.cli import yaml_input
 from podway.cli.options import store_option
 from podway.cli.yaml_input import Placed
+from podway.ipam.blocks import block_size
 from podway.model import documents
 from podway.model.errors import Conflict, InvalidInput, PodwayError
 from podway.model.problems import Problem
 from podway.model.resources import Block, Network, Node
 from podway.model.validation import cluster_problems
-from podway.store import Exists, NotFound, Record, Stale, Store, open_store
+from podway.store import Exists, NoStore, NotFound, Record, Stale, Store, open_store
 
 FILE = click.option("-f", "--file", "path", required=True, help="YAML or JSON documents; - is stdin")
 DEFAULT_DIRECTORY = "/var/lib/podway"
@@ -62,7 +64,7 @@ def host_routes(bridges: Iterable[str]) -> list[str]:
 def check(store: Store, wanted: list[Placed]) -> None:
     """What must hold between the documents and what is stored. Raises InvalidInput with all of it."""
     records = [record for kind in ("Network", "Node") for record in store.list(kind)[0]]
-    known, _ = documents.snapshot(records, synced=True)
+    known, _ = documents.snapshot(records)
     declared = [one.resource for one in wanted]
     networks = known.networks | {r.name: documents.resolve(r) for r in declared if isinstance(r, Network)}
     nodes = known.nodes | {r.name: r for r in declared if isinstance(r, Node)}
@@ -88,8 +90,14 @@ def _used_pools(store: Store, new: Network) -> list[Problem]:
         block = documents.stored(record)
         if not isinstance(block, Block) or block.spec.network != new.name:
             continue
-        first = ipaddress.ip_network(block.cidr)[0]
-        if not any(first in pool for pool in kept):
+        claimed = ipaddress.ip_network(block.cidr)
+        for number, pool in enumerate(new.spec.pools):
+            size = block_size(documents.resolve(new), pool)
+            if claimed[0] in kept[number] and claimed.prefixlen != size:
+                what = f"block {block.cidr}, claimed by node {block.spec.node}, is none of /{size}"
+                fix = "keep the size, or add another pool"
+                problems.append(Problem(f"spec.pools[{number}].blockSize", what, fix))
+        if not any(claimed[0] in pool for pool in kept):
             what = f"block {block.cidr}, claimed by node {block.spec.node}, would be in no pool"
             problems.append(Problem("spec.pools", what, "keep its pool until nobody has a block of it"))
     return problems
@@ -125,7 +133,7 @@ def apply(path: str, store: str) -> None:
     wanted = yaml_input.resources(path)
     _prepare_default(store)
     done: list[str] = []
-    with contextlib.closing(open_store(store)) as opened:
+    with contextlib.closing(open_store(store, create=True)) as opened:
         check(opened, wanted)
         for one in wanted:
             name = f"{one.kind.lower()} {one.name}"
@@ -144,12 +152,24 @@ def apply(path: str, store: str) -> None:
 def diff(path: str, store: str) -> None:
     """What apply would change. Exit code 1 if anything."""
     wanted = yaml_input.resources(path)
-    with contextlib.closing(open_store(store)) as opened:
+    with _stored_or_nothing(store) as opened:
         check(opened, wanted)
         changes = [line for one in wanted for line in _difference(opened, one)]
     for line in changes:
         click.echo(line)
     raise SystemExit(1 if changes else 0)
+
+
+@contextlib.contextmanager
+def _stored_or_nothing(url: str) -> Iterator[Store]:
+    """The store, or an empty one in its place where apply would make it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            opened = open_store(url)
+        except NoStore:
+            place = stack.enter_context(tempfile.TemporaryDirectory())
+            opened = open_store(f"sqlite:{place}/store.db", create=True)
+        yield stack.enter_context(contextlib.closing(opened))
 
 
 def _difference(store: Store, one: Placed) -> list[str]:

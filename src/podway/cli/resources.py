@@ -45,7 +45,7 @@ def _row(record: Record, wide: bool) -> list[str]:
         if isinstance(value, Network):
             return _network_row(value, wide)
         if isinstance(value, Node):
-            one, _ = documents.snapshot([record], synced=True)
+            one, _ = documents.snapshot([record])
             return [value.name, ", ".join(one.nodes[value.name].spec.addresses) or "-"]
         return [value.cidr, value.spec.network, value.spec.node, value.spec.attach]
     except InvalidInput:
@@ -149,7 +149,7 @@ def describe(kind: str, name: str, store: str) -> None:
         own = _blocks_of(opened, one, name)
     click.echo(yaml.safe_dump(documents.show(record), sort_keys=False).rstrip())
     if one == "Network":
-        resolved = documents.snapshot([record], synced=True)[0].networks.get(name)
+        resolved = documents.snapshot([record])[0].networks.get(name)
         if resolved is not None:
             click.echo(f"means: attach {resolved.spec.attach}, transport {resolved.spec.transport}")
     if own:
@@ -162,7 +162,7 @@ def _blocks_of(store: Store, kind: str, name: str) -> list[Block]:
     """Blocks of a network or of a node."""
     if kind == "Block":
         return []
-    snapshot, _ = documents.snapshot(store.list("Block")[0], synced=True)
+    snapshot, _ = documents.snapshot(store.list("Block")[0])
     blocks = snapshot.blocks.values()
     return [b for b in blocks if name == (b.spec.network if kind == "Network" else b.spec.node)]
 

@@ -41,10 +41,14 @@ def candidates(
             if address in whole:
                 yield _block(base + (int(address) - base) // step * step, size, family)
             continue
+        parsed = [ipaddress.ip_network(cidr) for cidr in claimed if family_of(cidr) == family]
+        # blocks of another size are left over from before a pool's was changed, or meant for it
+        taken = {str(one.supernet(new_prefix=size)) for one in parsed if one.prefixlen >= size}
+        larger = [one for one in parsed if one.prefixlen < size]
         start = int.from_bytes(hashlib.sha256(node.encode()).digest()[:8], "big") % count
         for offset in range(count):
             cidr = _block(base + (start + offset) % count * step, size, family)
-            if cidr not in claimed:
+            if cidr not in taken and not any(ipaddress.ip_network(cidr).overlaps(one) for one in larger):
                 yield cidr
 
 

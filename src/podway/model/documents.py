@@ -6,6 +6,7 @@ stored is read leniently: a field of a later version is no reason to stop.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Protocol, get_args, get_origin
@@ -211,37 +212,68 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     paths: dict[str, Paths] = {}
 
 
+EMPTY = Snapshot()
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A stored object that this version can't read, or that can't be right, and why."""
+
+    kind: str
+    name: str
+    why: str
+
+
 def stored(record: StoredObject) -> Resource:
-    """The resource of a record. Raises InvalidInput when this version can't read it."""
+    """The resource of a record. Raises InvalidInput when this version can't read it or it can't be right."""
+    where = f"stored {record.kind} {record.name}"
     try:
         spec = msgspec.json.decode(record.spec, type=SPECS[record.kind])
     except (msgspec.MsgspecError, KeyError) as error:
-        raise InvalidInput(f"stored {record.kind} {record.name} can't be read: {error}") from error
-    return make(record.kind, record.name, spec)
+        raise InvalidInput(f"{where} can't be read: {error}") from error
+    for problem in _stored_problems(spec, record.name):
+        raise InvalidInput(f"{where} is malformed: {problem.path}: {problem.what}", fix=problem.fix)
+    return make(record.kind, record.name, canonical(spec))
 
 
-def snapshot(records: Iterable[StoredObject], synced: bool) -> tuple[Snapshot, list[str]]:
-    """What a node sees of the stored objects, and the words for those that can't be read.
+def _stored_problems(spec: msgspec.Struct, name: str) -> list[Problem]:
+    """Whatever writes to a store, an agent must not stumble over it."""
+    if isinstance(spec, NetworkSpec):
+        return network_problems(spec)
+    if isinstance(spec, NodeSpec):
+        return node_problems(spec)
+    try:
+        ipaddress.ip_network(name)
+    except ValueError as error:
+        return [Problem("metadata.name", str(error))]
+    return []
 
-    With one that can't be read it is not synced: nothing may be removed for not being understood.
-    A node that declares no addresses has those that its agent found."""
-    networks: dict[str, Network] = {}
-    nodes: dict[str, Node] = {}
-    blocks: dict[str, Block] = {}
-    unreadable: list[str] = []
+
+def snapshot(records: Iterable[StoredObject], last: Snapshot = EMPTY) -> tuple[Snapshot, list[Unreadable]]:
+    """What a node sees of the stored objects, and those that can't be read.
+
+    Of one that can't be read its ``last`` good value stays in force; with one that never had any the
+    snapshot is not synced: nothing may be removed for not being understood. A node that declares no
+    addresses has those that its agent found."""
+    found: dict[str, dict[str, Any]] = {kind: {} for kind in SPECS}
+    unreadable: list[Unreadable] = []
+    before = {"Network": last.networks, "Node": last.nodes, "Block": last.blocks}
+    synced = True
     for record in records:
         try:
             value = stored(record)
             if isinstance(value, Network):
-                networks[value.name] = resolve(value)
+                value = resolve(value)
             elif isinstance(value, Node):
-                nodes[value.name] = _with_status(value, record.status)
-            else:
-                blocks[value.cidr] = value
+                value = _with_status(value, record.status)
+            found[record.kind][record.name] = value
         except InvalidInput as error:
-            unreadable.append(str(error))
-    known = Snapshot(networks=networks, nodes=nodes, blocks=blocks, synced=synced and not unreadable)
-    return known, unreadable
+            unreadable.append(Unreadable(record.kind, record.name, str(error)))
+            known = before.get(record.kind, {}).get(record.name)  # type: ignore[attr-defined]
+            synced = synced and known is not None
+            if known is not None:
+                found[record.kind][record.name] = known
+    networks, nodes, blocks = found["Network"], found["Node"], found["Block"]
+    return Snapshot(networks=networks, nodes=nodes, blocks=blocks, synced=synced), unreadable
 
 
 def node_status(status: bytes) -> NodeStatus:
@@ -254,6 +286,13 @@ def node_status(status: bytes) -> NodeStatus:
 
 def _with_status(node: Node, status: bytes) -> Node:
     found = node_status(status)
-    addresses = node.spec.addresses or found.addresses
+    addresses = node.spec.addresses or tuple(filter(_is_address, found.addresses))
     spec = msgspec.structs.replace(node.spec, addresses=addresses)
     return Node(name=node.name, spec=spec, paths=found.paths)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ipaddress.ip_interface(text))
+    except ValueError:
+        return False

@@ -19,12 +19,14 @@ KINDS = ("Network", "Node", "Block")
 class Cluster:
     """``snapshot`` is the last one known; ``snapshot.synced`` whether it came from the store itself.
 
-    ``trouble`` says why it did not; ``unreadable`` which stored objects this version can't read."""
+    ``trouble`` says why it did not; ``unreadable`` which stored objects can't be read: their last good
+    value stays in force."""
 
     def __init__(self, node: str, store_url: str, database: Database) -> None:
         self.node = node
         self.trouble = "never listed"
-        self.unreadable: list[str] = []
+        self.unreadable: list[documents.Unreadable] = []
+        self.listed = False
         self._url = store_url
         self._store: Store | None = None
         self._token = ""
@@ -63,18 +65,20 @@ class Cluster:
         except Unavailable as error:
             self.trouble = str(error)
             self.snapshot = msgspec.structs.replace(self.snapshot, synced=False)
+            self.listed = False
             self.close()
             return
         self._token = tokens[0]
-        new, self.unreadable = documents.snapshot(records, synced=True)
-        self.trouble = "; ".join(self.unreadable)
+        self.listed = True
+        new, self.unreadable = documents.snapshot(records, self.snapshot)
+        self.trouble = "; ".join(one.why for one in self.unreadable)
         if remember and new != self.snapshot:
             self._database.save_snapshot(new)
         self.snapshot = new
 
     def watch(self) -> Watch | None:
         """Changes since the last ``refresh``; None in an outage, or when it must be listed again."""
-        if self._store is None or not self.snapshot.synced:
+        if self._store is None or not self.listed:
             return None
         try:
             return self._store.watch(KINDS, self._token)
@@ -117,7 +121,7 @@ class Cluster:
 
     def _take_in(self, record: Record) -> None:
         """Put one object of our own into the snapshot without listing again."""
-        one, _ = documents.snapshot([record], synced=True)
+        one, _ = documents.snapshot([record])
         self.snapshot = msgspec.structs.replace(
             self.snapshot,
             nodes=self.snapshot.nodes | one.nodes,

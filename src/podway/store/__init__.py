@@ -10,6 +10,7 @@ from podway.store.protocol import (
     Compacted,
     Event,
     Exists,
+    NoStore,
     NotFound,
     Record,
     Stale,
@@ -22,6 +23,7 @@ __all__ = [
     "Compacted",
     "Event",
     "Exists",
+    "NoStore",
     "NotFound",
     "Record",
     "Stale",
@@ -32,8 +34,11 @@ __all__ = [
 ]
 
 
-def open_store(url: str) -> Store:
-    """The store at ``url``: "sqlite:/path/to/file.db". Raises InvalidInput, StoreUnavailable."""
+def open_store(url: str, create: bool = False) -> Store:
+    """The store at ``url``: "sqlite:/path/to/file.db". Raises InvalidInput, StoreUnavailable, NoStore.
+
+    ``create``: make it if there is none. Only who declares something may: to a reader a new, empty store
+    would say that all is gone."""
     scheme, colon, rest = url.partition(":")
     if not colon or scheme != "sqlite":
         raise InvalidInput(f"store {url!r} is of no known kind", "--store", "use sqlite:/path/to/store.db")
@@ -41,4 +46,4 @@ def open_store(url: str) -> Store:
         raise InvalidInput(f"store {url!r} names no file", "--store", "use sqlite:/path/to/store.db")
     from podway.store.sqlite import SqliteStore
 
-    return SqliteStore(rest)
+    return SqliteStore(rest, create)

@@ -48,6 +48,10 @@ class StoreUnavailable(Unavailable):
     """The store can't be reached, opened or written now."""
 
 
+class NoStore(StoreUnavailable):
+    """There is none at this place yet; declaring something makes it."""
+
+
 class Compacted(Exception):
     """The changes since this token are no longer kept: list again."""
 

@@ -36,8 +36,8 @@ def _check(kind: str, name: str) -> None:
 class SqliteStore:
     """See ``protocol.Store``. Calls are serialised; one instance may be used by several threads."""
 
-    def __init__(self, path: str) -> None:
-        self._file = File(path)
+    def __init__(self, path: str, create: bool) -> None:
+        self._file = File(path, create)
         self._lock = threading.Lock()
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 
-from podway.store.protocol import StoreUnavailable
+from podway.store.protocol import NoStore, StoreUnavailable
 
 BUSY = 10.0  # seconds to wait for another process's write
 OPENING_PAUSE = 0.01
@@ -31,13 +31,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 class File:
     """An open connection in autocommit mode, with the identity that tells this file from a later one."""
 
-    def __init__(self, path: str) -> None:
-        """Raises StoreUnavailable."""
+    def __init__(self, path: str, create: bool = True) -> None:
+        """Raises StoreUnavailable, and NoStore when the file is not there and must not be made."""
         self.path = path
         directory = os.path.dirname(os.path.abspath(path))
         if not os.path.isdir(directory):
             fix = "make it, or name another --store"
             raise StoreUnavailable(f"there is no directory {directory}", path, fix)
+        if not create and not os.path.exists(path):
+            fix = "podway apply makes it, or name another --store"
+            raise NoStore("there is no store yet", path, fix)
         with self.translated():
             self.sql = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
             try:
