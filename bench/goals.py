@@ -23,7 +23,7 @@ class Goal(NamedTuple):
         return value <= self.bound if self.most else value >= self.bound
 
     def __str__(self) -> str:
-        return f"{'≤' if self.most else '≥'} {self.bound:g} {self.unit}"
+        return f"{'≤' if self.most else '≥'} {self.bound:g} {self.unit}".rstrip()
 
 
 GOALS = {
@@ -36,6 +36,6 @@ GOALS = {
     "routes": Goal(2, most=False),
     "memory": Goal(45, "MiB"),
     "ready": Goal(300, "ms"),
-    "wake-ups": Goal(2, "s"),  # of twenty: a heartbeat every ten
+    "wake-ups": Goal(2, ""),  # in 20 s: a heartbeat every ten
     "repair": Goal(50, "ms"),
 }

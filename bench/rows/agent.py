@@ -38,8 +38,8 @@ def idle(rounds: int, directory: Path) -> list[Row]:
         with node.agent() as (pid, _):
             time.sleep(SETTLE)
             for _ in range(max(1, rounds // 10)):
-                seconds, cpu = _look(pid)
-                awake.append(float(seconds))
+                times, cpu = _look(pid)
+                awake.append(float(times))
                 busy.append(cpu / IDLE * 1e6)
                 sizes = _memory(pid)
                 resident.append(sizes["Rss"])
@@ -48,20 +48,20 @@ def idle(rounds: int, directory: Path) -> list[Row]:
         quantile_row("agent memory, RSS", "MiB", 1, resident, goal="memory"),
         quantile_row("agent memory, PSS", "MiB", 1, proportional),
         median_row("agent idle, CPU", "µs/s", busy),
-        median_row(f"agent idle, seconds of {IDLE} with a wake-up", "s", awake, goal="wake-ups"),
+        median_row(f"agent idle, wake-ups in {IDLE} s", "", awake, goal="wake-ups"),
     ]
 
 
 def _look(pid: int) -> tuple[int, float]:
-    """(Seconds of IDLE in which a thread woke, CPU seconds used)."""
-    awake, began = 0, _cpu(pid)
+    """(Times in IDLE seconds that threads woke, CPU seconds used); a second's quiet tells two times apart."""
+    times, awake, began = 0, False, _cpu(pid)
     before = _switches(pid)
     for _ in range(IDLE):
         time.sleep(1)
         after = _switches(pid)
-        awake += after != before
-        before = after
-    return awake, _cpu(pid) - began
+        times += after != before and not awake
+        before, awake = after, after != before
+    return times, _cpu(pid) - began
 
 
 def _switches(pid: int) -> int:

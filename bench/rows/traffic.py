@@ -1,6 +1,8 @@
 """TCP throughput, and TCP and UDP round trips, between two pods of a node and of two nodes.
 
-The other side is the same wiring by hand with ``ip``: bridges, veths, one route a node; no nftables.
+The other side is the same wiring by hand with ``ip``: bridges, veths, one route a node. It stands there
+twice: without nftables, and with the one masquerade rule that pods need to reach the outside, which makes
+the kernel track connections.
 """
 
 from __future__ import annotations
@@ -31,14 +33,23 @@ class Wiring(NamedTuple):
     addresses: tuple[str, str]
 
 
+Taken = dict[str, dict[str, list[float]]]  # side → metric → samples
+MASQUERADE = (
+    "table ip nat { chain postrouting { type nat hook postrouting priority srcnat; "
+    "ip saddr 10.97.0.0/16 ip daddr != 10.97.0.0/16 masquerade; }; }"
+)
+
+
 @contextlib.contextmanager
-def _by_hand(side: str = "hand") -> Iterator[Wiring]:
+def _by_hand(side: str, *rules: str) -> Iterator[Wiring]:
     with wiring.nodes(side) as nodes, wiring.pods(side) as pods:
         for number, node in enumerate(nodes, start=1):
             node.run("ip link add br0 type bridge")
             node.run(f"ip addr add 10.97.{number}.1/24 dev br0")
             node.run("ip link set br0 up")
             node.run(f"ip route add 10.97.{3 - number}.0/24 via 192.0.2.{3 - number}")
+            for rule in rules:
+                node.call("nft", rule)
         for pod, number, address in zip(pods, (1, 1, 2), ("1.2", "1.3", "2.2"), strict=True):
             there = nodes[number - 1]
             there.run(f"ip link add {pod.name} type veth peer name eth0 netns {pod.name}")
@@ -64,18 +75,33 @@ def _ours(directory: Path) -> Iterator[Wiring]:
 
 def throughput(rounds: int, directory: Path) -> list[Row]:
     """iperf3, one TCP stream, Gbit/s."""
-    with _by_hand() as hand, _ours(directory) as ours, contextlib.ExitStack() as stack:
-        for side in (hand, ours):
-            for server in (side.b, side.c):
-                stack.enter_context(ended(server.spawn("iperf3", "-s")))
-        time.sleep(0.5)  # until the servers listen
-        taken = in_turn({"hand": _streams(hand), "ours": _streams(ours)}, rounds)
+    with _sides(directory, "iperf3", "-s") as sides:
+        taken = in_turn({name: _streams(side) for name, side in sides.items()}, rounds)
     return [
-        median_row(
-            f"TCP throughput, {where}", "Gbit/s", taken["ours"][where], taken["hand"][where], "throughput"
-        )
+        median_row(f"TCP throughput, {where}{beside}", "Gbit/s", taken["ours"][where], figures[where], goal)
         for where in ("one node", "two nodes")
+        for beside, figures, goal in _beside(taken, "throughput")
     ]
+
+
+@contextlib.contextmanager
+def _sides(directory: Path, *server: str) -> Iterator[dict[str, Wiring]]:
+    """All sides, with ``server`` running in the pods b and c of each."""
+    with contextlib.ExitStack() as stack:
+        sides = {
+            "hand": stack.enter_context(_by_hand("hand")),
+            "rule": stack.enter_context(_by_hand("rule", MASQUERADE)),
+            "ours": stack.enter_context(_ours(directory)),
+        }
+        for side in sides.values():
+            for pod in (side.b, side.c):
+                stack.enter_context(ended(pod.spawn(*server)))
+        time.sleep(0.5)  # until the servers listen
+        yield sides
+
+
+def _beside(taken: Taken, goal: str) -> tuple[tuple[str, dict[str, list[float]], str], ...]:
+    return ("", taken["hand"], goal), (" (masquerade by hand too)", taken["rule"], "")
 
 
 def _streams(side: Wiring) -> Callable[[], Sample]:
@@ -96,15 +122,12 @@ def latency(rounds: int, directory: Path) -> list[Row]:
     """One byte there and back, the median of many, in µs."""
     program = directory / "pingpong"
     subprocess.run(["cc", "-O2", "-o", program, PING], check=True)
-    with _by_hand() as hand, _ours(directory) as ours, contextlib.ExitStack() as stack:
-        for side in (hand, ours):
-            for server in (side.b, side.c):
-                stack.enter_context(ended(server.spawn(str(program))))
-        time.sleep(0.2)  # until the servers listen
-        taken = in_turn({"hand": _trips(hand, program), "ours": _trips(ours, program)}, rounds)
+    with _sides(directory, str(program)) as sides:
+        taken = in_turn({name: _trips(side, program) for name, side in sides.items()}, rounds)
     return [
-        median_row(f"round trip, {what}", "µs", taken["ours"][what], taken["hand"][what])
+        median_row(f"round trip, {what}{beside}", "µs", taken["ours"][what], figures[what], goal)
         for what in taken["ours"]
+        for beside, figures, goal in _beside(taken, "")
     ]
 
 
