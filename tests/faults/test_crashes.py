@@ -79,7 +79,7 @@ class Runtime:
             for o in actual.values()
             if isinstance(o, Link) and (o.alias or "").startswith("podway:pod:")
         ]
-        pods = ("masquerade4", "ports4", "guarded", "macs", "addresses4", "addresses6", "targets6")
+        pods = ("masquerade4", "ports4", "guarded", "macs", "sources4", "sources6", "targets6")
         found += [" ".join(key) for key in actual if key[0] == "nftelement" and key[2] in pods]
         with namespaces.entered(self.pod):
             shown = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True).stdout

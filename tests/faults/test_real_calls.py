@@ -122,7 +122,7 @@ class Node:
             kernel.close()
         links = [o for o in actual.values() if isinstance(o, Link)]
         found = [link.name for link in links if (link.alias or "").startswith("podway:pod:")]
-        pods = ("masquerade4", "neighbours4", "guarded", "macs", "addresses4", "addresses6", "targets6")
+        pods = ("masquerade4", "neighbours4", "guarded", "macs", "sources4", "sources6", "targets6")
         found += [" ".join(key) for key in actual if key[0] == "nftelement" and key[2] in pods]
         database = Database.open(self.state, readonly=True)
         found += list(database.endpoints())

@@ -93,7 +93,7 @@ def _from_guards(actual: Actual, endpoint: Endpoint) -> Endpoint:
         for o in actual.values()
         if isinstance(o, NftElement) and o.family == "bridge" and o.value[0] == endpoint.host_link
     ]
-    addresses = [o.value[1] for o in own if o.set in ("addresses4", "addresses6")]
+    addresses = [o.value[2] for o in own if o.set in ("sources4", "sources6")]
     blocks = [
         ipaddress.ip_interface(o.address).network
         for o in actual.values()

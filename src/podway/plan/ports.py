@@ -57,7 +57,7 @@ _STRUCTURE = (
         priority=RAW,
         rules=(
             NftRule(
-                'iifname != "lo" ip daddr 127.0.0.0/8 counter drop',
+                'ip daddr 127.0.0.0/8 iifname != "lo" counter drop',
                 "route_localnet lets 127.0.0.1 use published ports; nobody else may use 127.0.0.1",
             ),
         ),

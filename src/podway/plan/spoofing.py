@@ -15,8 +15,8 @@ ND_TARGET = "@th,64,128"  # the target of a neighbour advertisement, RFC 4861 se
 _STRUCTURE = (
     NftSet(family=FAMILY, name="guarded", type=("ifname",)),
     NftSet(family=FAMILY, name="macs", type=("ifname", "ether_addr")),
-    NftSet(family=FAMILY, name="addresses4", type=("ifname", "ipv4_addr")),
-    NftSet(family=FAMILY, name="addresses6", type=("ifname", "ipv6_addr")),
+    NftSet(family=FAMILY, name="sources4", type=("ifname", "ether_addr", "ipv4_addr")),
+    NftSet(family=FAMILY, name="sources6", type=("ifname", "ether_addr", "ipv6_addr")),
     NftSet(family=FAMILY, name="targets6", type=("ifname", ND_TARGET)),
     NftChain(
         family=FAMILY,
@@ -31,11 +31,11 @@ _STRUCTURE = (
                 "ether type arp arp saddr ip 0.0.0.0 accept", "ARP probe before an address is used, RFC 5227"
             ),
             NftRule(
-                "ether type arp iifname . arp saddr ip != @addresses4 counter drop",
+                "ether type arp iifname . arp saddr ether . arp saddr ip != @sources4 counter drop",
                 "ARP sender address is not the pod's own",
             ),
             NftRule(
-                "ether type ip iifname . ip saddr != @addresses4 counter drop",
+                "ether type ip iifname . ether saddr . ip saddr != @sources4 counter drop",
                 "IPv4 source is not the pod's own",
             ),
             NftRule(
@@ -43,7 +43,7 @@ _STRUCTURE = (
                 "duplicate address detection has no source yet, RFC 4862",
             ),
             NftRule(
-                "ether type ip6 iifname . ip6 saddr != @addresses6 counter drop",
+                "ether type ip6 iifname . ether saddr . ip6 saddr != @sources6 counter drop",
                 "IPv6 source is not the pod's own",
             ),
             NftRule("icmpv6 type nd-router-advert counter drop", "a pod is no router"),
@@ -58,7 +58,17 @@ _STRUCTURE = (
         name="prerouting",
         hook="prerouting",
         priority=-300,
-        rules=(NftRule("iifname @guarded jump guard", "pods are held to their own addresses"),),
+        rules=(
+            NftRule(
+                "ether type ip iifname . ether saddr . ip saddr @sources4 accept",
+                "a pod as itself: one lookup for nearly every packet",
+            ),
+            NftRule(
+                "ether type ip6 meta l4proto != ipv6-icmp iifname . ether saddr . ip6 saddr @sources6 accept",
+                "a pod as itself; what neighbour discovery says is looked into",
+            ),
+            NftRule("iifname @guarded jump guard", "pods are held to their own addresses"),
+        ),
     ),
 )
 
@@ -80,8 +90,8 @@ def endpoint(link: str, mac: str, addresses: tuple[str, ...]) -> tuple[NftElemen
     return (
         # "guarded" after the rest: a pod is never held to sets that aren't filled yet
         element("macs", mac),
-        *(element("addresses4", address) for address in four),
-        *(element("addresses6", address) for address in six),
+        *(element("sources4", mac, address) for address in four),
+        *(element("sources6", mac, address) for address in six),
         *(element("targets6", address) for address in six),
         element("guarded"),
     )
