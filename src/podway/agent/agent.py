@@ -19,6 +19,7 @@ import msgspec
 
 from podway.agent import culprit, metrics
 from podway.agent.dirty import FACTS, dirty
+from podway.agent.echo import EchoService
 from podway.agent.http import Pages
 from podway.agent.logs import configure
 from podway.agent.notify import notify, watchdog_interval
@@ -35,6 +36,7 @@ from podway.model.errors import PodwayError
 from podway.model.objects import Key
 from podway.node.engine import NodeEngine, open_engine
 from podway.node.reconciler import Noticed, Report
+from podway.probe.echo import PORT as PROBE_PORT
 from podway.store import Compacted, StoreUnavailable, Watch
 
 HEARTBEAT = 10.0  # seconds between looks at what changes without an event
@@ -54,6 +56,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     state_dir: str
     socket: str
     listen: str = "127.0.0.1:9177"
+    probe_port: int = PROBE_PORT
     log_level: str = "info"
 
 
@@ -99,6 +102,8 @@ class Agent:
         server = Server(self._options.socket, self._call)
         await server.start()
         pages = await self._start_pages()
+        self._echo = EchoService(self._options.node, self._options.probe_port)
+        self._echo.start(self._loop)
         self._follow_store()
         self._loop.call_later(HEARTBEAT, self._heartbeat)
         self._watchdog()
@@ -110,6 +115,7 @@ class Agent:
             self._log.info("stopping")
         finally:
             await server.close()
+            self._echo.stop()
             self._unfollow_store()
             for page in pages:
                 page.close()

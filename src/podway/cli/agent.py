@@ -17,8 +17,16 @@ from podway.cli.options import node_options
 @click.option(
     "--listen", default="127.0.0.1:9177", show_default=True, help="ADDRESS:PORT of /metrics and /healthz"
 )
+@click.option(
+    "--probe-port",
+    default=9178,
+    show_default=True,
+    help="UDP port of the echo that agents ask of each other, the same on every node",
+)
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
-def agent(node: str, store: str, state_dir: str, socket: str | None, listen: str, log_level: str) -> None:
+def agent(
+    node: str, store: str, state_dir: str, socket: str | None, listen: str, probe_port: int, log_level: str
+) -> None:
     """Run the agent of this node in the foreground, until SIGTERM."""
     from podway.agent.agent import Agent, Options
     from podway.kernel.preflight import require
@@ -30,6 +38,7 @@ def agent(node: str, store: str, state_dir: str, socket: str | None, listen: str
         state_dir=state_dir,
         socket=socket or f"/run/podway/{node}/cni.sock",
         listen=listen,
+        probe_port=probe_port,
         log_level=log_level,
     )
     try:
