@@ -18,7 +18,14 @@ NONCE = b"abcd"
 
 def spot(name: str, place: matrix.Place, node: str, *addresses: str, mtu: int = 1500) -> Spot:
     return Spot(
-        name=name, place=place, node=node, families=(4,), targets=addresses[:1], addresses=addresses, mtu=mtu
+        name=name,
+        place=place,
+        node=node,
+        families=(4,),
+        targets=addresses[:1],
+        addresses=addresses,
+        mtu=mtu,
+        inner=mtu,
     )
 
 
@@ -32,7 +39,7 @@ SPOTS = (
 
 
 def outcome(sender: str, receiver: str, seen: str, error: str = "") -> Outcome:
-    found = [p for p in probes(SPOTS) if (p.sender, p.receiver, p.protocol) == (sender, receiver, "udp")]
+    found = [p for p in probes(LAB, SPOTS) if (p.sender, p.receiver, p.protocol) == (sender, receiver, "udp")]
     return Outcome(probe=found[0], seen=seen, error=error)
 
 
@@ -41,20 +48,20 @@ def verdict(sender: str, receiver: str, seen: str, error: str = "") -> matrix.Ve
 
 
 def test_pairs_go_both_ways_and_only_out_to_hosts() -> None:
-    pairs = {(probe.sender, probe.receiver) for probe in probes(SPOTS)}
+    pairs = {(probe.sender, probe.receiver) for probe in probes(LAB, SPOTS)}
     assert len(pairs) == 4 * 3 + 4
     assert ("node1-1", "internet") in pairs and ("internet", "node1-1") not in pairs
 
 
 def test_a_full_packet_is_as_large_as_both_ends_carry() -> None:
-    sizes = {(p.sender, p.receiver): p.size for p in probes(SPOTS) if p.protocol == "mtu"}
+    sizes = {(p.sender, p.receiver): p.size for p in probes(LAB, SPOTS) if p.protocol == "mtu"}
     assert sizes["node1", "node2"] == 1500 - 28
     assert sizes["node1-1", "node2-1"] == sizes["node2-1", "node1-1"] == 1450 - 28
 
 
 def test_a_missing_address_is_probed_and_not_passed_over() -> None:
     bare = msgspec.structs.replace(SPOTS[1], targets=(), addresses=())
-    assert {p.target for p in probes((SPOTS[0], bare)) if p.receiver == bare.name} == {""}
+    assert {p.target for p in probes(LAB, (SPOTS[0], bare)) if p.receiver == bare.name} == {""}
 
 
 @pytest.mark.parametrize(

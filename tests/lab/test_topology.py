@@ -21,7 +21,7 @@ def test_default_is_one_lan_a_router_and_a_host_beyond() -> None:
     assert [port.addresses[0] for port in router.ports] == ["192.0.2.254/24", "198.51.100.254/24"]
     assert Hop(dst="0.0.0.0/0", via="192.0.2.254") in first.routes
     assert Hop(dst="::/0", via="fd00:192:0:2::fffe") in first.routes
-    assert lab.network == "pods"
+    assert lab.networks == ("pods",) and lab.network_of("node1-1") == "pods"
 
 
 def test_the_host_beyond_knows_no_default_route() -> None:
@@ -65,9 +65,29 @@ def test_a_file_gives_a_topology() -> None:
     assert lab.documents[0]["spec"]["preset"] == "flannel-host-gw"
 
 
+def test_a_file_says_weather_and_networks() -> None:
+    """Delay and loss of links and segments; pods of several networks side by side."""
+    documents = [topology.network_document("flannel-vxlan"), topology.network_document("docker")]
+    documents[1]["metadata"] = {"name": "other"}
+    node = {"segment": "lan", "loss": "0.5%", "pods": ["web", {"name": "db", "network": "other"}]}
+    segments = FILE["segments"] | {"wan": {"cidrs": ["198.51.100.0/24"], "delay": "20ms"}}
+    lab = topology_file.decode(FILE | {"nodes": {"a": node}, "segments": segments, "documents": documents})
+    assert lab.machines[0].ports[0].weather == topology.Weather(loss=0.5)
+    assert lab.segments[1].weather == topology.Weather(delay=20)
+    assert (lab.network_of("web"), lab.network_of("db")) == ("pods", "other")
+
+
 @pytest.mark.parametrize(
     ("change", "path", "words"),
     [
+        ({"nodes": {"a": {"segment": "lan", "delay": "1 s"}}}, "nodes.a", "20ms"),
+        ({"nodes": {"a": {"segment": "lan", "loss": "120%"}}}, "nodes.a", "at most"),
+        (
+            {"nodes": {"a": {"segment": "lan", "pods": [{"name": "x", "network": "y"}]}}},
+            "nodes.a.pods",
+            "pods",
+        ),
+        ({"nodes": {"a": {"segment": "lan", "pods": [{"name": "x"}]}}}, "nodes.a.pods[0]", "network"),
         ({"nodez": {}}, "nodez", "did you mean nodes"),
         ({"nodes": {"a": {"segment": "lam"}}}, "nodes.a.segment", "did you mean lan"),
         ({"nodes": {"a": {"segment": "lan", "mtu": 9000}}}, "nodes.a.mtu", "more than its segment"),

@@ -68,13 +68,9 @@ class Agents:
         """Executable and conflist, as ``podway cni install`` writes them, for every node."""
         for node in self._nodes:
             command = fallback_command(node, str(self._place.node(node) / "state"), self._place.store)
-            install(
-                self._place.plugins,
-                self._place.node(node) / "net.d",
-                self._topology.network,
-                str(self._place.socket(node)),
-                command,
-            )
+            directory, socket = self._place.node(node) / "net.d", str(self._place.socket(node))
+            for network in self._topology.networks:
+                install(self._place.plugins, directory, network, socket, command)
 
     def wait(self, progress: Callable[[int], None]) -> None:
         """Until every agent could serve an ADD. Raises Unavailable with the reason when one can't."""
@@ -98,7 +94,8 @@ class Agents:
         if not self._place.node(node).joinpath("agent.sock").exists():
             return "it does not listen"  # asked now, the plugin would do without it, slowly
         try:
-            Runtime(self._place).status(node)
+            for network in self._topology.networks:
+                Runtime(self._place, self._topology).status(node, network)
         except PodwayError as error:
             return error.what
         return ""

@@ -73,7 +73,9 @@ class Builder:
             agents.wait(lambda done: tell(Progress("agents", done, len(nodes))))
         pods = [(node.name, pod) for node in nodes for pod in node.pods]
         with self._phase("pods", len(pods)):
-            Runtime(self._place).attach_all(pods, lambda done: tell(Progress("pods", done, len(pods))))
+            Runtime(self._place, topology).attach_all(
+                pods, lambda done: tell(Progress("pods", done, len(pods)))
+            )
         with self._phase("routes", len(nodes)):
             agents.settle(lambda done: tell(Progress("routes", done, len(nodes))))
         saved = msgspec.structs.replace(self._saved, up=True, seconds=self._seconds)

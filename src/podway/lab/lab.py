@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from podway.lab import weather
 from podway.lab.builder import Progress
 from podway.lab.matrix import Verdict, judge
 from podway.lab.place import NAMESPACES, Place, Saved, labs, reserve
@@ -54,6 +55,7 @@ def up(
     """Build a lab; nothing of it is left when that fails or is interrupted.
 
     Raises InvalidInput, Conflict, Unavailable."""
+    weather.require(topology)
     place = reserve(name, directory, topology)
     try:
         place.save(Saved(name=name, topology=topology))

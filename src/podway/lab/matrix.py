@@ -24,7 +24,8 @@ class Spot(msgspec.Struct, frozen=True, kw_only=True):
     """A namespace that takes part. ``addresses``: all its own, without prefix length.
 
     ``families``: those that it should have; ``targets``: the address per family at which others
-    reach it; ``mtu``: of the link that carries it.
+    reach it; ``mtu``: of the link that carries it; ``inner``: the least of a node's links that carry
+    pods' packets.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Spot(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[str, ...]
     addresses: tuple[str, ...]
     mtu: int
+    inner: int = 0
 
     def target(self, family: int) -> str:
         """ "" when it has no address of a family."""
@@ -77,22 +79,48 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "from
     milliseconds: float
 
 
-def probes(spots: Sequence[Spot]) -> Iterator[Probe]:
+def probes(topology: Topology, spots: Sequence[Spot]) -> Iterator[Probe]:
     """Every pair of pods and nodes, and from each of them to every host beyond a router."""
+    narrowest = Narrowest(topology)
     for sender in spots:
         if sender.place == "host":
             continue
         for receiver in spots:
             if receiver.name != sender.name:
-                yield from _pair(sender, receiver)
+                yield from _pair(sender, receiver, narrowest.on_the_way(sender, receiver))
 
 
-def _pair(sender: Spot, receiver: Spot) -> Iterator[Probe]:
+class Narrowest:
+    """The largest packet that a pair may count on."""
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        self._segments = {segment.name: segment.mtu for segment in topology.segments}
+        self._known: dict[tuple[str, str], int] = {}
+
+    def on_the_way(self, sender: Spot, receiver: Spot) -> int:
+        """In bytes. A pod counts on its own MTU, whatever lies between; and so does who talks to it."""
+        places = {sender.place, receiver.place}
+        if places == {"pod"}:
+            return min(sender.mtu, receiver.mtu)
+        if "pod" in places and "node" in places:
+            return min(one.mtu if one.place == "pod" else one.inner for one in (sender, receiver))
+        return min(sender.mtu, receiver.mtu, self._between(sender.node, receiver.node))
+
+    def _between(self, first: str, last: str) -> int:
+        if (first, last) not in self._known:
+            names = segments_between(self._topology, first, last)
+            mtus = [self._segments[name] for name in names if name in self._segments]
+            self._known[first, last] = min(mtus, default=1 << 16)
+        return self._known[first, last]
+
+
+def _pair(sender: Spot, receiver: Spot, mtu: int) -> Iterator[Probe]:
     for family in FAMILIES:
         if family not in sender.families or family not in receiver.families:
             continue
         # IPv4 header 20, IPv6 header 40, UDP header 8 bytes
-        full = min(sender.mtu, receiver.mtu) - (28 if family == 4 else 48)
+        full = mtu - (28 if family == 4 else 48)
         for protocol in PROTOCOLS:
             size = full if protocol == "mtu" else 0
             yield Probe(

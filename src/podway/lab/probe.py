@@ -48,7 +48,7 @@ def survey(topology: Topology) -> tuple[Spot, ...]:
 
 
 def _machine(machine: Machine) -> Spot:
-    addresses, _ = _look(machine.name)
+    addresses, inner = _look(machine.name, own=True)
     port = machine.ports[0]
     return Spot(
         name=machine.name,
@@ -58,6 +58,7 @@ def _machine(machine: Machine) -> Spot:
         targets=tuple(address.partition("/")[0] for address in port.addresses),
         addresses=tuple(one for each in addresses.values() for one in each),
         mtu=port.mtu,
+        inner=min(inner.values(), default=port.mtu),
     )
 
 
@@ -68,7 +69,7 @@ def _pod(pod: str, node: str, topology: Topology) -> Spot:
     pools = tuple(
         str(pool["cidr"])
         for document in topology.documents
-        if document["kind"] == "Network" and document["metadata"]["name"] == topology.network
+        if document["kind"] == "Network" and document["metadata"]["name"] == topology.network_of(pod)
         for pool in document["spec"]["pools"]
     )
     return Spot(
@@ -82,11 +83,11 @@ def _pod(pod: str, node: str, topology: Topology) -> Spot:
     )
 
 
-def _look(name: str) -> tuple[dict[str, tuple[str, ...]], dict[str, int]]:
-    """Link → addresses that reach beyond it, and link → MTU, of a namespace."""
+def _look(name: str, own: bool = False) -> tuple[dict[str, tuple[str, ...]], dict[str, int]]:
+    """Link → addresses that reach beyond it, and link → MTU (``own``: of Podway's links), of a namespace."""
     from podway.kernel import namespaces
     from podway.kernel.rtnetlink import Rtnetlink
-    from podway.model.objects import Address, Link
+    from podway.model.objects import ALIAS_PREFIX, Address, Link
 
     fd = namespaces.open_namespace(str(NAMESPACES / name))
     rtnetlink = Rtnetlink(fd)
@@ -98,7 +99,9 @@ def _look(name: str) -> tuple[dict[str, tuple[str, ...]], dict[str, int]]:
             bare = ipaddress.ip_interface(one.address).ip
             if not bare.is_link_local and not bare.is_loopback:
                 addresses[one.link] = (*addresses.get(one.link, ()), str(bare))
-        return addresses, {link.name: link.mtu or 0 for link in links if isinstance(link, Link)}
+        known = [link for link in links if isinstance(link, Link)]
+        marked = [link for link in known if not own or (link.alias or "").startswith(ALIAS_PREFIX)]
+        return addresses, {link.name: link.mtu or 0 for link in marked}
     finally:
         rtnetlink.close()
         os.close(fd)
@@ -117,7 +120,7 @@ def main() -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     spots = survey(topology)
-    wanted = list(probes(spots))
+    wanted = list(probes(topology, spots))
     stations = [Station(spot.name) for spot in spots]
     prober = Prober(stations)
     last = 0

@@ -25,12 +25,25 @@ PRESET = "flannel-host-gw"
 ROUTER_TOP = 0xFFFE  # an IPv6 router's interface identifier: above any node of a lab
 
 
+class Weather(msgspec.Struct, frozen=True, kw_only=True):
+    """What befalls packets, each way: ``delay`` in milliseconds (netem), ``loss`` in percent (nftables)."""
+
+    delay: float = 0.0
+    loss: float = 0.0
+
+
+FAIR = Weather()
+
+
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
-    """A bridge: one prefix per family at most, and the MTU of what is plugged in."""
+    """A bridge: one prefix per family at most, and the MTU of what is plugged in.
+
+    ``weather``: of every packet that passes the segment, once."""
 
     name: str
     cidrs: tuple[str, ...]
     mtu: int = MTU
+    weather: Weather = FAIR
 
 
 class Port(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +53,7 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
     link: str
     mtu: int
     addresses: tuple[str, ...]
+    weather: Weather = FAIR
 
 
 class Hop(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,24 +80,39 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     segments: tuple[str, ...]
     mtu: int = 0
+    weather: Weather = FAIR
     pods: tuple[str, ...] = ()
 
 
 class Topology(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole lab. ``documents`` are what is applied to its store; pods attach to the first Network."""
+    """A whole lab. ``documents`` are what is applied to its store.
+
+    Pods attach to the first Network, but those of ``attached`` (pod → network)."""
 
     segments: tuple[Segment, ...]
     machines: tuple[Machine, ...]
     documents: tuple[dict[str, Any], ...]
+    attached: dict[str, str] = {}
 
     def of(self, role: Role) -> tuple[Machine, ...]:
         """All machines of a role, in order."""
         return tuple(machine for machine in self.machines if machine.role == role)
 
     @property
-    def network(self) -> str:
-        """The name of the network that the pods attach to."""
-        return next(str(one["metadata"]["name"]) for one in self.documents if one["kind"] == "Network")
+    def networks(self) -> tuple[str, ...]:
+        """The names of its Networks, in order."""
+        return tuple(str(one["metadata"]["name"]) for one in self.documents if one["kind"] == "Network")
+
+    def network_of(self, pod: str) -> str:
+        """The network that a pod attaches to."""
+        return self.attached.get(pod, self.networks[0])
+
+    def machine(self, name: str) -> Machine:
+        """The machine of a name. Raises KeyError."""
+        for machine in self.machines:
+            if machine.name == name:
+                return machine
+        raise KeyError(name)
 
     def home(self, pod: str) -> str:
         """The node of a pod. Raises KeyError."""
@@ -119,7 +148,10 @@ def default(nodes: int = NODES, pods: int = PODS, preset: str = PRESET) -> Topol
 
 
 def build(
-    segments: tuple[Segment, ...], wishes: tuple[Wish, ...], documents: tuple[dict[str, Any], ...]
+    segments: tuple[Segment, ...],
+    wishes: tuple[Wish, ...],
+    documents: tuple[dict[str, Any], ...],
+    attached: Mapping[str, str] | None = None,
 ) -> Topology:
     """Number every port and lay the routes. Raises ValueError when a segment has too few addresses."""
     by_name = {segment.name: segment for segment in segments}
@@ -135,7 +167,7 @@ def build(
         )
         for wish in wishes
     )
-    return Topology(segments=segments, machines=machines, documents=documents)
+    return Topology(segments=segments, machines=machines, documents=documents, attached=dict(attached or {}))
 
 
 def _numbers(segment: Segment, wishes: tuple[Wish, ...]) -> dict[str, tuple[str, ...]]:
@@ -166,6 +198,7 @@ def _ports(
             link=f"eth{number}",
             mtu=wish.mtu or segments[name].mtu,
             addresses=numbers[name][wish.name],
+            weather=wish.weather,
         )
         for number, name in enumerate(wish.segments)
     )

@@ -1,9 +1,10 @@
 """The decoded YAML of a lab → a topology. Pure; strict, and every problem says at which path.
 
-segments: {lan: {cidrs: [192.0.2.0/24, "fd00:192:0:2::/64"], mtu: 1500}}
-routers:  {router: {segments: [lan, wan]}}
-hosts:    {internet: {segment: wan}}
-nodes:    {node1: {segment: lan, mtu: 1500, pods: 2}, node2: {segment: lan, pods: [web, db]}}
+segments: {lan: {cidrs: [192.0.2.0/24, "fd00:192:0:2::/64"], mtu: 1500}, far: {cidrs: […], delay: 20ms}}
+routers:  {router: {segments: [lan, far]}}
+hosts:    {internet: {segment: far}}
+nodes:    {node1: {segment: lan, mtu: 1500, loss: 1%, pods: 2},
+           node2: {segment: lan, pods: [web, {name: db, network: other}]}}
 preset:   flannel-host-gw                 # or  documents: [ …Network and Node documents… ]
 """
 
@@ -18,7 +19,7 @@ from typing import Any
 import msgspec
 
 from podway.lab import topology
-from podway.lab.topology import Segment, Topology, Wish
+from podway.lab.topology import Role, Segment, Topology, Weather, Wish
 from podway.model.documents import APPLICABLE, InvalidDocument
 from podway.model.documents import decode as decode_document
 from podway.model.problems import Problem, suggest
@@ -28,13 +29,29 @@ from podway.model.resources import PRESETS
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 MOST_PODS = 250
 LEAST_MTU = 1280  # RFC 8200 section 5
+DELAY = re.compile(r"(\d+(?:\.\d+)?)ms")
+LOSS = re.compile(r"(\d+(?:\.\d+)?)%")
+MOST_DELAY, MOST_LOSS = 60_000.0, 100.0
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True):
     """Base of what is written for one thing of the file."""
 
 
-class SegmentPart(_Part, frozen=True, kw_only=True):
+class _Link(_Part, frozen=True, kw_only=True):
+    """What has a link, or is one: ``delay`` as "20ms", ``loss`` as "0.5%"."""
+
+    mtu: int = 0
+    delay: str = ""
+    loss: str = ""
+
+    @property
+    def weather(self) -> Weather:
+        """Raises ValueError."""
+        return Weather(delay=_number(self.delay, DELAY, "20ms"), loss=_number(self.loss, LOSS, "0.5%"))
+
+
+class SegmentPart(_Link, frozen=True, kw_only=True):
     cidrs: tuple[str, ...]
     mtu: int = topology.MTU
 
@@ -43,15 +60,29 @@ class RouterPart(_Part, frozen=True, kw_only=True):
     segments: tuple[str, ...]
 
 
-class HostPart(_Part, frozen=True, kw_only=True):
+class HostPart(_Link, frozen=True, kw_only=True):
     segment: str
-    mtu: int = 0
 
 
-class NodePart(_Part, frozen=True, kw_only=True):
+class PodPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str
+    network: str
+
+
+class NodePart(_Link, frozen=True, kw_only=True):
     segment: str
-    mtu: int = 0
-    pods: int | tuple[str, ...] = 2
+    pods: int | tuple[str | PodPart, ...] = 2
+
+    def names(self, node: str) -> tuple[str, ...]:
+        """The names of its pods."""
+        if isinstance(self.pods, int):
+            return topology.pod_names(node, min(max(self.pods, 0), MOST_PODS))
+        return tuple(pod if isinstance(pod, str) else pod.name for pod in self.pods)
+
+    def attached(self) -> dict[str, str]:
+        """Pod → network, of those that name one."""
+        pods = () if isinstance(self.pods, int) else self.pods
+        return {pod.name: pod.network for pod in pods if isinstance(pod, PodPart)}
 
 
 PARTS: dict[str, type[_Part]] = {
@@ -74,12 +105,19 @@ def decode(value: Any) -> Topology:
             problems.append(Problem(str(key), "unknown key", suggest(str(key), KEYS)))
     parts: Parts = {key: _section(value.get(key), key, problems) for key in PARTS}
     documents = _documents(value, problems)
-    problems += _contradictions(parts)
+    problems += _link_problems(parts)
+    if not problems:
+        problems += _contradictions(parts)
+    if not problems:
+        problems += _network_problems(parts, documents)
     if problems:
         raise InvalidDocument(problems)
-    segments = tuple(Segment(name=n, cidrs=s.cidrs, mtu=s.mtu) for n, s in parts["segments"].items())
+    segments = tuple(
+        Segment(name=name, cidrs=part.cidrs, mtu=part.mtu, weather=part.weather)
+        for name, part in parts["segments"].items()
+    )
     try:
-        return topology.build(segments, tuple(_wishes(parts)), documents)
+        return topology.build(segments, tuple(_wishes(parts)), documents, _attached(parts))
     except ValueError as error:
         raise InvalidDocument([Problem("segments", str(error), "a shorter prefix")]) from error
 
@@ -144,11 +182,31 @@ def _contradictions(parts: Parts) -> Iterator[Problem]:
         elif getattr(part, "mtu", 0) > parts["segments"][name].mtu:
             mtu = parts["segments"][name].mtu
             yield Problem(f"{section}.mtu", f"{part.mtu} is more than its segment carries, {mtu}")
+    yield from _name_problems(parts)
+
+
+def _link_problems(parts: Parts) -> Iterator[Problem]:
+    """MTUs, delays and losses that can't be."""
     for section in ("segments", "nodes", "hosts"):
         for name, part in parts[section].items():
+            path = f"{section}.{name}"
             if part.mtu and part.mtu < LEAST_MTU:
-                yield Problem(f"{section}.{name}.mtu", f"{part.mtu} is too small", f"at least {LEAST_MTU}")
-    yield from _name_problems(parts)
+                yield Problem(f"{path}.mtu", f"{part.mtu} is too small", f"at least {LEAST_MTU}")
+            try:
+                weather = part.weather
+            except ValueError as error:
+                yield Problem(path, str(error))
+                continue
+            if weather.delay > MOST_DELAY or weather.loss > MOST_LOSS:
+                yield Problem(path, "more than can be", f"at most {MOST_DELAY:.0f}ms and {MOST_LOSS:.0f}%")
+
+
+def _network_problems(parts: Parts, documents: tuple[dict[str, Any], ...]) -> Iterator[Problem]:
+    known = [str(one["metadata"]["name"]) for one in documents if one.get("kind") == "Network"]
+    for name, part in parts["nodes"].items():
+        for network in part.attached().values():
+            if network not in known:
+                yield Problem(f"nodes.{name}.pods", f"{network!r} is no network", suggest(network, known))
 
 
 def _references(parts: Parts) -> Iterator[tuple[str, Any, str, str]]:
@@ -196,23 +254,36 @@ def _name_problems(parts: Parts) -> Iterator[Problem]:
         if isinstance(part.pods, int) and not 0 <= part.pods <= MOST_PODS:
             yield Problem(path, f"{part.pods} pods", f"0 to {MOST_PODS}")
             continue
-        for pod in _pods(name, part):
+        for pod in part.names(name):
             if not NAME.fullmatch(pod):
                 yield Problem(path, f"{pod!r} is no legal name", "lower case letters, digits, -")
             if pods[pod] + names[pod] > 1:
                 yield Problem(path, f"{pod!r} stands twice", "every pod has a name of its own")
 
 
-def _pods(node: str, part: NodePart) -> tuple[str, ...]:
-    if isinstance(part.pods, int):
-        return topology.pod_names(node, min(max(part.pods, 0), MOST_PODS))
-    return part.pods
+def _attached(parts: Parts) -> dict[str, str]:
+    return {pod: network for part in parts["nodes"].values() for pod, network in part.attached().items()}
 
 
 def _wishes(parts: Parts) -> Iterator[Wish]:
     for name, node in parts["nodes"].items():
-        yield Wish(name=name, role="node", segments=(node.segment,), mtu=node.mtu, pods=_pods(name, node))
+        yield _plugged(name, "node", node, node.names(name))
     for name, router in parts["routers"].items():
         yield Wish(name=name, role="router", segments=tuple(router.segments))
     for name, host in parts["hosts"].items():
-        yield Wish(name=name, role="host", segments=(host.segment,), mtu=host.mtu)
+        yield _plugged(name, "host", host, ())
+
+
+def _plugged(name: str, role: Role, part: NodePart | HostPart, pods: tuple[str, ...]) -> Wish:
+    segments = (part.segment,)
+    return Wish(name=name, role=role, segments=segments, mtu=part.mtu, weather=part.weather, pods=pods)
+
+
+def _number(text: str, form: re.Pattern[str], example: str) -> float:
+    """Raises ValueError."""
+    if not text:
+        return 0.0
+    found = form.fullmatch(text)
+    if not found:
+        raise ValueError(f"{text!r} is no such value as {example}")
+    return float(found[1])

@@ -7,68 +7,77 @@ every machine and pod is one more, known by its name in /run/netns.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
+import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from podway.kernel import namespaces
+from podway.lab import faults, weather
+from podway.lab.cables import bridge, plug
 from podway.lab.place import NAMESPACES
 from podway.lab.topology import Machine, Topology
 from podway.model.errors import Unavailable
 
-IFNAMSIZ = 15
 ROUTER_SYSCTLS = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
-
-
-def short(name: str) -> str:
-    """``name`` if it can be a link's, else its beginning and a hash."""
-    return name if len(name) <= IFNAMSIZ else f"{name[:8]}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
-
-
-def bridge(segment: str) -> str:
-    """The link that a segment is."""
-    return short(f"br-{segment}")
-
-
-def plug(machine: str, number: int) -> str:
-    """The segment's end of a machine's link."""
-    return short(f"{machine}-e{number}")
 
 
 def wire(topology: Topology) -> None:
     """Make everything except what agents and the CNI plugin make. Raises Unavailable with ip's own words."""
     for which in ("all", "default"):  # a segment is a cable: it has no addresses
         _write_sysctl(f"ipv6/conf/{which}/disable_ipv6", "1")
-    _ip(_common(topology))
-    for machine in topology.machines:
+    _batch(["ip"], _segments(topology))
+    plug_in(topology, topology.machines)
+    if faults.any_loss(topology):
+        set_faults(topology, ())
+
+
+def plug_in(topology: Topology, machines: Sequence[Machine]) -> None:
+    """Make machines, their pods' namespaces, and their links into segments that are there."""
+    _batch(["ip"], (line for machine in machines for line in _links(topology, machine)))
+    for machine in machines:
         with inside(machine.name):
             for path in ROUTER_SYSCTLS if machine.role == "router" else ():
                 _write_sysctl(path, "1")
             for port in machine.ports:  # duplicate detection takes a second, and there is one numbering
                 _write_sysctl(f"ipv6/conf/{port.link}/dad_transmits", "0")
-        _ip(_machine(machine), machine.name)
+        _batch(["ip", "-n", machine.name], _machine(machine))
+    _delay(topology, machines)
 
 
-def _common(topology: Topology) -> Iterator[str]:
-    for machine in topology.machines:
-        yield f"netns add {machine.name}"
-        for pod in machine.pods:
-            yield f"netns add {pod}"
-    mtus = {}
+def unplug(machine: Machine) -> None:
+    """Take a machine's links, its namespace and its pods' away; what is gone already is no matter."""
+    links = (f"link del {plug(machine.name, number)}" for number in range(len(machine.ports)))
+    _batch(["ip", "-force"], links, check=False)
+    _batch(["ip", "-force"], (f"netns del {name}" for name in (machine.name, *machine.pods)), check=False)
+
+
+def set_faults(topology: Topology, wanted: Iterable[faults.Fault]) -> None:
+    """Put exactly these faults in force, and the topology's losses. Raises Unavailable."""
+    if shutil.which("nft") is None:
+        raise Unavailable("the nft command is not installed", "faults and losses", "apt install nftables")
+    _batch(["nft"], [faults.ruleset(topology, wanted)], flag="-f")
+
+
+def _segments(topology: Topology) -> Iterator[str]:
     for segment in topology.segments:
-        mtus[segment.name] = segment.mtu
         yield f"link add {bridge(segment.name)} mtu {segment.mtu} type bridge mcast_snooping 0"
         yield f"link set {bridge(segment.name)} up"
-    for machine in topology.machines:
-        for number, port in enumerate(machine.ports):
-            end = plug(machine.name, number)
-            yield (
-                f"link add {end} mtu {mtus[port.segment]} type veth"
-                f" peer name {port.link} mtu {port.mtu} netns {machine.name}"
-            )
-            yield f"link set {end} master {bridge(port.segment)} up"
+
+
+def _links(topology: Topology, machine: Machine) -> Iterator[str]:
+    mtus = {segment.name: segment.mtu for segment in topology.segments}
+    yield f"netns add {machine.name}"
+    for pod in machine.pods:
+        yield f"netns add {pod}"
+    for number, port in enumerate(machine.ports):
+        end = plug(machine.name, number)
+        yield (
+            f"link add {end} mtu {mtus[port.segment]} type veth"
+            f" peer name {port.link} mtu {port.mtu} netns {machine.name}"
+        )
+        yield f"link set {end} master {bridge(port.segment)} up"
 
 
 def _machine(machine: Machine) -> Iterator[str]:
@@ -79,6 +88,19 @@ def _machine(machine: Machine) -> Iterator[str]:
         yield f"link set {port.link} up"
     for hop in machine.routes:
         yield f"route add {hop.dst} via {hop.via}"
+
+
+def _delay(topology: Topology, machines: Sequence[Machine]) -> None:
+    ends: list[str] = []
+    for machine in machines:
+        own = []
+        for number, (inward, outward) in enumerate(weather.delays(topology, machine)):
+            ends += [weather.netem(plug(machine.name, number), inward)] if inward else []
+            own += [weather.netem(machine.ports[number].link, outward)] if outward else []
+        if own:
+            _batch(["tc", "-n", machine.name], own)
+    if ends:
+        _batch(["tc"], ends)
 
 
 @contextlib.contextmanager
@@ -96,8 +118,8 @@ def _write_sysctl(path: str, value: str) -> None:
     Path("/proc/sys/net", path).write_text(value)
 
 
-def _ip(lines: Iterable[str], namespace: str = "") -> None:
-    command = ["ip", *(["-n", namespace] if namespace else []), "-batch", "-"]
-    done = subprocess.run(command, input="\n".join(lines), capture_output=True, text=True)
-    if done.returncode != 0:
-        raise Unavailable(f"the wiring failed: {done.stderr.strip()}", namespace)
+def _batch(command: list[str], lines: Iterable[str], flag: str = "-batch", check: bool = True) -> None:
+    text = "\n".join(lines)
+    done = subprocess.run([*command, flag, "-"], input=text, capture_output=True, text=True)
+    if check and done.returncode != 0:
+        raise Unavailable(f"the wiring failed: {done.stderr.strip()}", " ".join(command))
