@@ -35,7 +35,7 @@ def compact(tmp_path: Path) -> Callable[[], None]:
     return forget
 
 
-@pytest.mark.parametrize("url", ["", "store.db", "/tmp/store.db", "etcd:http://x", "sqlite", "sqlite:"])
+@pytest.mark.parametrize("url", ["", "store.db", "/tmp/store.db", "mysql:x", "sqlite", "sqlite:"])
 def test_an_unknown_url_is_an_input_error_that_says_what_there_is(url: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         open_store(url, create=True)

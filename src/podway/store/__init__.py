@@ -33,15 +33,22 @@ __all__ = [
     "open_store",
 ]
 
+KINDS = "use sqlite:/path/to/store.db, or etcd:https://host:2379/prefix"
+
 
 def open_store(url: str, create: bool = False) -> Store:
-    """The store at ``url``: "sqlite:/path/to/file.db". Raises InvalidInput, StoreUnavailable, NoStore.
+    """The store at ``url``. Raises InvalidInput, StoreUnavailable, NoStore.
 
-    ``create``: make it if there is none. Only who declares something may: to a reader a new, empty store
-    would say that all is gone."""
+    "sqlite:/path/to/file.db", or "etcd:https://host:2379/prefix?options" (see ``etcd_url``).
+    ``create``: make it if there is none. Only who declares something may: to a reader a new, empty
+    store would say that all is gone."""
     scheme, colon, rest = url.partition(":")
+    if colon and scheme == "etcd":
+        from podway.store.etcd import EtcdStore
+
+        return EtcdStore(url, create)
     if not colon or scheme != "sqlite":
-        raise InvalidInput(f"store {url!r} is of no known kind", "--store", "use sqlite:/path/to/store.db")
+        raise InvalidInput(f"store {url!r} is of no known kind", "--store", KINDS)
     if not rest:
         raise InvalidInput(f"store {url!r} names no file", "--store", "use sqlite:/path/to/store.db")
     from podway.store.sqlite import SqliteStore

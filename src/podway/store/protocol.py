@@ -8,11 +8,20 @@ this version doesn't know are kept, because both are stored as the JSON they cam
 from __future__ import annotations
 
 import builtins
+import re
 from typing import Protocol
 
 import msgspec
 
-from podway.model.errors import Conflict, PodwayError, Unavailable
+from podway.model.errors import Conflict, InvalidInput, PodwayError, Unavailable
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,252}")
+
+
+def check_name(kind: str, name: str) -> None:
+    """Raises InvalidInput."""
+    if not kind.isalnum() or not _NAME.fullmatch(name):
+        raise InvalidInput(f"{kind!r} {name!r} is no name of an object", "store")
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +68,10 @@ class Compacted(Exception):
 class Watch(Protocol):
     """Changes after a token. Readable by an event loop; one thread at a time."""
 
+    @property
+    def token(self) -> str:
+        """From where another watch goes on without a gap after what was read."""
+
     def fileno(self) -> int:
         """Readable when ``read`` may have something; every change makes it so sooner or later."""
 
@@ -94,6 +107,10 @@ class Store(Protocol):
 
     def watch(self, kinds: tuple[str, ...], token: str) -> Watch:
         """Changes of ``kinds`` after ``token``. Raises Compacted."""
+
+    def heartbeat(self, node: str) -> bool:
+        """Say that the agent of ``node`` lives: an object of kind Alive, which goes by itself when this
+        isn't said any more. False: this store keeps no such thing."""
 
     def close(self) -> None:
         """Let go of the store; its watches stay usable until closed themselves."""

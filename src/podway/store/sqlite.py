@@ -9,14 +9,21 @@ from __future__ import annotations
 import builtins
 import contextlib
 import os
-import re
 import sqlite3
 import threading
 from collections.abc import Iterator
 
-from podway.model.errors import InvalidInput
 from podway.store.inotify import FileWatch
-from podway.store.protocol import Compacted, Event, Exists, NotFound, Record, Stale, StoreUnavailable
+from podway.store.protocol import (
+    Compacted,
+    Event,
+    Exists,
+    NotFound,
+    Record,
+    Stale,
+    StoreUnavailable,
+    check_name,
+)
 from podway.store.sqlite_file import BUSY, File
 
 LOG_LENGTH = 10_000  # changes kept for watchers
@@ -24,13 +31,6 @@ TRIM_EVERY = 500
 
 #: Seconds after a wake-up at which to look again; the last one repeats while somebody still writes.
 LOOK_AGAIN = (0.001, 0.004, 0.016)
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,252}")
-
-
-def _check(kind: str, name: str) -> None:
-    if not kind.isalnum() or not _NAME.fullmatch(name):
-        raise InvalidInput(f"{kind!r} {name!r} is no name of an object", "store")
 
 
 class SqliteStore:
@@ -48,14 +48,14 @@ class SqliteStore:
     @contextlib.contextmanager
     def _writing(self, kind: str, name: str) -> Iterator[sqlite3.Connection]:
         """One write transaction on an object."""
-        _check(kind, name)
+        check_name(kind, name)
         with self._lock, self._file.translated(), self._file.transaction("IMMEDIATE"):
             self._file.refuse_another()
             yield self._file.sql
 
     def get(self, kind: str, name: str) -> Record:
         """See the protocol."""
-        _check(kind, name)
+        check_name(kind, name)
         with self._lock, self._file.translated():
             self._file.refuse_another()
             return self._read(kind, name)
@@ -155,6 +155,10 @@ class SqliteStore:
             raise Compacted
         return SqliteWatch(self._file.path, kinds, int(number), identity)
 
+    def heartbeat(self, node: str) -> bool:
+        """See the protocol. A file has no leases, and what serves one machine needs none."""
+        return False
+
 
 def _same_version(stored: Record, version: str) -> None:
     if stored.version != version:
@@ -189,6 +193,11 @@ class SqliteWatch:
         except BaseException:
             self._file.sql.close()
             raise
+
+    @property
+    def token(self) -> str:
+        """See the protocol."""
+        return f"{self._file.identity}:{self._number}"
 
     def fileno(self) -> int:
         """See the protocol."""

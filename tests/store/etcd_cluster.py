@@ -1,0 +1,143 @@
+"""Real etcd servers for tests: one or several members on loopback, with or without TLS."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+PATIENCE = 60.0
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+class Member:
+    """One etcd server."""
+
+    def __init__(self, directory: Path, name: str, client: str, peer: str, cluster: str, *more: str) -> None:
+        self.name, self.client = name, client
+        self._directory = directory
+        self._command = [
+            "etcd",
+            *("--name", name, "--data-dir", str(directory / name), "--logger", "zap"),
+            *("--listen-client-urls", client, "--advertise-client-urls", client),
+            *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+            *("--initial-cluster", cluster, "--heartbeat-interval", "100", "--election-timeout", "1000"),
+            *more,
+        ]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with open(self._directory / f"{self.name}.log", "ab") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+class Cluster:
+    """Members with one store between them."""
+
+    def __init__(self, directory: Path, size: int = 1, scheme: str = "http", *more: str) -> None:
+        directory.mkdir(exist_ok=True)
+        ports = free_ports(2 * size)
+        peers = {f"m{n}": f"http://127.0.0.1:{ports[size + n]}" for n in range(size)}
+        cluster = ",".join(f"{name}={url}" for name, url in peers.items())
+        clients = [f"{scheme}://127.0.0.1:{port}" for port in ports[:size]]
+        self.members = [
+            Member(directory, name, client, peer, cluster, *more)
+            for (name, peer), client in zip(peers.items(), clients, strict=True)
+        ]
+        self.tls: ssl.SSLContext | None = None
+
+    def start(self) -> None:
+        for member in self.members:
+            member.start()
+        self.wait()
+
+    def stop(self) -> None:
+        for member in self.members:
+            member.kill()
+
+    def url(self, prefix: str, options: str = "") -> str:
+        """As ``--store`` takes it."""
+        return f"etcd:{','.join(one.client for one in self.members)}/{prefix}{options}"
+
+    def wait(self) -> None:
+        """Until all members serve."""
+        deadline = time.monotonic() + PATIENCE
+        for member in self.members:
+            while True:
+                try:
+                    self.call(member, "/v3/kv/range", {"key": "YQ=="})
+                    break
+                except OSError as error:
+                    if getattr(error, "code", 0) == 400:  # it asks for a user: it serves
+                        break
+                    assert time.monotonic() < deadline, error
+                    assert member.process is None or member.process.poll() is None, f"{member.name} ended"
+                    time.sleep(0.05)
+
+    def call(self, member: Member, path: str, body: dict[str, object], token: str = "") -> dict[str, object]:
+        """By another client than the one under test."""
+        headers = {"Content-Type": "application/json"} | ({"Authorization": token} if token else {})
+        request = urllib.request.Request(member.client + path, json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request, timeout=5, context=self.tls) as answer:
+            found: dict[str, object] = json.load(answer)
+            return found
+
+    def put(self, key: str | bytes, value: bytes) -> None:
+        name = key if isinstance(key, bytes) else key.encode()
+        body: dict[str, object] = {"key": b64(name), "value": b64(value)}
+        self.call(self.members[0], "/v3/kv/put", body)
+
+    def compact(self) -> None:
+        """Forget all changes up to now."""
+        put: dict[str, object] = {"key": b64(b"elsewhere"), "value": ""}  # the newest change itself is kept
+        header = self.call(self.members[0], "/v3/kv/put", put)["header"]
+        assert isinstance(header, dict)
+        self.call(self.members[0], "/v3/kv/compaction", {"revision": header["revision"], "physical": True})
+
+    def leader(self) -> Member:
+        for member in self.members:
+            if member.process is None:
+                continue
+            status = self.call(member, "/v3/maintenance/status", {})
+            header = status["header"]
+            assert isinstance(header, dict)
+            if status.get("leader") == header["member_id"]:
+                return member
+        raise AssertionError("no leader")
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def resume(member: Member) -> None:
+    """A stopped process goes on, if it is there."""
+    if member.process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(member.process.pid, signal.SIGCONT)
