@@ -36,7 +36,6 @@ def describe(engine: NodeEngine, started: float) -> AgentStatus:
         problems.append(_sentence(" ".join(key), f"wanted differently by {who}", "neither is applied"))
     problems += [f"{' '.join(key)}: {why}" for key, why in sorted(engine.reconciler.problems.items())]
     cluster = engine.cluster
-    problems += [f"store: {one.why}; its last good value stays in force" for one in cluster.unreadable]
     if not cluster.snapshot.synced:
         problems.append(f"store: {cluster.trouble}; the last known state is kept, nothing is removed")
     blocks = cluster.snapshot.blocks.values()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 
 from podway.model.objects import family_of
@@ -24,10 +24,11 @@ def block_size(network: Network, pool: Pool) -> int:
 def candidates(
     network: Network, claimed: Collection[str], family: int, node: str, holding: str = ""
 ) -> Iterator[str]:
-    """Blocks that may be claimed, best first; never enumerates a pool's blocks.
+    """Blocks that may be claimed, best first; never enumerates a pool's blocks, nor what is claimed of it.
 
     The search starts where the node's name hashes to, so that nodes which start together rarely meet.
-    ``holding``: only the block that holds this address."""
+    ``claimed``: prefixes of any length that the block may not overlap. ``holding``: only the block that
+    holds this address."""
     for pool in network.spec.pools:
         if family_of(pool.cidr) != family:
             continue
@@ -36,20 +37,39 @@ def candidates(
         step = 1 << (whole.max_prefixlen - size)
         count = 1 << (size - whole.prefixlen)
         base = int(whole.network_address)
+        taken = _taken([cidr for cidr in claimed if family_of(cidr) == family], base, step, count)
+        start = int.from_bytes(hashlib.sha256(node.encode()).digest()[:8], "big") % count
+        turns = [(start, count), (0, start)]
         if holding:
             address = ipaddress.ip_address(holding)
-            if address in whole:
-                yield _block(base + (int(address) - base) // step * step, size, family)
-            continue
-        parsed = [ipaddress.ip_network(cidr) for cidr in claimed if family_of(cidr) == family]
-        # blocks of another size are left over from before a pool's was changed, or meant for it
-        taken = {str(one.supernet(new_prefix=size)) for one in parsed if one.prefixlen >= size}
-        larger = [one for one in parsed if one.prefixlen < size]
-        start = int.from_bytes(hashlib.sha256(node.encode()).digest()[:8], "big") % count
-        for offset in range(count):
-            cidr = _block(base + (start + offset) % count * step, size, family)
-            if cidr not in taken and not any(ipaddress.ip_network(cidr).overlaps(one) for one in larger):
-                yield cidr
+            if address not in whole:
+                continue
+            number = (int(address) - base) // step
+            turns = [(number, number + 1)]
+        for first, end in turns:
+            for number in _free(taken, first, end):
+                yield _block(base + number * step, size, family)
+
+
+def _taken(claimed: Collection[str], base: int, step: int, count: int) -> list[tuple[int, int]]:
+    """The (first, last) numbers of a pool's blocks that ``claimed`` lie in or cover, in order."""
+    spans: list[tuple[int, int]] = []
+    for cidr in claimed:
+        low, high = _ends(cidr)
+        if high >= base and low < base + count * step:
+            spans.append((max(low - base, 0) // step, (high - base) // step))
+    return sorted(spans)
+
+
+def _free(taken: Sequence[tuple[int, int]], first: int, end: int) -> Iterator[int]:
+    """The numbers from ``first`` up to ``end`` that no span holds; a span is passed in one step."""
+    number = first
+    for low, high in taken:
+        if low >= end:
+            break
+        yield from range(number, min(low, end))
+        number = max(number, high + 1)
+    yield from range(number, end)
 
 
 def _block(number: int, size: int, family: int) -> str:

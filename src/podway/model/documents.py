@@ -26,6 +26,7 @@ from podway.model.resources import (
     NodeSpec,
     Paths,
     Snapshot,
+    Unreadable,
 )
 from podway.model.validation import canonical, network_problems, node_problems, preset_problems
 
@@ -215,14 +216,6 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
 EMPTY = Snapshot()
 
 
-class Unreadable(msgspec.Struct, frozen=True):
-    """A stored object that this version can't read, or that can't be right, and why."""
-
-    kind: str
-    name: str
-    why: str
-
-
 def stored(record: StoredObject) -> Resource:
     """The resource of a record. Raises InvalidInput when this version can't read it or it can't be right."""
     where = f"stored {record.kind} {record.name}"
@@ -242,22 +235,23 @@ def _stored_problems(spec: msgspec.Struct, name: str) -> list[Problem]:
     if isinstance(spec, NodeSpec):
         return node_problems(spec)
     try:
-        ipaddress.ip_network(name)
+        prefix = ipaddress.ip_network(name)
     except ValueError as error:
         return [Problem("metadata.name", str(error))]
+    if str(prefix) != name:
+        # another spelling would be another key, and so a second owner of the same addresses
+        return [Problem("metadata.name", f"{name!r} is not how {prefix} is written")]
     return []
 
 
 def snapshot(records: Iterable[StoredObject], last: Snapshot = EMPTY) -> tuple[Snapshot, list[Unreadable]]:
     """What a node sees of the stored objects, and those that can't be read.
 
-    Of one that can't be read its ``last`` good value stays in force; with one that never had any the
-    snapshot is not synced: nothing may be removed for not being understood. A node that declares no
-    addresses has those that its agent found."""
+    Of one that can't be read its ``last`` good value stays in force; what that leaves in doubt is for
+    ``plan.doubts`` to say. A node that declares no addresses has those that its agent found."""
     found: dict[str, dict[str, Any]] = {kind: {} for kind in SPECS}
     unreadable: list[Unreadable] = []
     before = {"Network": last.networks, "Node": last.nodes, "Block": last.blocks}
-    synced = True
     for record in records:
         try:
             value = stored(record)
@@ -269,11 +263,13 @@ def snapshot(records: Iterable[StoredObject], last: Snapshot = EMPTY) -> tuple[S
         except InvalidInput as error:
             unreadable.append(Unreadable(record.kind, record.name, str(error)))
             known = before.get(record.kind, {}).get(record.name)  # type: ignore[attr-defined]
-            synced = synced and known is not None
             if known is not None:
                 found[record.kind][record.name] = known
     networks, nodes, blocks = found["Network"], found["Node"], found["Block"]
-    return Snapshot(networks=networks, nodes=nodes, blocks=blocks, synced=synced), unreadable
+    return (
+        Snapshot(networks=networks, nodes=nodes, blocks=blocks, unreadable=tuple(unreadable), synced=True),
+        unreadable,
+    )
 
 
 def node_status(status: bytes) -> NodeStatus:

@@ -201,12 +201,23 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.container}/{self.ifname}"
 
 
+class Unreadable(msgspec.Struct, frozen=True):
+    """A stored object that this version can't read, or that can't be right, and why."""
+
+    kind: str
+    name: str
+    why: str
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """The cluster as one node sees it. ``synced`` False: nothing may be removed on its account."""
+    """The cluster as one node sees it. ``synced`` False: nothing may be removed on its account.
+
+    ``unreadable``: stored objects that are here with their last good value, or not at all."""
 
     networks: dict[str, Network] = {}
     nodes: dict[str, Node] = {}
     blocks: dict[str, Block] = {}
+    unreadable: tuple[Unreadable, ...] = ()
     synced: bool = False
 
 

@@ -18,6 +18,7 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 LEAST_MTU = {4: 576, 6: 1280}  # RFC 791 section 3.1, RFC 8200 section 5
 MOST_MTU = 65535
+MOST_VNI, MOST_PORT = (1 << 24) - 1, 65535  # RFC 7348 section 5, RFC 768
 IFNAMSIZ = 15
 LEAST_HOSTS = 4  # a bridged block keeps back three addresses
 
@@ -49,10 +50,12 @@ def node_problems(spec: NodeSpec) -> list[Problem]:
     for number, address in enumerate(spec.addresses):
         path = f"spec.addresses[{number}]"
         try:
-            ipaddress.ip_interface(address)
+            ip = ipaddress.ip_interface(address).ip
         except ValueError:
             problems.append(Problem(path, f"{address!r} is no address", "such as 192.0.2.1/24"))
             continue
+        if ip.is_loopback or ip.is_multicast or ip.is_unspecified or ip.is_link_local:
+            problems.append(Problem(path, f"{address} reaches no other machine", "such as 192.0.2.1/24"))
         if "/" not in address:
             problems.append(Problem(path, f"{address!r} has no prefix length", f"such as {address}/24"))
     return problems
@@ -74,10 +77,16 @@ def network_problems(spec: NetworkSpec) -> list[Problem]:
                     what = f"{prefix} overlaps pools[{earlier}], {other}"
                     problems.append(Problem(f"spec.pools[{number}].cidr", what, "remove one of them"))
             prefixes.append((number, prefix))
-    problems += [*_mtu_problems(spec), *_bridge_problems(spec)]
+    problems += [*_mtu_problems(spec), *_bridge_problems(spec), *_vxlan_problems(spec)]
     if spec.cooldown < 0:
         problems.append(Problem("spec.cooldown", "is negative", "seconds, 0 or more"))
     return problems
+
+
+def _vxlan_problems(spec: NetworkSpec) -> Iterator[Problem]:
+    for key, value, most in (("vni", spec.vxlan.vni, MOST_VNI), ("port", spec.vxlan.port, MOST_PORT)):
+        if not 1 <= value <= most:
+            yield Problem(f"spec.vxlan.{key}", f"{value} is out of range", f"1 to {most}")
 
 
 def _bridge_problems(spec: NetworkSpec) -> Iterator[Problem]:
@@ -215,11 +224,27 @@ def cluster_problems(
         ]
         words += [f"{prefix} overlaps this host's route {route}" for route in _overlapping(prefix, known)]
         found += [Found("Network", name, Problem(path, what, fix)) for what in words]
+    found += _same_tunnel(networks)
     return found + [
         Found("Node", name, Problem(path, what, "choose another address"))
         for name, path, address in taken
         for what in _objections(name, address, pools, taken)
     ]
+
+
+def _same_tunnel(networks: Mapping[str, Network]) -> Iterator[Found]:
+    """Two networks in one VXLAN would be given each other's packets."""
+    users = sorted((name, n.spec.vxlan) for name, n in networks.items() if n.spec.transport == "vxlan")
+    for name, tunnel in users:
+        same = [
+            other
+            for other, theirs in users
+            if other != name
+            and (theirs.vni, theirs.port, theirs.underlay) == (tunnel.vni, tunnel.port, tunnel.underlay)
+        ]
+        for other in same:
+            what = f"VNI {tunnel.vni} on UDP port {tunnel.port} is network {other}'s already"
+            yield Found("Network", name, Problem("spec.vxlan.vni", what, "choose another"))
 
 
 def _objections(

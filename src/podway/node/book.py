@@ -69,7 +69,7 @@ class AddressBook:
         """Addresses for an endpoint. Raises InvalidInput, Conflict, Exhausted, Unavailable."""
         new = False
         while True:
-            blocks = self._cluster.blocks(network.name)
+            blocks = [b for b in self._cluster.blocks(network.name) if b not in self._planner.closed]
             found = self.allocations.choose(network, blocks, holder, self._now(), ips, ranges)
             if isinstance(found, Choice):
                 if new:
@@ -79,7 +79,7 @@ class AddressBook:
             new = True
 
     def _claim(self, network: Network, need: NeedBlock) -> None:
-        block = self._cluster.claim(network, need.family, need.holding)
+        block = self._cluster.claim(network, need.family, need.holding, self._planner.avoid)
         if block is not None:
             return
         if need.holding:
@@ -92,8 +92,18 @@ class AddressBook:
                 f"network {network.name}",
                 "ask on that node, or for another address",
             )
+        for prefix, why in self._planner.avoid.items():
+            if any(_overlap(prefix, pool.cidr) for pool in network.spec.pools):
+                fix = "see podway status; give the network another pool"
+                raise Conflict(f"no block can be claimed: {why}", f"network {network.name}", fix)
         held = len(self.allocations.holders) + len(self.allocations.cooling)
         raise exhausted(network, need.family, self._cluster.usage(network.name), held)
+
+
+def _overlap(one: str, other: str) -> bool:
+    import ipaddress
+
+    return ipaddress.ip_network(one).overlaps(ipaddress.ip_network(other))
 
 
 def _holds(cidr: str, address: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -19,13 +20,11 @@ KINDS = ("Network", "Node", "Block")
 class Cluster:
     """``snapshot`` is the last one known; ``snapshot.synced`` whether it came from the store itself.
 
-    ``trouble`` says why it did not; ``unreadable`` which stored objects can't be read: their last good
-    value stays in force."""
+    ``trouble`` says why it did not."""
 
     def __init__(self, node: str, store_url: str, database: Database) -> None:
         self.node = node
         self.trouble = "never listed"
-        self.unreadable: list[documents.Unreadable] = []
         self.listed = False
         self._url = store_url
         self._store: Store | None = None
@@ -70,8 +69,8 @@ class Cluster:
             return
         self._token = tokens[0]
         self.listed = True
-        new, self.unreadable = documents.snapshot(records, self.snapshot)
-        self.trouble = "; ".join(one.why for one in self.unreadable)
+        new, _ = documents.snapshot(records, self.snapshot)
+        self.trouble = ""
         if remember and new != self.snapshot:
             self._database.save_snapshot(new)
         self.snapshot = new
@@ -141,15 +140,20 @@ class Cluster:
                 counts[block.spec.node] = counts.get(block.spec.node, 0) + 1
         return counts
 
-    def claim(self, network: Network, family: int, holding: str = "") -> Block | None:
-        """Claim a block by creating it; None when none is left. Raises Unavailable in an outage."""
+    def claim(
+        self, network: Network, family: int, holding: str = "", avoid: Iterable[str] = ()
+    ) -> Block | None:
+        """Claim a block by creating it; None when none is left. Raises Unavailable in an outage.
+
+        ``avoid``: prefixes that it may not overlap, besides other blocks."""
         try:
             store = self._open()
         except PodwayError as error:
             fix = "the node's own blocks are full, and a new one needs the store"
             raise Unavailable(f"no block can be claimed: {error.what}", error.where, fix) from error
         spec = BlockSpec(network=network.name, node=self.node, attach=network.spec.attach)
-        for cidr in candidates(network, self.snapshot.blocks.keys(), family, self.node, holding):
+        taken = [*self.snapshot.blocks, *avoid]
+        for cidr in candidates(network, taken, family, self.node, holding):
             block = Block(cidr=cidr, spec=spec)
             record = Record(kind="Block", name=cidr, spec=documents.spec_json(block))
             try:

@@ -50,7 +50,8 @@ def plan_pass(
     paths = [key[1] for key in desired if key[0] == "sysctl"]
     actual = kernel.observe(wanted, paths, {*desired, *on_foreign})
     difference = diff(desired, actual, frozen=planner.kept_as_found)
-    return difference.ops, difference.refusals, actual
+    ops = tuple(op for op in difference.ops if op.want or not op.have or not planner.keeps(op.have))
+    return ops, difference.refusals, actual
 
 
 class Reconciler:

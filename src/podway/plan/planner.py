@@ -16,7 +16,7 @@ import msgspec
 
 from podway.model.objects import AnyObject, Desired, Key
 from podway.model.resources import Block, Endpoint, Network, Node, NodeFacts, Paths, Snapshot
-from podway.plan import base, nat, transport
+from podway.plan import base, doubts, nat, transport
 from podway.plan.attach import bridge
 from podway.plan.notes import Note
 from podway.plan.way import Way, received, sent, wanted
@@ -33,6 +33,7 @@ class Built(NamedTuple):
 
 
 FACTS: FragmentId = ("facts", "")
+POOLS: FragmentId = ("pools", "")
 
 
 class Inputs(msgspec.Struct, kw_only=True):
@@ -48,12 +49,17 @@ class Inputs(msgspec.Struct, kw_only=True):
 
 def _network(inputs: Inputs, name: str) -> Built:
     network = inputs.networks[name]
-    cluster = nat.cluster(tuple(pool.cidr for pool in network.spec.pools))
     own = inputs.nodes.get(inputs.facts.name)
     ends, notes = transport.ends(network, inputs.held[name], own, inputs.facts)
     refused = bridge.refusal(network, inputs.facts)
     notes = (*notes, refused) if refused else notes
-    return Built((*bridge.network(network, inputs.facts), *cluster, *ends), notes)
+    return Built((*bridge.network(network, inputs.facts), *ends), notes)
+
+
+def _pools(inputs: Inputs, _: str) -> Built:
+    """A fold: the kernel's set holds no prefix within another, as an overlapping network's would be."""
+    pools = {pool.cidr for network in inputs.networks.values() for pool in network.spec.pools}
+    return Built(nat.cluster(doubts.outermost(pools)))
 
 
 def _node(inputs: Inputs, name: str) -> Built:
@@ -99,6 +105,7 @@ def _facts(inputs: Inputs, _: str) -> Built:
 
 BUILDERS: dict[str, Callable[[Inputs, str], Built]] = {
     "facts": _facts,
+    "pools": _pools,
     "network": _network,
     "node": _node,
     "block": _block,
@@ -125,12 +132,32 @@ class Planner:
         self._sends: dict[FragmentId, tuple[str, Way]] = {}
         self._sent: Counter[tuple[str, Way]] = Counter()
         self._paths: dict[str, Counter[Paths]] = {}  # network → what its nodes say, each how often
-        self._rebuild({FACTS})
+        self._judged = doubts.Judged(snapshot=Snapshot())
+        self._told = Snapshot()
+        self._rebuild({FACTS, POOLS})
 
     @property
     def notes(self) -> list[Note]:
         """All notes, ordered by subject."""
-        return sorted((n for notes in self._notes.values() for n in notes), key=lambda n: n.subject)
+        said = [note for notes in self._notes.values() for note in notes]
+        return sorted(said + [doubt.note for doubt in self._judged.doubts], key=lambda n: n.subject)
+
+    @property
+    def closed(self) -> frozenset[str]:
+        """Blocks of this node that no new address may be taken from."""
+        return self._judged.closed
+
+    @property
+    def avoid(self) -> dict[str, str]:
+        """Prefixes that no block may be claimed in: contested pools, and the underlay; and why."""
+        return self._judged.avoid
+
+    def keeps(self, value: AnyObject) -> bool:
+        """Whether ``value`` may not be removed: a record that is in doubt could be about it."""
+        if not self._judged.doubts:
+            return False
+        links = {key[1] for key in self.desired if key[0] == "link"}
+        return doubts.keeps(self._judged.doubts, value, self.inputs.networks, links)
 
     @property
     def kept_as_found(self) -> set[Key]:
@@ -154,14 +181,20 @@ class Planner:
         if facts == self.inputs.facts:
             return set()
         self.inputs.facts = facts
-        return self._rebuild(set(self._fragments) | {FACTS})
+        changed = self._rebuild(set(self._fragments) | {FACTS})
+        return changed | self.update_snapshot(self._told)
 
     def update_endpoint(self, name: str, endpoint: Endpoint | None) -> set[Key]:
         """Add, change or (None) remove one endpoint. Returns the changed keys."""
         return self._change("endpoint", self.inputs.endpoints, name, endpoint)
 
     def update_snapshot(self, snapshot: Snapshot) -> set[Key]:
-        """Make networks, nodes and blocks what ``snapshot`` says. Returns the changed keys."""
+        """Make networks, nodes and blocks what ``snapshot`` says, less what is isolated.
+
+        Returns the changed keys."""
+        self._told = snapshot
+        self._judged = doubts.judge(snapshot, self.inputs.facts)
+        snapshot = self._judged.snapshot
         changed: set[Key] = set()
         for kind, known, new in (
             ("network", self.inputs.networks, snapshot.networks),
@@ -192,7 +225,7 @@ class Planner:
         dirty = {fragment}
         if kind == "network":
             self._hold(name)
-            dirty |= self._by_network.get(name, set())
+            dirty |= {POOLS} | self._by_network.get(name, set())
         if kind == "node":
             dirty |= self._by_node.get(name, set())
             dirty |= self._count_paths(name, old, value)
@@ -244,7 +277,7 @@ class Planner:
 
     def _exists(self, fragment: FragmentId) -> bool:
         kind, name = fragment
-        if kind == "facts":
+        if fragment in (FACTS, POOLS):
             return True
         known: dict[str, object] = getattr(self.inputs, kind + "s")
         return name in known
