@@ -105,6 +105,7 @@ class Agent:
         self._echo = EchoService(self._options.node, self._options.probe_port)
         self._echo.start(self._loop)
         self._follow_store()
+        self._step_later()
         self._loop.call_later(HEARTBEAT, self._heartbeat)
         self._watchdog()
         notify("READY=1")
@@ -250,11 +251,17 @@ class Agent:
     def _resynchronize(self) -> None:
         def done(future: asyncio.Future[Report]) -> None:
             self._finish(future)
+            self._step_later()
             if self._watch is None or not self._engine.cluster.listed:
                 self._unfollow_store()
                 self._follow_store()
 
         self._writer.submit(BULK, self._engine.synchronize).add_done_callback(done)
+
+    def _step_later(self) -> None:
+        """A change of ways that goes on by itself."""
+        if self._engine.next_step is not None:
+            self._later("step", max(0.0, self._engine.next_step - time.monotonic()), self._resynchronize)
 
     # time ------------------------------------------------------------------------------------
 

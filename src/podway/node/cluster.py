@@ -84,19 +84,33 @@ class Cluster:
         except (Compacted, Unavailable):
             return None
 
+    @property
+    def own_paths(self) -> dict[str, Paths]:
+        """What this node has told of its ways, as last listed."""
+        own = self.snapshot.nodes.get(self.node)
+        return own.paths if own is not None else {}
+
     def register(self, facts: NodeFacts) -> None:
         """Make this node's object if nobody declared it, and say in its status what was found here."""
         addresses = tuple(a for uplink in facts.uplinks for a in uplink.addresses)
-        self._tell({"addresses": addresses})
+        record = self._tell({"addresses": addresses})
+        if record is None:
+            return
+        one, _ = documents.snapshot([record])
+        # its ways are taken in with everybody else's only, as seen at one moment: see plan.generation
+        own = {name: msgspec.structs.replace(node, paths=self.own_paths) for name, node in one.nodes.items()}
+        self.snapshot = msgspec.structs.replace(self.snapshot, nodes=self.snapshot.nodes | own)
 
-    def tell_paths(self, paths: dict[str, Paths]) -> None:
-        """Say in this node's status which ways it accepts and sends."""
-        self._tell({"paths": paths})
+    def tell_paths(self, paths: dict[str, Paths]) -> bool:
+        """Say in this node's status which ways it accepts and sends; whether that was news.
 
-    def _tell(self, news: dict[str, Any]) -> None:
+        It counts from the next ``refresh`` on."""
+        return paths != self.own_paths and self._tell({"paths": paths}) is not None
+
+    def _tell(self, news: dict[str, Any]) -> Record | None:
         """Change what is said of this node, and keep the rest as it stands in the store."""
         if self._store is None:
-            return
+            return None
         try:
             record = self._own_record()
             status = msgspec.json.encode(
@@ -104,9 +118,10 @@ class Cluster:
             )
             if record.status != status:
                 record = self._store.update_status(msgspec.structs.replace(record, status=status))
-            self._take_in(record)
+            return record
         except (Unavailable, Stale, NotFound) as error:
             self.trouble = str(error)  # told again by the watch or the next refresh
+            return None
 
     def _own_record(self) -> Record:
         assert self._store is not None
@@ -119,13 +134,9 @@ class Cluster:
                 return self._store.get("Node", self.node)
 
     def _take_in(self, record: Record) -> None:
-        """Put one object of our own into the snapshot without listing again."""
+        """Put a block of our own into the snapshot without listing again."""
         one, _ = documents.snapshot([record])
-        self.snapshot = msgspec.structs.replace(
-            self.snapshot,
-            nodes=self.snapshot.nodes | one.nodes,
-            blocks=self.snapshot.blocks | one.blocks,
-        )
+        self.snapshot = msgspec.structs.replace(self.snapshot, blocks=self.snapshot.blocks | one.blocks)
 
     def blocks(self, network: str) -> list[str]:
         """CIDRs of this node's blocks of a network."""

@@ -22,9 +22,12 @@ from podway.node.database import Database, JournalEntry
 from podway.node.lock import WriterLock
 from podway.node.reconciler import Reconciler, Report
 from podway.node.requests import AttachRequest
-from podway.plan import transport
+from podway.plan import generation, transport
 from podway.plan.planner import Planner
+from podway.plan.way import Way, wanted
 
+STEPS = 4  # at most, of one synchronization; the watch brings the next
+TELL_AGAIN = 1.0  # seconds until what could not be told is tried again
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -41,6 +44,9 @@ class NodeEngine:
         self.book = AddressBook(self.cluster, database, self.planner, time.time, self._follow)
         self.attachments = Attachments(database, kernel, self.planner, self.book, boot_id, time.time)
         self.reconciler = Reconciler(database, kernel, self.planner, self.attachments, time.time)
+        self._lingering = generation.Lingering()
+        #: when to synchronize again though nothing has changed (monotonic seconds; None: no need)
+        self.next_step: float | None = None
         self._recover(boot_id)
         self.synchronize()
 
@@ -77,20 +83,44 @@ class NodeEngine:
         """Take in the store's state and bring the kernel to it. Works on the last one in an outage."""
         self.cluster.refresh()
         self.refresh_facts()
-        self._plan_snapshot()
-        report = self.reconciler.run()
-        self.cluster.tell_paths(self._paths())
+        if self._introduce():
+            self.cluster.refresh()
+        report = self._follow_snapshot()
+        for _ in range(STEPS):
+            told = self._told()
+            if told == self.cluster.own_paths:
+                break
+            if not self.cluster.tell_paths(told):
+                self.next_step = time.monotonic() + TELL_AGAIN
+                break
+            self.cluster.refresh()  # what was told may allow the next step: see plan.generation
+            report += self._follow_snapshot()
         return report
 
-    def _paths(self) -> dict[str, Paths]:
-        """By network: what stands to be sent to, and by what this node sends."""
-        return {
-            name: Paths(
-                accepts=tuple(way.text for way in held if self.reconciler.stands(transport.receiver(way))),
-                sends=tuple(way.text for way in self.planner.sends(name)),
-            )
-            for name, held in sorted(self.planner.inputs.held.items())
-        }
+    def _introduce(self) -> bool:
+        """Tell of one's ways before anything is sent by them. Whether that was news."""
+        networks = self.cluster.snapshot.networks.values()
+        told = self.cluster.own_paths
+        new = {n.name: Paths(sends=(wanted(n.spec).text,)) for n in networks if n.name not in told}
+        return bool(new) and self.cluster.tell_paths(told | new)
+
+    def _follow_snapshot(self) -> Report:
+        self._plan_snapshot()
+        return self.reconciler.run()
+
+    def _told(self) -> dict[str, Paths]:
+        idle = generation.unneeded(self.planner)
+        if any(one.kind == "Node" for one in self.cluster.snapshot.unreadable):
+            idle = frozenset()  # what that node sends isn't known
+        ripe, self.next_step = self._lingering.step(idle, time.monotonic())
+        return generation.told(self.planner, self._receives, ripe, self.cluster.own_paths)
+
+    def _receives(self, way: Way) -> bool:
+        """Whether everything that receives by ``way`` stands in the kernel."""
+        keys = transport.receiver(way, self.planner.inputs.facts)
+        links = [key for key in keys if key[0] == "link"]
+        planned = [key for key in keys if key in self.planner.desired]
+        return self.reconciler.stands([*links, *planned])
 
     def _plan_snapshot(self) -> None:
         self.planner.update_snapshot(self.cluster.snapshot)

@@ -33,6 +33,10 @@ class Report(msgspec.Struct, frozen=True):
     waiting: dict[Key, str] = {}
     retry_at: float | None = None
 
+    def __add__(self, later: Report) -> Report:
+        """Two passes as one: everything that was done, and what the later one found."""
+        return msgspec.structs.replace(later, results=self.results + later.results)
+
     @property
     def failures(self) -> list[OpResult]:
         """Operations that the kernel refused."""

@@ -19,17 +19,19 @@ from podway.model.resources import Block, Endpoint, Network, Node, NodeFacts, Pa
 from podway.plan import base, doubts, nat, transport
 from podway.plan.attach import bridge
 from podway.plan.notes import Note
-from podway.plan.way import Way, received, sent, wanted
+from podway.plan.way import Held, Way, choose, held, wanted
 
 FragmentId = tuple[str, str]  # ("block", "10.244.1.0/24")
 
 
 class Built(NamedTuple):
-    """What one fragment wants, what it has to say, and (network, way) that it sends a peer by."""
+    """What one fragment wants, what it has to say, and (network, way) that it sends a peer by, and that it
+    would rather."""
 
     objects: tuple[AnyObject, ...]
     notes: tuple[Note, ...] = ()
     sends: tuple[str, Way] | None = None
+    asks: tuple[str, Way] | None = None
 
 
 FACTS: FragmentId = ("facts", "")
@@ -44,13 +46,21 @@ class Inputs(msgspec.Struct, kw_only=True):
     nodes: dict[str, Node] = {}
     blocks: dict[str, Block] = {}
     endpoints: dict[str, Endpoint] = {}
-    held: dict[str, tuple[Way, ...]] = {}  # network → ways to receive and send; a fold over the nodes
+    held: dict[str, Held] = {}  # network → ways to receive and send; a fold over the nodes
+
+    @property
+    def own(self) -> Node | None:
+        """This node, as it is registered."""
+        return self.nodes.get(self.facts.name)
+
+    def own_paths(self, network: str) -> Paths | None:
+        """What this node has told of its ways."""
+        return self.own.paths.get(network) if self.own is not None else None
 
 
 def _network(inputs: Inputs, name: str) -> Built:
     network = inputs.networks[name]
-    own = inputs.nodes.get(inputs.facts.name)
-    ends, notes = transport.ends(network, inputs.held[name], own, inputs.facts)
+    ends, notes = transport.ends(network, inputs.held[name].ways, inputs.own, inputs.facts)
     refused = bridge.refusal(network, inputs.facts)
     notes = (*notes, refused) if refused else notes
     return Built((*bridge.network(network, inputs.facts), *ends), notes)
@@ -76,17 +86,27 @@ def _block(inputs: Inputs, cidr: str) -> Built:
     held = inputs.held[network.name]
     node = inputs.nodes.get(block.spec.node)
     if block.spec.node == inputs.facts.name:
-        return Built((*bridge.own_block(block, network), *transport.own_block(block, held, node)))
+        return Built((*bridge.own_block(block, network), *transport.own_block(block, held.ways, node)))
     if node is None:
         return Built((), (Note(f"block {cidr}", f"its node {block.spec.node} is not registered"),))
-    way = sent(held[0], node.paths.get(network.name), held)
-    if way is None:
-        theirs = ", ".join(node.paths[network.name].accepts)
-        note = Note(f"peer {node.name} block {cidr}", f"it accepts {theirs} only", "upgrade this node")
-        return Built((), (note,))
-    own = inputs.nodes.get(inputs.facts.name)
-    objects, notes = transport.peer_block(block, way, node, own, inputs.facts)
-    return Built(objects, notes, (network.name, way) if objects else None)
+    return _peer_block(inputs, block, node, held)
+
+
+def _peer_block(inputs: Inputs, block: Block, node: Node, held: Held) -> Built:
+    """By the best way that may be sent now and that leads to the peer."""
+    name = block.spec.network
+    now, asked = choose(held.ways[0], inputs.own_paths(name), node.paths.get(name), held.ways)
+    asks = (name, asked) if asked is not None else None
+    said: list[Note] = []
+    for way in now:
+        objects, notes = transport.peer_block(block, way, node, inputs.own, inputs.facts)
+        said += notes
+        if objects:
+            return Built(objects, tuple(said), (name, way), asks)
+    if not now and asked is None:
+        theirs = ", ".join(node.paths[name].accepts) or "nothing"
+        said.append(Note(f"peer {node.name} block {block.cidr}", f"it accepts {theirs} yet", "see its agent"))
+    return Built((), tuple(said), None, asks)
 
 
 def _endpoint(inputs: Inputs, name: str) -> Built:
@@ -113,6 +133,25 @@ BUILDERS: dict[str, Callable[[Inputs, str], Built]] = {
 }
 
 
+class _Ways:
+    """Which ways fragments name, each counted."""
+
+    def __init__(self) -> None:
+        self._by_fragment: dict[FragmentId, tuple[str, Way]] = {}
+        self._counts: Counter[tuple[str, Way]] = Counter()
+
+    def put(self, fragment: FragmentId, named: tuple[str, Way] | None) -> None:
+        before = self._by_fragment.pop(fragment, None)
+        if before is not None:
+            self._counts[before] -= 1
+        if named is not None:
+            self._by_fragment[fragment] = named
+            self._counts[named] += 1
+
+    def of(self, network: str) -> frozenset[Way]:
+        return frozenset(way for (name, way), count in self._counts.items() if name == network and count > 0)
+
+
 class Planner:
     """``desired`` follows the inputs: tell it what changed, learn which keys did.
 
@@ -129,8 +168,7 @@ class Planner:
         self._wants: dict[Key, dict[FragmentId, AnyObject]] = {}
         self._by_network: dict[str, set[FragmentId]] = {}
         self._by_node: dict[str, set[FragmentId]] = {}
-        self._sends: dict[FragmentId, tuple[str, Way]] = {}
-        self._sent: Counter[tuple[str, Way]] = Counter()
+        self._sends, self._asks = _Ways(), _Ways()
         self._paths: dict[str, Counter[Paths]] = {}  # network → what its nodes say, each how often
         self._judged = doubts.Judged(snapshot=Snapshot())
         self._told = Snapshot()
@@ -186,34 +224,36 @@ class Planner:
 
     def update_endpoint(self, name: str, endpoint: Endpoint | None) -> set[Key]:
         """Add, change or (None) remove one endpoint. Returns the changed keys."""
-        return self._change("endpoint", self.inputs.endpoints, name, endpoint)
+        return self._rebuild(self._change("endpoint", self.inputs.endpoints, name, endpoint))
 
     def update_snapshot(self, snapshot: Snapshot) -> set[Key]:
-        """Make networks, nodes and blocks what ``snapshot`` says, less what is isolated.
+        """Make networks, nodes and blocks what ``snapshot`` says, less what is isolated, all at once.
 
         Returns the changed keys."""
         self._told = snapshot
         self._judged = doubts.judge(snapshot, self.inputs.facts)
         snapshot = self._judged.snapshot
-        changed: set[Key] = set()
+        dirty: set[FragmentId] = set()
         for kind, known, new in (
             ("network", self.inputs.networks, snapshot.networks),
             ("node", self.inputs.nodes, snapshot.nodes),
             ("block", self.inputs.blocks, snapshot.blocks),
         ):
-            changed |= self._replace(kind, known, new)
-        return changed
+            dirty |= self._replace(kind, known, new)
+        return self._rebuild(dirty)
 
-    def _replace(self, kind: str, known: dict, new: dict) -> set[Key]:  # type: ignore[type-arg]
-        changed: set[Key] = set()
+    def _replace(self, kind: str, known: dict, new: dict) -> set[FragmentId]:  # type: ignore[type-arg]
+        dirty: set[FragmentId] = set()
         for name in [name for name in known if name not in new]:
-            changed |= self._change(kind, known, name, None)
+            dirty |= self._change(kind, known, name, None)
         for name, value in new.items():
-            if known.get(name) != value:
-                changed |= self._change(kind, known, name, value)
-        return changed
+            old = known.get(name)
+            if old is not value and old != value:
+                dirty |= self._change(kind, known, name, value)
+        return dirty
 
-    def _change(self, kind: str, known: dict, name: str, value: object | None) -> set[Key]:  # type: ignore[type-arg]
+    def _change(self, kind: str, known: dict, name: str, value: object | None) -> set[FragmentId]:  # type: ignore[type-arg]
+        """Take one input in; returns the fragments that have to follow."""
         fragment = (kind, name)
         old = known.get(name)
         self._index(fragment, old, remove=True)
@@ -229,7 +269,7 @@ class Planner:
         if kind == "node":
             dirty |= self._by_node.get(name, set())
             dirty |= self._count_paths(name, old, value)
-        return self._rebuild(dirty)
+        return dirty
 
     def _count_paths(self, name: str, old: object | None, new: object | None) -> set[FragmentId]:
         """Keep what the nodes say of their ways; returns the fragments that have to follow."""
@@ -247,10 +287,14 @@ class Planner:
         return dirty
 
     def _own_changed(self, old: object | None, new: object | None) -> set[FragmentId]:
-        """A tunnel begins at the node's own address. Its own ways follow from the others', not from here."""
-        if isinstance(old, Node) and isinstance(new, Node) and old.spec == new.spec:
-            return set()
-        return {("network", name) for name in self.inputs.networks}.union(*self._by_network.values())
+        """A tunnel begins at the node's own address, and what this node told of its ways allows the next."""
+        before, after = (one if isinstance(one, Node) else None for one in (old, new))
+        told = [one.paths if one is not None else {} for one in (before, after)]
+        moved = before is None or after is None or before.spec != after.spec
+        names = {n for n in self.inputs.networks if moved or told[0].get(n) != told[1].get(n)}
+        for name in names:
+            self._hold(name)
+        return {("network", name) for name in names}.union(*(self._by_network.get(n, set()) for n in names))
 
     def _hold(self, name: str) -> bool:
         """Fold what the nodes say into the ways that this one holds; whether that changed."""
@@ -258,9 +302,9 @@ class Planner:
         if network is None:
             return self.inputs.held.pop(name, None) is not None
         said = [paths for paths, count in self._paths.get(name, Counter()).items() if count > 0]
-        held = received(wanted(network.spec), said)
-        changed = self.inputs.held.get(name) != held
-        self.inputs.held[name] = held
+        new = held(wanted(network.spec), self.inputs.own_paths(name), said)
+        changed = self.inputs.held.get(name) != new
+        self.inputs.held[name] = new
         return changed
 
     def _index(self, fragment: FragmentId, value: object | None, remove: bool = False) -> None:
@@ -286,8 +330,10 @@ class Planner:
         changed: set[Key] = set()
         for fragment in dirty:
             exists = self._exists(fragment)
-            objects, notes, sends = BUILDERS[fragment[0]](self.inputs, fragment[1]) if exists else Built(())
-            self._count_way(fragment, sends)
+            built = BUILDERS[fragment[0]](self.inputs, fragment[1]) if exists else Built(())
+            objects, notes = built.objects, built.notes
+            self._sends.put(fragment, built.sends)
+            self._asks.put(fragment, built.asks)
             old = self._fragments.pop(fragment, ())
             self._notes.pop(fragment, None)
             if exists:
@@ -303,18 +349,13 @@ class Planner:
             changed |= {o.key for o in old} | {o.key for o in objects}
         return {key for key in changed if self._settle(key)}
 
-    def _count_way(self, fragment: FragmentId, sends: tuple[str, Way] | None) -> None:
-        before = self._sends.pop(fragment, None)
-        if before is not None:
-            self._sent[before] -= 1
-        if sends is not None:
-            self._sends[fragment] = sends
-            self._sent[sends] += 1
+    def sends(self, network: str) -> frozenset[Way]:
+        """The ways by which this node sends peers."""
+        return self._sends.of(network)
 
-    def sends(self, network: str) -> tuple[Way, ...]:
-        """The ways by which this node sends peers, by text."""
-        ways = [way for (name, way), count in self._sent.items() if name == network and count > 0]
-        return tuple(sorted(ways, key=lambda way: way.text))
+    def asks(self, network: str) -> frozenset[Way]:
+        """The ways by which it would, once it has told so and they are accepted."""
+        return self._asks.of(network)
 
     def _settle(self, key: Key) -> bool:
         """Bring ``desired`` and ``conflicts`` up to date for one key; whether anything changed."""

@@ -2,12 +2,14 @@
 
 A change of a network's way is a change of generation. Every node publishes which ways it accepts and
 which it sends, so that no node is sent what it can't receive yet, and no way of receiving goes while
-somebody still sends it. There is no coordinator.
+somebody still sends it. There is no coordinator: docs/migration.md tells the rules, ``generation`` what
+a node publishes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -52,21 +54,49 @@ def wanted(spec: NetworkSpec) -> Way:
     return Way(spec.transport)
 
 
-def received(wanted: Way, said: Iterable[Paths]) -> tuple[Way, ...]:
-    """What a node holds: what is wanted first, what others still send, and what they can't do without."""
+class Held(NamedTuple):
+    """``ways``: what a node keeps up, what is wanted first. ``needed``: those of them it can't let go of."""
+
+    ways: tuple[Way, ...]
+    needed: frozenset[Way]
+
+
+def held(wanted: Way, own: Paths | None, said: Iterable[Paths]) -> Held:
+    """Needed are what is wanted, what others send, and what they can't do without; what this node itself
+    has told others to accept is kept too, until that is withdrawn."""
     texts: set[str] = set()
     for paths in said:
         texts.update(paths.sends)
         if paths.accepts and wanted.text not in paths.accepts:
             texts.update(paths.accepts)
-    others = {way for text in texts if (way := parse(text)) is not None}
-    return (wanted, *sorted(others - {wanted}, key=lambda way: way.text))
+    needed = {wanted} | _parsed(texts)
+    every = needed | (_parsed(own.accepts) if own is not None else set())
+    return Held((wanted, *sorted(every - {wanted}, key=lambda way: way.text)), frozenset(needed))
 
 
-def sent(wanted: Way, peer: Paths | None, held: Iterable[Way]) -> Way | None:
-    """What to send a peer: what is wanted if it accepts that, else what it accepts and we hold.
+def _parsed(texts: Iterable[str]) -> set[Way]:
+    """ "none" carries nothing: it is no way to keep up beside what is wanted."""
+    found = (parse(text) for text in texts)
+    return {way for way in found if way is not None and way.transport != "none"}
 
-    A peer that has said nothing yet is taken to follow the network; None: no common way."""
-    if peer is None or not peer.accepts or wanted.text in peer.accepts:
-        return wanted
-    return next((way for way in held if way.text in peer.accepts), None)
+
+class Choice(NamedTuple):
+    """``now``: the ways that a peer may be sent, best first. ``asked``: the one to be told as sent next."""
+
+    now: tuple[Way, ...]
+    asked: Way | None
+
+
+def choose(wanted: Way, own: Paths | None, peer: Paths | None, ways: Iterable[Way]) -> Choice:
+    """What to send a peer. A way is sent only when this node has told that it sends it, and it is accepted
+    at both ends, all as seen at one moment: who lets go of a way of receiving tells so first, and then
+    looks whether anybody tells of sending it, so that one of the two sees the other.
+
+    Who has said nothing (an earlier version) is taken to follow the network."""
+    default = Paths(accepts=(wanted.text,), sends=(wanted.text,))
+    own, peer = own or default, peer or default
+    if wanted.transport == "none":
+        return Choice((wanted,), None)
+    common = [way for way in (wanted, *ways) if way.text in peer.accepts]
+    now = [way for way in common if way.text in own.accepts and way.text in own.sends]
+    return Choice(tuple(dict.fromkeys(now)), common[0] if common else None)

@@ -11,9 +11,16 @@ from podway.plan.way import Way
 Planned = tuple[tuple[AnyObject, ...], tuple[Note, ...]]
 
 
-def receiver(way: Way) -> tuple[Key, ...]:
-    """What must stand before peers may send this node by ``way``."""
-    return (("link", vxlan.device_name(way)),) if way.transport == "vxlan" else ()
+def loose(link: str) -> Sysctl:
+    """``rp_filter`` 2: each direction goes by the way that its sender chose, strict would drop one."""
+    return Sysctl(path=f"net/ipv4/conf/{link}/rp_filter", value="2")
+
+
+def receiver(way: Way, facts: NodeFacts) -> tuple[Key, ...]:
+    """What must stand, as far as it is planned, before peers may send this node by ``way``."""
+    links = [vxlan.device_name(way)] if way.transport == "vxlan" else []
+    loosened = [loose(name).key for name in (*links, *(uplink.name for uplink in facts.uplinks))]
+    return (*(("link", name) for name in links), *loosened)
 
 
 def ends(network: Network, held: tuple[Way, ...], own: Node | None, facts: NodeFacts) -> Planned:
@@ -26,10 +33,7 @@ def ends(network: Network, held: tuple[Way, ...], own: Node | None, facts: NodeF
             objects += planned
             notes += why
     if len(held) > 1:
-        # While two ways stand, a peer may send by the one that this node doesn't: strict would drop it.
-        objects += [
-            Sysctl(path=f"net/ipv4/conf/{uplink.name}/rp_filter", value="2") for uplink in facts.uplinks
-        ]
+        objects += [loose(uplink.name) for uplink in facts.uplinks]
     return tuple(objects), tuple(notes)
 
 
