@@ -161,6 +161,102 @@ def test(name: str | None, output: str) -> None:
 
 
 @lab.command()
+@NAME
+@click.argument("one")
+@click.argument("other", default="")
+@click.option("--only", default="", help="only such packets: udp/8472, tcp/179 or proto/4 [default: all]")
+@click.option("--larger", type=click.IntRange(0), default=0, help="only packets of more bytes than this")
+@click.option("--loss", type=float, default=100.0, show_default=True, help="percent of them that are lost")
+@click.option("--one-way", is_flag=True, help="only from ONE to OTHER")
+def partition(
+    name: str | None, one: str, other: str, only: str, larger: int, loss: float, one_way: bool
+) -> None:
+    """Let nothing pass between ONE and OTHER (all others), each some machines or segments: a,b."""
+    from podway.lab import control
+    from podway.lab.faults import Fault
+    from podway.lab.place import find
+
+    sides = [tuple(filter(None, side.split(","))) for side in (one, other)]
+    fault = Fault(one=sides[0], other=sides[1], only=only, larger=larger, loss=loss, one_way=one_way)
+    control.partition(find(name), fault)
+    click.echo(f"{fault.words}; the end of it: podway lab heal")
+
+
+@lab.command()
+@NAME
+@click.argument("names", nargs=-1)
+def heal(name: str | None, names: tuple[str, ...]) -> None:
+    """Take back all faults, or those that name one of NAMES."""
+    from podway.lab import control
+    from podway.lab.place import find
+
+    for fault in control.heal(find(name), names):
+        click.echo(f"healed: {fault.words}")
+
+
+@lab.command()
+@NAME
+@click.argument("node")
+def crash(name: str | None, node: str) -> None:
+    """Cut a node's power: its processes die at once, its links and pods are gone; its disk stays."""
+    from podway.lab import control
+    from podway.lab.place import find
+
+    control.crash(find(name), node)
+    click.echo(f"{node} is off; podway lab reboot {node}")
+
+
+@lab.command()
+@NAME
+@click.argument("node")
+def reboot(name: str | None, node: str) -> None:
+    """Crash a node unless it is off, and start it again, with a new boot id and its pods."""
+    from podway.lab import control
+    from podway.lab.place import find
+
+    control.reboot(find(name), node)
+    click.echo(f"{node} is up")
+
+
+@lab.command("add-node")
+@NAME
+@click.argument("node")
+@click.option("--segment", help="where it is plugged in [default: the first segment]")
+@click.option("--mtu", type=click.IntRange(1280), help="of its link [default: the segment's]")
+@click.option("--pods", type=click.IntRange(0, 250), default=2, show_default=True, help="how many pods")
+@click.option("--network", default="", help="of its pods [default: the first network]")
+def add_node(
+    name: str | None, node: str, segment: str | None, mtu: int | None, pods: int, network: str
+) -> None:
+    """Let a node join a lab that is up."""
+    from podway.lab import control
+    from podway.lab.place import find
+    from podway.lab.topology import Wish, pod_names
+    from podway.lab.topology_file import NAME as LEGAL
+    from podway.model.errors import InvalidInput
+
+    if not LEGAL.fullmatch(node):
+        raise InvalidInput(f"{node!r} is no legal name", fix="lower case letters, digits, -")
+    place = find(name)
+    where = segment or place.saved().topology.segments[0].name
+    wish = Wish(name=node, role="node", segments=(where,), mtu=mtu or 0, pods=pod_names(node, pods))
+    machine = control.add_node(place, wish, network).machine(node)
+    click.echo(f"{node} has joined, {', '.join(machine.ports[0].addresses)}")
+
+
+@lab.command("remove-node")
+@NAME
+@click.argument("node")
+def remove_node(name: str | None, node: str) -> None:
+    """Let a node leave for good: its pods stop, its Node and blocks are deleted."""
+    from podway.lab import control
+    from podway.lab.place import find
+
+    control.remove_node(find(name), node)
+    click.echo(f"{node} has left")
+
+
+@lab.command()
 @click.argument("names", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="all labs of this machine, dead ones too")
 def down(names: tuple[str, ...], every: bool) -> None:

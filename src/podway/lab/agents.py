@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from podway.cni.install import fallback_command, install
 from podway.lab.attach import Runtime
-from podway.lab.place import NAMESPACES, Place
+from podway.lab.place import Place
 from podway.lab.topology import Topology
 from podway.lab.wiring import inside
 from podway.model.errors import PodwayError, Unavailable
@@ -25,29 +25,24 @@ LOG_LINES = 5
 PODWAY = [sys.executable, "-P", "-c", "from podway.cli.main import main; main()"]
 
 
-def enter(namespace: str) -> list[str]:
-    """The beginning of a command line that runs in a machine's or pod's network namespace."""
-    return ["nsenter", f"--net={NAMESPACES / namespace}", "--"]
-
-
 class Agents:
-    """All nodes' agents; started once, they outlive the builder."""
+    """The agents of some nodes, or of all; they outlive who started them."""
 
-    def __init__(self, place: Place, topology: Topology) -> None:
+    def __init__(self, place: Place, topology: Topology, nodes: Sequence[str] | None = None) -> None:
         self._place = place
         self._topology = topology
-        self._nodes = [node.name for node in topology.of("node")]
+        self._nodes = [node.name for node in topology.of("node")] if nodes is None else list(nodes)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
         """Start every node's agent; ``wait`` says when they answer."""
         for node in self._nodes:
             directory = self._place.node(node)
-            directory.mkdir()
+            directory.mkdir(exist_ok=True)
             environment = os.environ | self._place.environment(node)
             with open(directory / "agent.log", "ab") as log:
                 self._running[node] = subprocess.Popen(
-                    [*enter(node), *PODWAY, "agent", "--listen", ""],
+                    [*self._place.enter(node), *PODWAY, "agent", "--listen", ""],
                     env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=log,

@@ -56,7 +56,7 @@ class Runtime:
         configuration = self._configuration(node, network)
         executable = self._place.plugins / configuration["type"]
         done = subprocess.run(
-            ["nsenter", f"--net={NAMESPACES / node}", "--", str(executable)],
+            [*self._place.enter(node), str(executable)],
             env=environment,
             input=json.dumps(configuration).encode(),
             capture_output=True,

@@ -21,13 +21,16 @@ class NodeCondition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """``state``: "up", "starting" or "dead"; ``init``: the process whose end is the lab's."""
+    """``state``: "up", "starting" or "dead"; ``init``: the process whose end is the lab's.
+
+    ``faults``: what ``podway lab partition`` did to it."""
 
     name: str
     directory: str
     state: str
     init: int | None = None
     nodes: tuple[NodeCondition, ...] = ()
+    faults: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -52,9 +55,15 @@ def look(place: Place) -> Condition:
             addresses=tuple(one for port in machine.ports for one in port.addresses),
             pods=machine.pods,
         )
-        nodes.append(_ask(place, node))
+        if machine.name in saved.crashed:
+            nodes.append(
+                msgspec.structs.replace(node, problems=(f"it is off: podway lab reboot {node.name}",))
+            )
+        else:
+            nodes.append(_ask(place, node))
     state = "up" if saved.up else "starting"
-    return msgspec.structs.replace(whole, state=state, nodes=tuple(nodes))
+    faults = tuple(fault.words for fault in saved.faults)
+    return msgspec.structs.replace(whole, state=state, nodes=tuple(nodes), faults=faults)
 
 
 def _ask(place: Place, node: NodeCondition) -> NodeCondition:

@@ -174,6 +174,8 @@ def condition(screen: Console, one: Condition) -> None:
         words = "\n".join(node.problems) or "ok"
         table.add_row(node.name, "\n".join(node.addresses), pods, "\n".join(node.blocks), words)
     screen.print(table)
+    for fault in one.faults:
+        screen.print(f"  fault: {fault}", markup=False, soft_wrap=True)
 
 
 def summary(topology: Topology, seconds: dict[str, float]) -> str:

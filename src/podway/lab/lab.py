@@ -100,14 +100,19 @@ def command(place: Place, target: str, arguments: Sequence[str]) -> list[str]:
     if init is None:
         raise Unavailable("the lab has ended", f"lab {place.name}", "podway lab down, and up again")
     net = f"/proc/{init}/ns/net"
+    boot: list[str] = []
     if target:
         _known(place, target)
         net = f"/proc/{init}/root{NAMESPACES}/{target}"
-    return ["nsenter", "-t", str(init), "--mount", "--pid", f"--net={net}", "--", *arguments]
+        boot = place.boot(target)
+    return ["nsenter", "-t", str(init), "--mount", "--pid", f"--net={net}", "--", *boot, *arguments]
 
 
 def _known(place: Place, target: str) -> None:
-    topology = place.saved().topology
+    saved = place.saved()
+    if target in saved.crashed:
+        raise Unavailable(f"{target} is off", f"lab {place.name}", f"podway lab reboot {target}")
+    topology = saved.running
     machines = [machine.name for machine in topology.machines]
     names = [*machines, *(pod for machine in topology.machines for pod in machine.pods)]
     if target not in names:
@@ -147,7 +152,7 @@ def test(place: Place, progress: Callable[[Progress], None]) -> list[Verdict]:
         words = process.stderr.read().decode(errors="replace").strip()
     if process.returncode != 0:
         raise Unavailable(f"the probing failed: {words.splitlines()[-1:]}", f"lab {place.name}")
-    return judge(place.saved().topology, report.spots, report.outcomes)
+    return judge(place.saved().running, report.spots, report.outcomes)
 
 
 def run(place: Place, target: str, *arguments: str) -> str:

@@ -4,6 +4,7 @@ DIRECTORY/init       "PID STARTTIME" of the lab's init, as seen from where it wa
 DIRECTORY/lab.json   topology and phase, written by the builder
 DIRECTORY/store.db   the store of all nodes
 DIRECTORY/NODE/      state directory, sockets, log and CNI configuration of a node
+DIRECTORY/lock       held by who changes a lab that is up
 
 A lab of another directory (``--dir``) is a symbolic link in BASE, so that every lab is found there.
 """
@@ -11,15 +12,18 @@ A lab of another directory (``--dir``) is a symbolic link in BASE, so that every
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from podway.lab.faults import Fault
 from podway.lab.topology import Topology
 from podway.model.documents import NAME
 from podway.model.errors import Conflict, InvalidInput, Unavailable
@@ -30,16 +34,29 @@ SUN_PATH = 107  # bytes of a Unix socket's path, unix(7)
 DEATH = 30.0  # seconds until a killed init must be gone
 ATTEMPTS = 5
 NAMESPACES = Path("/run/netns")  # inside the lab's mount namespace
+BOOT_ID = "boot_id"  # of a node that was rebooted
+#: $0 is the file, the rest the command
+REBOOTED = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"'
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True):
-    """lab.json. ``seconds``: phase → how long it took, of a lab that is up."""
+    """lab.json. ``seconds``: phase → how long it took, of a lab that is up.
+
+    ``faults`` are in force; ``crashed`` nodes are off."""
 
     version: int = 1
     name: str
     topology: Topology
     up: bool = False
     seconds: dict[str, float] = {}
+    faults: tuple[Fault, ...] = ()
+    crashed: tuple[str, ...] = ()
+
+    @property
+    def running(self) -> Topology:
+        """The topology less the nodes that are off."""
+        machines = tuple(one for one in self.topology.machines if one.name not in self.crashed)
+        return msgspec.structs.replace(self.topology, machines=machines)
 
 
 class Place:
@@ -75,6 +92,27 @@ class Place:
             "PODWAY_STATE_DIR": str(self.node(node) / "state"),
             "PODWAY_SOCKET": str(self.socket(node)),
         }
+
+    def enter(self, node: str) -> list[str]:
+        """The beginning of a command line that runs in a node's network namespace, inside the lab."""
+        return ["nsenter", f"--net={NAMESPACES / node}", "--", *self.boot(node)]
+
+    def boot(self, node: str) -> list[str]:
+        """The beginning of a command line for which the node has started when it did, not the machine.
+
+        Empty until the node is rebooted: its first boot is the machine's own."""
+        own = self.node(node) / BOOT_ID
+        if not own.exists():
+            return []
+        # unchanged: namespaces that come and go in /run/netns are seen in here too
+        return ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", REBOOTED, str(own)]
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[Saved]:
+        """lab.json for the body, which nobody else changes meanwhile. Raises Unavailable."""
+        with open(self.directory / "lock", "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield self.saved()
 
     # what is known of it -------------------------------------------------------------------------
 

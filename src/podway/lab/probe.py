@@ -116,7 +116,7 @@ def tell(report: Report) -> None:
 def main() -> None:
     """See the module."""
     name, directory = sys.argv[1:]
-    topology = Place(name, Path(directory)).saved().topology
+    topology = Place(name, Path(directory)).saved().running
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     spots = survey(topology)

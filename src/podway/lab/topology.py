@@ -266,3 +266,37 @@ def segments_between(topology: Topology, first: str, last: str) -> tuple[str, ..
                     seen.add(other.name)
                     queue.append((*way, port.segment, other.name))
     return ()
+
+
+def joined(topology: Topology, wish: Wish, attached: Mapping[str, str]) -> Topology:
+    """With one machine more, at the lowest free address of its segment; nobody else's changes.
+
+    Raises ValueError when the segment is full."""
+    segment = next(one for one in topology.segments if one.name in wish.segments)
+    taken = {a for machine in topology.machines for port in machine.ports for a in port.addresses}
+    addresses = []
+    for cidr in segment.cidrs:
+        prefix = ipaddress.ip_network(cidr)
+        numbers = range(1, min(prefix.num_addresses - 1, ROUTER_TOP))
+        free = (f"{prefix[number]}/{prefix.prefixlen}" for number in numbers)
+        address = next((one for one in free if one not in taken), "")
+        if not address:
+            raise ValueError(f"{prefix} has no free address")
+        addresses.append(address)
+    ports = {machine.name: machine.ports for machine in topology.machines}
+    routers = tuple(
+        Wish(name=router.name, role="router", segments=tuple(port.segment for port in router.ports))
+        for router in topology.of("router")
+    )
+    segments = {one.name: one for one in topology.segments}
+    own = _ports(wish, segments, {segment.name: {wish.name: tuple(addresses)}})
+    routes = tuple(_routes(wish, routers, segments, ports))
+    machine = Machine(name=wish.name, role=wish.role, ports=own, routes=routes, pods=wish.pods)
+    machines, whole = (*topology.machines, machine), topology.attached | dict(attached)
+    return msgspec.structs.replace(topology, machines=machines, attached=whole)
+
+
+def left(topology: Topology, name: str) -> Topology:
+    """Without one machine."""
+    machines = tuple(machine for machine in topology.machines if machine.name != name)
+    return msgspec.structs.replace(topology, machines=machines)
