@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
-from podway.delta.differ import Refusal, diff
+from podway.delta.differ import Refusal, diff, on_link
 from podway.kernel import namespaces
 from podway.kernel.facade import ALL_KINDS, DOOMED_GROUP, Kernel
 from podway.model.errors import PodwayError
-from podway.model.objects import Actual, Address, Key, Link, Op, OpResult, Sysctl
+from podway.model.objects import Actual, Address, AnyObject, Desired, Key, Link, Op, OpResult, Sysctl
 from podway.node.attachments import Attachments
 from podway.node.backoff import Fight, repaired
 from podway.node.database import Database, JournalEntry
@@ -74,7 +74,7 @@ class Reconciler:
         self._planner = planner
         self._attachments = attachments
         self._now = now
-        self._programmed: set[Key] = set()
+        self._programmed: dict[Key, AnyObject] = {}  # what stood as wanted at the last look
         self._fights: dict[Key, Fight] = {}
         self._culprits: dict[Key, str] = {}  # who changed a key last, for as long as it is fought over
         self.removals_allowed = False
@@ -117,8 +117,7 @@ class Reconciler:
         results = self._apply(ops)
         self._write_down(results, seen, now)
         done = {result.op.key for result in results if not result.errno}
-        self._programmed |= {key for key in (*actual, *done) if key in self._planner.desired}
-        self._programmed &= set(self._planner.desired)
+        self._stand({*actual, *done}, self._planner.desired)
         self._culprits = {key: who for key, who in self._culprits.items() if key in self._fights}
         retry = min((self._fights[key].allowed_at for key in waiting), default=None)
         kept = {key: why for key, why in self.problems.items() if key[0] not in {*kinds, "link"}}
@@ -126,8 +125,13 @@ class Reconciler:
         self.problems = kept | refused | {r.op.key: r.error for r in results if r.errno} | waiting
         return Report(tuple(results), refusals, waiting, retry)
 
+    def _stand(self, seen: Collection[Key], desired: Desired) -> None:
+        """Remember what of ``desired`` is in the kernel now; what is wanted no more is forgotten."""
+        known = {key: want for key, want in self._programmed.items() if desired.get(key) == want}
+        self._programmed = known | {key: desired[key] for key in seen if key in desired}
+
     def _without_fights(
-        self, ops: Iterable[Op], seen: Mapping[Key, Noticed], now: float
+        self, ops: Collection[Op], seen: Mapping[Key, Noticed], now: float
     ) -> tuple[list[Op], dict[Key, str]]:
         allowed: list[Op] = []
         waiting: dict[Key, str] = {}
@@ -140,7 +144,8 @@ class Reconciler:
             waiting[op.key] = f"keeps being changed{' by ' + who if who else ''}; next repair in " + (
                 f"{fight.allowed_at - now:.0f} s"
             )
-        return allowed, waiting
+        missing = {op.key[1] for op in ops if op.key in waiting and op.key[0] == "link" and op.have is None}
+        return [op for op in allowed if link_of(op) not in missing], waiting
 
     def _remember(self, ops: Iterable[Op]) -> None:
         """What is changed on foreign things goes into the ledger before; what is owned dies with its link."""
@@ -202,15 +207,21 @@ class Reconciler:
         except (PodwayError, OSError) as error:
             self._database.journal_add([JournalEntry(self._now(), "failed", name, str(error), 0.0, "")])
 
-    def _write_down(self, results: Iterable[OpResult], seen: Mapping[Key, Noticed], began: float) -> None:
+    def _write_down(self, results: Collection[OpResult], seen: Mapping[Key, Noticed], began: float) -> None:
         entries: list[JournalEntry] = []
         now = self._now()
+        moved = {key[1] for key in (*seen, *(r.op.key for r in results)) if key[0] in ("link", "address")}
         for result in results:
             op = result.op
             notice = seen.get(op.key)
-            is_repair = op.key in self._programmed or notice is not None
+            is_repair = notice is not None or (op.want and self._programmed.get(op.key) == op.want)
             what = "failed" if result.errno else "repaired" if is_repair else _past(op)
-            if is_repair:
+            # what goes with its link is nobody's doing: a flapping uplink is no fight over each route
+            if (
+                is_repair
+                and not result.errno
+                and (op.key[0] in ("link", "address") or link_of(op) not in moved)
+            ):
                 self._fights[op.key] = repaired(self._fights.get(op.key, Fight()), now)
             found = result.error or ("missing" if op.have is None else _text(op.have))
             since = notice.at if notice else began
@@ -220,6 +231,15 @@ class Reconciler:
                 self._database.ledger_remove(" ".join(op.key))
         if entries:
             self._database.journal_add(entries)
+
+
+def link_of(op: Op) -> str:
+    """The link that an operation's object stands on, "" for none."""
+    value = op.want or op.have
+    if isinstance(value, Sysctl):
+        parts = value.path.split("/")
+        return parts[3] if len(parts) > 4 else ""
+    return on_link(value) if value else ""
 
 
 def _past(op: Op) -> str:
