@@ -70,7 +70,7 @@ def test_diff_tells_what_apply_would_do_and_does_nothing(podway: Podway) -> None
         ("fd00:10:244::/48", "10.244.9.0/24", 8, "overlaps pools[0]"),
         ("preset: flannel-host-gw", "preset: flannel-hostgw", 5, "flannel-host-gw"),
         ("preset: flannel-host-gw", "preset: docker\n  transport: host-gw", 6, "contradicts"),
-        ("preset: flannel-host-gw", "attach: routed", 5, "not available"),
+        ("preset: flannel-host-gw", "attach: routed\n  bridge: {}", 6, "no bridge"),
         ("preset: flannel-host-gw", "mtu: 1000", 5, "1280"),
         ("kind: Node", "kind: Nod", 11, "did you mean Node?"),
         ("podway.dev/v1\nkind: Node", "v1\nkind: Node", 10, "podway.dev/v1"),

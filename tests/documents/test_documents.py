@@ -232,9 +232,10 @@ def test_a_preset_and_what_agrees_with_it() -> None:
     decode(network(preset="flannel-host-gw", attach="bridge", transport="host-gw"))
 
 
-def test_routed_is_not_available_yet() -> None:
-    found = one(network(attach="routed"))
-    assert "not available" in found[1] and found[2] == "use attach: bridge"
+def test_routed_has_no_bridge() -> None:
+    decode(network(attach="routed"))
+    found = one(network(attach="routed", bridge={"hairpin": True}))
+    assert found[0] == "spec.bridge" and "no bridge" in found[1]
 
 
 @pytest.mark.parametrize(

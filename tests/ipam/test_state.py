@@ -144,6 +144,14 @@ def test_routed_blocks_keep_nothing_back() -> None:
     assert next(candidates(routed, [], 4, "a")).endswith("/26")
 
 
+def test_a_tunnel_ends_at_the_first_address_of_a_routed_block() -> None:
+    book = Allocations()
+    spec = NetworkSpec(pools=(Pool(cidr="10.244.0.0/16"),), attach="routed", transport="vxlan")
+    routed = Network(name="n", spec=spec)
+    (first,) = [book.choose(routed, ["10.244.1.0/26"], "c", 0.0)]
+    assert first == Choice(("10.244.1.1/32",), ("169.254.1.1",))
+
+
 def test_candidates_of_a_wide_pool_are_not_enumerated_and_differ_by_node() -> None:
     wide = network(Pool(cidr="fd00:10:244::/48"))
     first = {next(candidates(wide, [], 6, f"node{n}")) for n in range(20)}

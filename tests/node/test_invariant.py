@@ -27,6 +27,7 @@ pytestmark = pytest.mark.kernel
 def _uplink(kernel: Kernel) -> None:
     kernel.apply(
         [
+            Op(Link(name="lo", kind=""), Link(name="lo", kind="", up=False)),
             Op(Link(name="up0", kind="bridge"), None),
             Op(Address(link="up0", address="192.0.2.1/24", nodad=True), None),
             Op(Address(link="up0", address="2001:db8::1/64", nodad=True), None),

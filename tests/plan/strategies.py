@@ -29,12 +29,13 @@ FACTS = NodeFacts(
     name=ME, uplinks=(Uplink(name="up0", mtu=1500, addresses=("192.0.2.1/24", "2001:db8::1/64")),)
 )
 
+attachments = st.sampled_from(["bridge", "routed"])
 networks = st.builds(
-    lambda number, transport, masquerade, guard, hairpin, isolated: Network(
+    lambda number, attach, transport, masquerade, guard, hairpin, isolated: Network(
         name=f"net{number}",
         spec=NetworkSpec(
             pools=(Pool(cidr=f"10.{number}.0.0/16"), Pool(cidr=f"fd00:{number}::/48")),
-            attach="bridge",
+            attach=attach,
             transport=transport,
             masquerade=masquerade,
             spoof_protection=guard,
@@ -42,6 +43,7 @@ networks = st.builds(
         ),
     ),
     st.integers(1, 2),
+    attachments,
     st.sampled_from(["none", "host-gw", "vxlan"]),
     st.booleans(),
     st.booleans(),
@@ -62,31 +64,42 @@ nodes = st.builds(
         spec=NodeSpec(addresses=(f"192.0.2.{number}/24", *([f"2001:db8::{number}/64"] if six else []))),
     ),
     st.sampled_from(NODES),
-    st.integers(1, 9),
+    st.integers(2, 9),
     st.booleans(),
     paths,
 )
 blocks = st.builds(
-    lambda network, third, six, node: Block(
+    lambda network, third, six, node, attach: Block(
         cidr=f"fd00:{network}:0:{third}::/64" if six else f"10.{network}.{third}.0/24",
-        spec=BlockSpec(network=f"net{network}", node=node, attach="bridge"),
+        spec=BlockSpec(network=f"net{network}", node=node, attach=attach),
     ),
     st.integers(1, 2),
     st.integers(1, 3),
     st.booleans(),
     st.sampled_from(NODES),
+    attachments,
 )
 
 
-def endpoint(number: int, network: int = 1, ports: tuple[PortMap, ...] = (), rate: int = 0) -> Endpoint:
+def endpoint(
+    number: int,
+    network: int = 1,
+    ports: tuple[PortMap, ...] = (),
+    rate: int = 0,
+    attach: str = "bridge",
+) -> Endpoint:
     """Endpoint ``number`` of ``net<network>``."""
     container = f"c{number}"
+    routed = attach == "routed"
+    four, six = f"10.{network}.1.{number + 10}", f"fd00:{network}:0:1::{number + 10:x}"
+    hops = (f"10.{network}.1.1", f"fd00:{network}:0:1::1")
     return Endpoint(
         container=container,
         ifname="eth0",
         network=f"net{network}",
-        addresses=(f"10.{network}.1.{number + 10}/24", f"fd00:{network}:0:1::{number + 10:x}/64"),
-        gateways=(f"10.{network}.1.1", f"fd00:{network}:0:1::1"),
+        addresses=(f"{four}/32", f"{six}/128") if routed else (f"{four}/24", f"{six}/64"),
+        gateways=tuple(names.ROUTED_GATEWAYS.values()) if routed else hops,
+        bridge="" if routed else names.bridge(f"net{network}"),
         mac=names.mac("pod", container, "eth0"),
         host_link=names.host_link(container, "eth0"),
         mtu=1500,
@@ -107,6 +120,7 @@ endpoints = st.builds(
     st.integers(1, 2),
     st.lists(ports, max_size=2).map(tuple),
     st.sampled_from([0, 10_000_000]),
+    attachments,
 )
 
 

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from podway.kernel import namespaces
 from podway.model.resources import Endpoint
 from podway.node.engine import NodeEngine, open_engine
@@ -30,8 +32,9 @@ def run(*command: str) -> str:
 class Scene:
     """``engine`` runs in the calling thread's namespace; ``outside`` is a descriptor beyond its uplink."""
 
-    def __init__(self, engine: NodeEngine, outside: int) -> None:
+    def __init__(self, engine: NodeEngine, outside: int, url: str) -> None:
         self.engine = engine
+        self._url = url
         self.outside = outside
         self.node = os.open(namespaces.OWN, os.O_RDONLY | os.O_CLOEXEC)
         self._pods: list[int] = []
@@ -42,6 +45,15 @@ class Scene:
         self._pods.append(fd)
         asked = {"container": name, "ifname": "eth0", "network": "pods", "namespace": "/nowhere"}
         return fd, self.engine.add(AttachRequest(**(asked | more)), fd)  # type: ignore[arg-type]
+
+    def change(self, **spec: object) -> None:
+        """Change the network and let the node follow."""
+        store = open_store(self._url)
+        record = store.get("Network", "pods")
+        changed = json.dumps(json.loads(record.spec) | spec).encode()
+        store.update_spec(msgspec.structs.replace(record, spec=changed))
+        store.close()
+        self.engine.synchronize()
 
     def close(self) -> None:
         """Let go of the namespaces."""
@@ -74,7 +86,7 @@ def scene(directory: Path, **spec: object) -> Iterator[Scene]:
     store.create(Record(kind="Network", name="pods", spec=json.dumps(network).encode()))
     store.close()
     with open_engine("a", str(directory / "state"), url) as engine:
-        made = Scene(engine, outside)
+        made = Scene(engine, outside, url)
         try:
             yield made
         finally:

@@ -23,10 +23,10 @@ from podway.cni.protocol import (
     at_least,
 )
 from podway.cni.reader import Section
-from podway.model import names
 from podway.model.objects import family_of
 from podway.model.resources import Endpoint
 from podway.node.requests import AttachRequest
+from podway.plan.attach import host_mac
 
 _EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 _ROUTE_NUMBERS = ("mtu", "advmss", "priority", "table", "scope")  # since 1.1.0
@@ -58,7 +58,7 @@ def of_endpoint(endpoint: Endpoint, request: AttachRequest, dns: Dns) -> Result:
 
 
 def _host_link(endpoint: Endpoint) -> Interface:
-    return Interface(name=endpoint.host_link, mac=names.host_mac(endpoint.container, endpoint.ifname))
+    return Interface(name=endpoint.host_link, mac=host_mac(endpoint))
 
 
 # --- after another plugin ---------------------------------------------------------------------------

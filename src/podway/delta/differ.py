@@ -90,15 +90,22 @@ def _nearly(want: object, have: object, field: str) -> bool:
     return bool(abs(wanted - found) <= max(64, wanted // 100))
 
 
+def _link_of(path: str) -> str:
+    """The link whose setting a sysctl is, "" for the node's: net/ipv4/conf/LINK/…, net/ipv4/neigh/LINK/…"""
+    parts = path.split("/")
+    return parts[3] if len(parts) == 5 and parts[3] not in ("all", "default") else ""
+
+
+def _order_of_sysctl(path: str) -> int:
+    return SYSCTL_OF_LINK if _link_of(path) else SYSCTL_OF_NODE
+
+
 def _rank(op: Op) -> tuple[int, int, int, Key]:
     removal = op.want is None
     subject = op.have if removal else op.want
     assert subject is not None
     key = subject.key
-    if key[0] == "sysctl":
-        order = SYSCTL_OF_LINK if "/conf/" in key[1] and "/conf/all/" not in key[1] else SYSCTL_OF_NODE
-    else:
-        order = ORDER[key[0]]
+    order = ORDER[key[0]] if key[0] != "sysctl" else _order_of_sysctl(key[1])
     first = 0 if isinstance(subject, Link) and subject.kind in LINK_KINDS_FIRST else 1
     if removal:
         return (1, -order, -first, key)
@@ -196,5 +203,5 @@ def _touches(op: Op, links: Collection[str]) -> bool:
     if not links or op.want is None:
         return False
     if op.key[0] == "sysctl":
-        return any(f"/conf/{link}/" in op.key[1] for link in links)
+        return _link_of(op.key[1]) in links
     return on_link(op.want) in links

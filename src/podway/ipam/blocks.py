@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 
 from podway.model.objects import family_of
-from podway.model.resources import BLOCK_SIZES, Network, Pool
+from podway.model.resources import BLOCK_SIZES, TUNNELS, Network, Pool
 from podway.model.validation import IpAddress, reserved_range
 
 BRIDGE_FIRST = 2  # after the network's own address and the gateway
@@ -89,9 +89,13 @@ def _ends(block: str) -> tuple[int, int]:
 
 
 def usable_range(network: Network, block: str) -> tuple[int, int]:
-    """First and last address for pods. A bridge keeps back the network's, the gateway, the last."""
+    """First and last address for pods.
+
+    A bridge keeps back the network's, the gateway, the last; a tunnel ends at the first of a block."""
     first, last = _ends(block)
-    return (first + BRIDGE_FIRST, last - 1) if network.spec.attach == "bridge" else (first, last)
+    if network.spec.attach == "bridge":
+        return first + BRIDGE_FIRST, last - 1
+    return (first + 1, last) if network.spec.transport in TUNNELS else (first, last)
 
 
 @lru_cache(maxsize=256)

@@ -12,6 +12,7 @@ import msgspec
 
 from podway.ipam.blocks import after_reserved, gateway_of, is_usable, usable_range
 from podway.model.errors import Conflict, Exhausted, InvalidInput
+from podway.model.names import ROUTED_GATEWAYS
 from podway.model.objects import family_of
 from podway.model.resources import Network
 
@@ -84,8 +85,7 @@ class Allocations:
         for address in chosen:
             interface = ipaddress.ip_interface(address)
             self._last[str(interface.network)] = int(interface.ip)
-        gateways = tuple(gateway_of(str(ipaddress.ip_interface(address).network)) for address in chosen)
-        return Choice(tuple(chosen), gateways)
+        return _as_seen(network, chosen)
 
     def _choose_one(
         self,
@@ -146,6 +146,18 @@ class Allocations:
                     return f"{text}/{length}"
                 number = after_reserved(network, family, number + 1)
         return None
+
+
+def _as_seen(network: Network, chosen: Sequence[str]) -> Choice:
+    """Addresses with the prefix length that the pod sees, and its next hops."""
+    if network.spec.attach == "bridge":
+        gateways = [gateway_of(str(ipaddress.ip_interface(address).network)) for address in chosen]
+        return Choice(tuple(chosen), tuple(gateways))
+    bare = [ipaddress.ip_interface(address).ip for address in chosen]
+    return Choice(
+        tuple(f"{address}/{address.max_prefixlen}" for address in bare),
+        tuple(ROUTED_GATEWAYS[address.version] for address in bare),
+    )
 
 
 def exhausted(network: Network, family: int, usage: Mapping[str, int], held: int) -> Exhausted:

@@ -141,12 +141,12 @@ class Kernel:
         return results
 
     def observe_inside(self, namespace: int, sysctls: Iterable[str] = ()) -> Actual:
-        """Links, addresses, routes and the named sysctls of a pod's namespace."""
+        """Links, addresses, routes, rules and the named sysctls of a pod's namespace."""
         with namespaces.entered(namespace):
             inside = Rtnetlink()
             try:
                 actual: Actual = {}
-                for kind in ("link", "address", "route"):
+                for kind in ("link", "address", "route", "rule"):
                     actual.update(inside.dump(kind))
                 actual.update(sysctl.observe(sysctls))
                 return actual

@@ -52,6 +52,17 @@ def bridge(network: str, wanted: str = "") -> str:
     return name if len(name) <= IFNAMSIZ else f"pw-{_digest('bridge', network).hex()[:12]}"
 
 
+#: host side of every routed pod's veth: one MAC everywhere, as Calico has it
+ROUTED_MAC = "ee:ee:ee:ee:ee:ee"
+#: IP family → next hop of a routed pod: proxied by ARP, and the host side's own link-local address
+ROUTED_GATEWAYS = {4: "169.254.1.1", 6: link_local(ROUTED_MAC)}
+
+
+def source_table(ifname: str) -> int:
+    """The routing table in a pod for what comes from a further interface: above every reserved number."""
+    return 1000 + int.from_bytes(_digest("table", ifname)[:3], "big")
+
+
 POD_ALIAS = f"{ALIAS_PREFIX}pod:"
 BRIDGE_ALIAS = f"{ALIAS_PREFIX}bridge:"
 

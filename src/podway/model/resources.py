@@ -16,11 +16,15 @@ API_VERSION = "podway.dev/v1"
 Attach = Literal["bridge", "routed"]
 Transport = Literal["none", "host-gw", "vxlan"]
 
+#: transports for which a node has an address of its own in its blocks, their .0
+TUNNELS: frozenset[Transport] = frozenset({"vxlan"})
+
 #: preset name → (attach, transport)
 PRESETS: dict[str, tuple[Attach, Transport]] = {
     "docker": ("bridge", "none"),
     "flannel-host-gw": ("bridge", "host-gw"),
     "flannel-vxlan": ("bridge", "vxlan"),
+    "calico-vxlan": ("routed", "vxlan"),
 }
 
 #: attach kind → (IPv4, IPv6) block prefix length; DESIGN "Blocks".
@@ -37,7 +41,9 @@ class Pool(_Spec, frozen=True, kw_only=True):
     cidr: Annotated[str, Meta(description="The prefix that addresses are taken from.")]
     block_size: Annotated[
         int | None,
-        Meta(description="Prefix length of the blocks that nodes claim: 24 and 64 with attach bridge."),
+        Meta(
+            description="Prefix length of the blocks that nodes claim: bridge 24 and 64, routed 26 and 122."
+        ),
     ] = None
     reserved: Annotated[
         tuple[str, ...], Meta(description="Addresses, prefixes or a-b ranges that no pod gets.")
@@ -80,7 +86,10 @@ class NetworkSpec(_Spec, frozen=True, kw_only=True):
         Meta(description="Prefixes for pods; one of each IP family makes a network dual stack."),
     ]
     preset: Annotated[
-        str, Meta(description="docker, flannel-host-gw or flannel-vxlan: names attach and transport at once.")
+        str,
+        Meta(
+            description="docker, flannel-host-gw, flannel-vxlan, calico-vxlan: attach and transport at once."
+        ),
     ] = ""
     attach: Annotated[Attach, Meta(description="How a pod is attached to its node.")] = "bridge"
     transport: Annotated[Transport, Meta(description="How nodes carry each other's pods.")] = "none"

@@ -113,9 +113,9 @@ def preset_problems(spec: NetworkSpec, written: Mapping[str, Any]) -> list[Probl
         for key, own in (("attach", attach), ("transport", transport))
         if written.get(key, own) != own
     ]
-    if attach == "routed":
-        what = "attach: routed is not available in this version yet"
-        problems.append(Problem("spec.attach", what, "use attach: bridge"))
+    if attach == "routed" and "bridge" in written:
+        what = "attach: routed has no bridge"
+        problems.append(Problem("spec.bridge", what, "remove it, or use attach: bridge"))
     return problems
 
 

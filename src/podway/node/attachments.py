@@ -23,9 +23,10 @@ from podway.node.burial import Burial
 from podway.node.database import Database
 from podway.node.faults import reach
 from podway.node.requests import AttachRequest
-from podway.plan.attach.bridge import bridge_name
+from podway.plan.attach import bridge_of
 from podway.plan.attach.pod import inside
 from podway.plan.planner import Planner
+from podway.plan.spoofing import is_guard
 
 
 class Attachments:
@@ -88,8 +89,8 @@ class Attachments:
     def _prepare(self, request: AttachRequest, identity: str) -> Endpoint:
         """The endpoint that a request asks for, with addresses allocated to it."""
         key = f"{request.container}/{request.ifname}"
-        if self.burial.occupies(identity):
-            self.burial.complete()  # the name of its interface is still taken in that namespace
+        if self.burial.occupies(identity, request.ips):
+            self.burial.complete()  # the interface's name in that namespace, or the address, is still taken
         network = self._book.network(request.network)
         self._check_ports(request)
         choice = self._book.allocate(network, key, request.ips, request.ranges)
@@ -103,7 +104,7 @@ class Attachments:
             routes=request.routes,
             mac=request.mac or names.mac("pod", request.container, request.ifname),
             host_link=names.host_link(request.container, request.ifname),
-            bridge=bridge_name(network),
+            bridge=bridge_of(network),
             mtu=request.mtu or self._book.mtu(network),
             namespace=request.namespace,
             namespace_id=identity,
@@ -180,8 +181,8 @@ class Attachments:
         gone = [o for o in objects if o.key not in shared]
         links = [o for o in gone if isinstance(o, Link)]
         # A guard outlives its link, so that not even a dying pod's packets escape it.
-        guards = tuple(Op(None, o) for o in gone if o.key[0] == "nftelement" and o.key[1] == "bridge")
-        now = [Op(None, o) for o in gone if o.key[0] == "nftelement" and o.key[1] != "bridge"]
+        guards = tuple(Op(None, o) for o in gone if is_guard(o.key))
+        now = [Op(None, o) for o in gone if o.key[0] == "nftelement" and not is_guard(o.key)]
         doom = [Op(Link(name=o.name, kind=o.kind, up=None, group=DOOMED_GROUP), o) for o in links]
         self._kernel.apply([*doom, *ordered(now)])
         self.burial.doom(endpoint, guards)

@@ -69,7 +69,7 @@ class AddressBook:
         """Addresses for an endpoint. Raises InvalidInput, Conflict, Exhausted, Unavailable."""
         new = False
         while True:
-            blocks = [b for b in self._cluster.blocks(network.name) if b not in self._planner.closed]
+            blocks = [b for b in self._cluster.blocks(network) if b not in self._planner.closed]
             found = self.allocations.choose(network, blocks, holder, self._now(), ips, ranges)
             if isinstance(found, Choice):
                 if new:

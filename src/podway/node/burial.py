@@ -13,7 +13,7 @@ from podway.kernel import conntrack
 from podway.kernel.facade import Kernel
 from podway.model.objects import Op
 from podway.model.resources import Endpoint
-from podway.node.book import AddressBook
+from podway.node.book import AddressBook, bare
 from podway.node.database import Database
 from podway.node.faults import reach
 
@@ -50,10 +50,11 @@ class Burial:
         """Let UDP flows to its published ports find their new way."""
         self._stale |= {(port.host_ip, port.host_port) for port in endpoint.ports if port.protocol == "udp"}
 
-    def occupies(self, namespace_id: str) -> bool:
-        """Whether an interface of a pod that is gone may still be in that namespace."""
-        left = (*self._dying.values(), *self._begun.values())
-        return any(endpoint.namespace_id == namespace_id for endpoint, _ in left)
+    def occupies(self, namespace_id: str, addresses: Collection[str]) -> bool:
+        """Whether an interface of a pod that is gone may still be in that namespace, or hold an address."""
+        wanted = set(bare(addresses))
+        left = [endpoint for endpoint, _ in (*self._dying.values(), *self._begun.values())]
+        return any(one.namespace_id == namespace_id or wanted & set(bare(one.addresses)) for one in left)
 
     def begin(self) -> frozenset[Flow]:
         """Take up all that is due; returns the flows to forget."""

@@ -138,10 +138,10 @@ class Cluster:
         one, _ = documents.snapshot([record])
         self.snapshot = msgspec.structs.replace(self.snapshot, blocks=self.snapshot.blocks | one.blocks)
 
-    def blocks(self, network: str) -> list[str]:
-        """CIDRs of this node's blocks of a network."""
-        blocks = self.snapshot.blocks.values()
-        return [b.cidr for b in blocks if b.spec.node == self.node and b.spec.network == network]
+    def blocks(self, network: Network) -> list[str]:
+        """CIDRs of this node's blocks of a network that are for its present kind of attachment."""
+        mine = BlockSpec(network=network.name, node=self.node, attach=network.spec.attach)
+        return [block.cidr for block in self.snapshot.blocks.values() if block.spec == mine]
 
     def usage(self, network: str) -> dict[str, int]:
         """Node → how many blocks of a network it has."""

@@ -127,9 +127,9 @@ class NodeEngine:
         self.reconciler.removals_allowed = self.cluster.snapshot.synced
 
     def _follow(self) -> None:
-        """A block was claimed: its gateway must stand before its first pod."""
+        """A block was claimed: what its pods need on the node must stand before the first of them."""
         self._plan_snapshot()
-        self.reconciler.run({"link", "address"})
+        self.reconciler.run({"link", "address", "route"})
 
     def refresh_facts(self) -> None:
         """Look at the uplinks again and tell the cluster of new addresses."""

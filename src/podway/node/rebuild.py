@@ -1,8 +1,8 @@
 """Endpoints out of the kernel, when the node's database was lost: living pods must not lose their network.
 
-A host link tells container and interface by its alias, its network by its bridge, and by the ifindex of
-its other end which of this machine's network namespaces the pod is. The rest is read in there; where the
-namespace can't be found (nothing but a descriptor holds it), from the sets that guard the pod.
+A host link tells container and interface by its alias, its network by its bridge or its host routes, and by
+the ifindex of its other end which of this machine's network namespaces the pod is. The rest is read in
+there; where the namespace can't be found (nothing but a descriptor holds it), from the sets that guard it.
 """
 
 from __future__ import annotations
@@ -38,21 +38,22 @@ def endpoints(kernel: Kernel, networks: dict[str, Network], boot_id: str) -> lis
         whose = (link.alias or "").removeprefix(names.POD_ALIAS)
         if link.kind != "veth" or whose == link.alias or link.group == DOOMED_GROUP:
             continue
-        if link.master is None or link.master not in known:
+        network = known.get(link.master) if link.master else _routed_network(actual, link.name, networks)
+        if network is None:
             continue
         container, _, ifname = whose.rpartition("/")
         one = Endpoint(
             container=container,
             ifname=ifname,
-            network=known[link.master],
+            network=network,
             addresses=(),
             host_link=link.name,
-            bridge=link.master,
+            bridge=link.master or "",
             mtu=link.mtu or 0,
             boot_id=boot_id,
             bandwidth=_bandwidth(actual, link.name, names.ifb_link(container, ifname)),
         )
-        one = _from_inside(kernel, one) or _from_guards(actual, one)
+        one = _from_inside(kernel, one) or _from_outside(actual, one)
         found.append(msgspec.structs.replace(one, ports=_ports(actual, one)))
     return found
 
@@ -86,8 +87,26 @@ def _global(inside: Actual, ifname: str) -> tuple[str, ...]:
     return tuple(sorted((a for a in found if not a.startswith("fe80:")), key=lambda a: (family_of(a), a)))
 
 
-def _from_guards(actual: Actual, endpoint: Endpoint) -> Endpoint:
-    """From the sets of allowed senders; the prefix length is that of the gateway in the same block."""
+def _host_routes(actual: Actual, link: str) -> tuple[str, ...]:
+    """The addresses of a routed pod: what is routed over its link."""
+    routes = [o.dst for o in actual.values() if isinstance(o, Route) and o.dev == link]
+    return tuple(sorted(routes, key=lambda dst: (family_of(dst), dst)))
+
+
+def _routed_network(actual: Actual, link: str, networks: dict[str, Network]) -> str | None:
+    """The network in whose pools a routed pod's addresses are."""
+    for dst in _host_routes(actual, link):
+        for name, network in networks.items():
+            prefixes = [ipaddress.ip_network(pool.cidr) for pool in network.spec.pools]
+            if any(ipaddress.ip_interface(dst).ip in prefix for prefix in prefixes):
+                return name
+    return None
+
+
+def _from_outside(actual: Actual, endpoint: Endpoint) -> Endpoint:
+    """From the host routes, or the sets of allowed senders with the prefix length of the gateway's block."""
+    if not endpoint.bridge:
+        return msgspec.structs.replace(endpoint, addresses=_host_routes(actual, endpoint.host_link))
     own = [
         o
         for o in actual.values()

@@ -16,6 +16,7 @@ from podway.node.attachments import Attachments
 from podway.node.backoff import Fight, repaired
 from podway.node.database import Database, JournalEntry
 from podway.plan.planner import Planner
+from podway.plan.spoofing import is_guard
 
 
 class Noticed(msgspec.Struct, frozen=True):
@@ -104,7 +105,7 @@ class Reconciler:
         return self.removals_allowed and not doomed and not self._guards_dying(op)
 
     def _guards_dying(self, op: Op) -> bool:
-        return self._attachments.burial.dying and op.key[:2] == ("nftelement", "bridge")
+        return self._attachments.burial.dying and is_guard(op.key)
 
     def run(self, kinds: Collection[str] = ALL_KINDS, noticed: Mapping[Key, Noticed] | None = None) -> Report:
         """One pass over ``kinds``. ``noticed`` tells the journal since when and by whom."""

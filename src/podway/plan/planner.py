@@ -16,7 +16,7 @@ import msgspec
 
 from podway.model.objects import AnyObject, Desired, Key
 from podway.model.resources import Block, Endpoint, Network, Node, NodeFacts, Paths, Snapshot
-from podway.plan import base, doubts, nat, transport
+from podway.plan import attach, base, doubts, nat, transport
 from podway.plan.attach import bridge
 from podway.plan.notes import Note
 from podway.plan.way import Held, Way, choose, held, wanted
@@ -63,7 +63,7 @@ def _network(inputs: Inputs, name: str) -> Built:
     ends, notes = transport.ends(network, inputs.held[name].ways, inputs.own, inputs.facts)
     refused = bridge.refusal(network, inputs.facts)
     notes = (*notes, refused) if refused else notes
-    return Built((*bridge.network(network, inputs.facts), *ends), notes)
+    return Built((*attach.network(network, inputs.facts), *ends), notes)
 
 
 def _pools(inputs: Inputs, _: str) -> Built:
@@ -86,7 +86,8 @@ def _block(inputs: Inputs, cidr: str) -> Built:
     held = inputs.held[network.name]
     node = inputs.nodes.get(block.spec.node)
     if block.spec.node == inputs.facts.name:
-        return Built((*bridge.own_block(block, network), *transport.own_block(block, held.ways, node)))
+        stands = attach.own_block(block, network, inputs.facts)
+        return Built((*stands, *transport.own_block(block, held.ways, node)))
     if node is None:
         return Built((), (Note(f"block {cidr}", f"its node {block.spec.node} is not registered"),))
     return _peer_block(inputs, block, node, held)
@@ -115,7 +116,7 @@ def _endpoint(inputs: Inputs, name: str) -> Built:
     if network is None:
         note = Note(f"pod {name}", f"its network {endpoint.network} is not known", "apply the Network")
         return Built((), (note,))
-    return Built(bridge.endpoint(endpoint, network))
+    return Built(attach.endpoint(endpoint, network, inputs.facts))
 
 
 def _facts(inputs: Inputs, _: str) -> Built:

@@ -16,7 +16,7 @@ from podway.model.objects import NftElement, NftSet
 SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
 GETCHAIN, GETRULE, GETSET, GETSETELEM = 4, 7, 10, 13
 NEWSETELEM, DELSETELEM = 12, 14
-FAMILIES = {"inet": 1, "bridge": 7}
+FAMILIES = {"inet": 1, "arp": 3, "bridge": 7}
 FAMILY_NAMES = {number: name for name, number in FAMILIES.items()}
 HEADER = struct.Struct(">BBH")  # struct nfgenmsg: family, version, resource
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
@@ -42,6 +42,7 @@ TYPE_NAMES = {number: name for name, number in TYPES.items()}
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
+ARP_HOOKS = ("input", "output", "forward")  # linux/netfilter_arp.h
 
 
 def begin() -> bytes:
@@ -242,8 +243,9 @@ def decode_chain(payload: bytes, table: str) -> tuple[str, str, str, str, int] |
         return family, name, "filter", "", 0
     hook = wire.attributes(found[CHAIN_HOOK])
     number = int.from_bytes(hook[HOOK_NUM], "big")
+    hooks = ARP_HOOKS if family == "arp" else HOOKS
     priority = int.from_bytes(hook[HOOK_PRIORITY], "big", signed=True)
-    return family, name, wire.string(found[CHAIN_TYPE]), HOOKS[number], priority
+    return family, name, wire.string(found[CHAIN_TYPE]), hooks[number], priority
 
 
 def decode_rule(payload: bytes, table: str) -> tuple[str, str, str, str] | None:

@@ -47,7 +47,7 @@ def network(network: Network, facts: NodeFacts) -> tuple[AnyObject, ...]:
 
 def refusal(network: Network, facts: NodeFacts) -> Note | None:
     """Why an adopted bridge can't serve: an address that no pool of the network holds is somebody else's."""
-    if not network.spec.bridge.adopt:
+    if network.spec.attach != "bridge" or not network.spec.bridge.adopt:
         return None
     name = bridge_name(network)
     pools = [ipaddress.ip_network(pool.cidr) for pool in network.spec.pools]

@@ -6,23 +6,54 @@ namespace alive.
 
 from __future__ import annotations
 
-from podway.model.objects import Address, AnyObject, Link, Route, Sysctl, family_of
+import ipaddress
+
+from podway.model import names
+from podway.model.objects import MAIN_TABLE, Address, AnyObject, Link, Route, Rule, Sysctl, family_of
 from podway.model.resources import Endpoint
 
 DEFAULT_ROUTES = {4: "0.0.0.0/0", 6: "::/0"}
 IPV6_METRIC = 1024  # IP6_RT_PRIO_USER, include/uapi/linux/ipv6_route.h: what 0 becomes
 BOOT_PROTOCOL = 3  # RTPROT_BOOT: the pod's routes are the pod's, not this node's
+ANSWERS = 16384  # priority of the rules that keep answers on their interface
 
 
-def _route(dst: str, via: str, dev: str) -> Route:
+def _route(dst: str, via: str, endpoint: Endpoint, table: int = MAIN_TABLE) -> Route:
     return Route(
         dst=dst,
         via=via,
-        dev=dev,
+        dev=endpoint.ifname,
+        table=table,
         protocol=BOOT_PROTOCOL,
         scope="global" if via or family_of(dst) == 6 else "link",
         metric=IPV6_METRIC if family_of(dst) == 6 else 0,
+        onlink=_is_off_link(via, endpoint),
     )
+
+
+def _is_off_link(via: str, endpoint: Endpoint) -> bool:
+    """Whether no address of the pod makes a next hop on-link; an IPv6 one that has to be is link-local."""
+    if not via or family_of(via) == 6:
+        return False
+    own = (ipaddress.ip_interface(address).network for address in endpoint.addresses)
+    return not any(ipaddress.ip_address(via) in network for network in own)
+
+
+def _answers(endpoint: Endpoint) -> list[AnyObject]:
+    """What a routed interface that has no default route answers to leaves by it, not by the one that has.
+
+    The node would refuse it there: on every link a pod may use that link's addresses alone."""
+    if endpoint.bridge or endpoint.gateways:
+        return []
+    table = names.source_table(endpoint.ifname)
+    objects: list[AnyObject] = []
+    for address in endpoint.addresses:
+        family = family_of(address)
+        objects.append(_route(DEFAULT_ROUTES[family], names.ROUTED_GATEWAYS[family], endpoint, table))
+        objects.append(
+            Rule(family=family, priority=ANSWERS, src=address, table=table, protocol=BOOT_PROTOCOL)
+        )
+    return objects
 
 
 def inside(endpoint: Endpoint) -> tuple[AnyObject, ...]:
@@ -37,6 +68,9 @@ def inside(endpoint: Endpoint) -> tuple[AnyObject, ...]:
         ]
     objects.append(Link(name=name, kind="veth", mac=endpoint.mac, mtu=endpoint.mtu))
     objects += [Address(link=name, address=address, nodad=True) for address in endpoint.addresses]
-    objects += [_route(DEFAULT_ROUTES[family_of(gateway)], gateway, name) for gateway in endpoint.gateways]
-    objects += [_route(route.dst, route.gw, name) for route in endpoint.routes]
+    objects += [
+        _route(DEFAULT_ROUTES[family_of(gateway)], gateway, endpoint) for gateway in endpoint.gateways
+    ]
+    objects += [_route(route.dst, route.gw, endpoint) for route in endpoint.routes]
+    objects += _answers(endpoint)
     return tuple(objects)

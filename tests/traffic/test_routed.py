@@ -1,0 +1,223 @@
+"""Routed pods: no bridge, one host route each; the same traffic as on a bridge, and nobody else's address."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from pathlib import Path
+
+import harness
+import pytest
+
+from podway.kernel import namespaces
+from podway.model.resources import Endpoint, PortMap
+from podway.node import rebuild
+
+pytestmark = pytest.mark.kernel
+
+TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
+POOLS = ["10.244.0.0/16", "fd00:10:244::/48"]
+
+
+def _bare(endpoint: Endpoint, family: int) -> str:
+    return endpoint.addresses[0 if family == 4 else 1].partition("/")[0]
+
+
+def _ping(namespace: int, *arguments: str) -> bool:
+    with namespaces.entered(namespace):
+        command = ["ping", "-c2", "-i0.2", "-W1", *arguments]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _drops(table: str, family: str, reason: str) -> int:
+    for line in harness.run("nft", "list", "chain", family, "podway", table).splitlines():
+        if reason in line:
+            return int(line.split("packets ")[1].split()[0])
+    raise AssertionError(reason)
+
+
+def test_what_stands_on_the_node_and_in_the_pod(tmp_path: Path, in_namespace: int) -> None:
+    with harness.scene(tmp_path, attach="routed") as scene:
+        pod, own = scene.pod("web")
+        four, six = own.addresses
+        assert four.endswith("/32") and six.endswith("/128") and own.bridge == ""
+        assert f"{_bare(own, 4)} dev {own.host_link} proto 112 scope link" in harness.run("ip", "route")
+        assert f"{_bare(own, 6)} dev {own.host_link} proto 112" in harness.run("ip", "-6", "route")
+        assert "type bridge" not in harness.run("ip", "-d", "link")
+        (block,) = [line for line in harness.run("ip", "route").splitlines() if line.startswith("blackhole")]
+        assert block.split()[1].endswith("/26")
+        assert "ee:ee:ee:ee:ee:ee" in harness.run("ip", "link", "show", own.host_link)
+        with namespaces.entered(pod):
+            inside = harness.run("ip", "route").splitlines()
+            assert "default via 169.254.1.1 dev eth0 onlink " in inside
+            assert "default via fe80::ecee:eeff:feee:eeee dev eth0" in harness.run("ip", "-6", "route")
+        assert not scene.engine.reconciler.plan()[0]
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_pods_the_node_and_the_world(tmp_path: Path, in_namespace: int, family: int) -> None:
+    """Pod to pod and pod to node unchanged, masqueraded only where it leaves the cluster."""
+    node = harness.NODE4 if family == 4 else harness.NODE6
+    world = harness.OUTSIDE4 if family == 4 else harness.OUTSIDE6
+    with harness.scene(tmp_path, attach="routed") as scene:
+        (one, first), (other, second) = scene.pod("one"), scene.pod("other")
+        with harness.server(other, 80, TCP, family), harness.server(scene.node, 81, TCP, family):
+            assert harness.ask(one, _bare(second, family), 80) == _bare(first, family)
+            assert harness.ask(one, node, 81) == _bare(first, family)
+            assert harness.ask(scene.node, _bare(second, family), 80) == node
+            assert harness.ask(scene.outside, _bare(second, family), 80) == world
+        with harness.server(scene.outside, 82, TCP, family):
+            assert harness.ask(one, world, 82) == node
+
+
+def test_a_host_without_a_default_route(tmp_path: Path, in_namespace: int) -> None:
+    """Proxy ARP answers for 169.254.1.1 only where the node has a route to it."""
+    with harness.scene(tmp_path, attach="routed") as scene:
+        harness.run("ip", "route", "del", "default")
+        harness.run("ip", "-6", "route", "del", "default")
+        one, _ = scene.pod("one")
+        for address in (harness.NODE4, harness.NODE6, harness.OUTSIDE4, harness.OUTSIDE6):
+            assert _ping(one, address), address
+
+
+@pytest.mark.parametrize("kind", [TCP, UDP], ids=["tcp", "udp"])
+@pytest.mark.parametrize("family", [4, 6])
+def test_published_ports(tmp_path: Path, in_namespace: int, kind: int, family: int) -> None:
+    ports = (PortMap(host_port=8080, container_port=80, protocol="tcp" if kind == TCP else "udp"),)
+    host = harness.NODE4 if family == 4 else harness.NODE6
+    with harness.scene(tmp_path, attach="routed") as scene:
+        pod, _ = scene.pod("web", ports=ports)
+        neighbour, _ = scene.pod("other")
+        with harness.server(pod, 80, kind, family):
+            outside = harness.ask(scene.outside, host, 8080, kind)
+            assert outside == (harness.OUTSIDE4 if family == 4 else harness.OUTSIDE6)
+            for place, where in (("node", scene.node), ("pod", pod), ("neighbour", neighbour)):
+                assert harness.ask(where, host, 8080, kind), place
+            if family == 4:
+                assert harness.ask(scene.node, "127.0.0.1", 8080, kind)
+
+
+@pytest.mark.parametrize("rp_filter", ["0", "1", "2"])
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_foreign_source_address(tmp_path: Path, in_namespace: int, family: int, rp_filter: str) -> None:
+    """Whatever a distribution says of rp_filter, and with accept_local: another pod's address is no use."""
+    settings = {"all/rp_filter": rp_filter, "all/accept_local": "1"}
+    for name, value in settings.items():
+        harness.run("sysctl", "-qw", f"net/ipv4/conf/{name}={value}")
+    gateway = harness.NODE4 if family == 4 else harness.NODE6
+    with harness.scene(tmp_path, attach="routed") as scene:
+        evil, own = scene.pod("evil")
+        _, victim = scene.pod("victim")
+        foreign = _bare(victim, family)
+        assert _ping(evil, gateway)
+        with namespaces.entered(evil):
+            length, more = ("/32", []) if family == 4 else ("/128", ["nodad"])
+            harness.run("ip", "address", "add", foreign + length, "dev", "eth0", *more)
+        before = _drops("guard", "inet", f"IPv{family} source")
+        assert not _ping(evil, "-I", foreign, gateway)
+        assert _drops("guard", "inet", f"IPv{family} source") > before
+        assert _ping(evil, "-I", _bare(own, family), gateway)
+
+
+def test_false_arp_and_neighbour_advertisements(tmp_path: Path, in_namespace: int) -> None:
+    with harness.scene(tmp_path, attach="routed") as scene:
+        evil, own = scene.pod("evil")
+        _, victim = scene.pod("victim")
+        with namespaces.entered(evil):
+            raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+            raw.bind(("eth0", 0))
+        mac = bytes.fromhex(own.mac.replace(":", ""))
+        host = bytes.fromhex("ee" * 6)
+        stolen = socket.inet_aton(_bare(victim, 4))
+        reply = b"\0\1\x08\0\6\4\0\2" + mac + stolen + host + socket.inet_aton("169.254.1.1")
+        raw.send(host + mac + b"\x08\x06" + reply)
+        six = socket.inet_pton(socket.AF_INET6, _bare(victim, 6))
+        advertisement = _advertisement(scene, own, six)
+        raw.send(host + mac + b"\x86\xdd" + advertisement)
+        raw.close()
+        assert _drops("guard", "arp", "ARP sender") == 1
+        assert _drops("guard", "inet", "neighbour advertisement") == 1
+        for address in (_bare(victim, 4), _bare(victim, 6)):
+            assert own.mac not in harness.run("ip", "neighbour", "show", address)
+
+
+def _advertisement(scene: harness.Scene, own: Endpoint, target: bytes) -> bytes:
+    """An unsolicited NA (RFC 4861 section 4.4) of ``target`` from the pod's own address to the node."""
+    source = socket.inet_pton(socket.AF_INET6, _bare(own, 6))
+    goal = socket.inet_pton(socket.AF_INET6, harness.NODE6)
+    option = b"\2\1" + bytes.fromhex(own.mac.replace(":", ""))
+    body = b"\x88\0\0\0\x20\0\0\0" + target + option
+    pseudo = source + goal + len(body).to_bytes(4, "big") + b"\0\0\0\x3a"
+    total = sum(int.from_bytes((pseudo + body)[i : i + 2], "big") for i in range(0, len(pseudo + body), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    body = body[:2] + (total ^ 0xFFFF).to_bytes(2, "big") + body[4:]
+    return b"\x60\0\0\0" + len(body).to_bytes(2, "big") + b"\x3a\xff" + source + goal + body
+
+
+def test_an_unused_address_leads_nowhere(tmp_path: Path, in_namespace: int) -> None:
+    """Without the block's blackhole route the packet would go back to where it came from, and round."""
+    with harness.scene(tmp_path, attach="routed") as scene:
+        _, own = scene.pod("one")
+        block = next(cidr for cidr in scene.engine.cluster.snapshot.blocks if ":" not in cidr)
+        unused = block.partition("/")[0].rpartition(".")[0] + "." + str(int(block.split(".")[3][:-3]) + 60)
+        shown = subprocess.run(["ip", "route", "get", unused], capture_output=True, text=True, check=False)
+        assert unused != _bare(own, 4) and shown.returncode != 0 and "Invalid argument" in shown.stderr
+
+
+def test_two_interfaces_of_one_pod(tmp_path: Path, in_namespace: int) -> None:
+    with harness.scene(tmp_path, attach="routed") as scene:
+        pod, first = scene.pod("one")
+        other, there = scene.pod("other")
+        asked = {"container": "one", "ifname": "net1", "network": "pods", "namespace": "/nowhere"}
+        request = harness.AttachRequest(**asked, default_route=False)  # type: ignore[arg-type]
+        second = scene.engine.add(request, pod)
+        with harness.server(pod, 80):
+            for endpoint in (first, second):
+                assert harness.ask(other, _bare(endpoint, 4), 80) == _bare(there, 4)
+        scene.engine.delete("one", "net1")
+        assert _ping(other, _bare(first, 4))
+
+
+def test_an_address_moves_to_another_pod(tmp_path: Path, in_namespace: int) -> None:
+    with harness.scene(tmp_path, attach="routed", cooldown=0) as scene:
+        client, mine = scene.pod("client")
+        before, own = scene.pod("before")
+        addresses = [_bare(own, family) for family in (4, 6)]
+        with harness.server(before, 80, UDP):
+            assert harness.ask(client, addresses[0], 80, UDP) == _bare(mine, 4)
+        scene.engine.delete("before", "eth0")
+        after, new = scene.pod("after", ips=tuple(addresses))
+        assert new.addresses == own.addresses
+        for family, address in zip((4, 6), addresses, strict=True):
+            with harness.server(after, 80, UDP, family), harness.server(after, 81, TCP, family):
+                assert harness.ask(client, address, 80, UDP) == _bare(mine, family)
+                assert harness.ask(client, address, 81) == _bare(mine, family)
+
+
+def test_attach_is_changed_while_pods_run(tmp_path: Path, in_namespace: int) -> None:
+    """Old pods stay on their bridge, new ones are routed out of blocks of their own, all reach each other."""
+    with harness.scene(tmp_path) as scene:
+        old, bridged = scene.pod("old")
+        scene.change(attach="routed")
+        new, routed = scene.pod("new")
+        assert bridged.bridge and not routed.bridge
+        assert not scene.engine.reconciler.plan()[0]
+        for family in (4, 6):
+            with harness.server(new, 80, TCP, family), harness.server(old, 81, TCP, family):
+                assert harness.ask(old, _bare(routed, family), 80) == _bare(bridged, family)
+                assert harness.ask(new, _bare(bridged, family), 81) == _bare(routed, family)
+
+
+def test_a_lost_database_is_rebuilt(tmp_path: Path, in_namespace: int) -> None:
+    with harness.scene(tmp_path, attach="routed") as scene:
+        ports = (PortMap(host_port=8080, container_port=80),)
+        _, own = scene.pod("web", ports=ports)
+        networks = scene.engine.cluster.snapshot.networks
+        (found,) = rebuild.endpoints(scene.engine.kernel, networks, own.boot_id)
+        assert (found.addresses, found.network, found.bridge, found.ports) == (
+            own.addresses,
+            "pods",
+            "",
+            ports,
+        )
