@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from podway.kernel import namespaces
+from podway.kernel.facade import ALL_KINDS
 from podway.kernel.rtnetlink import Rtnetlink
 from podway.model import names
 from podway.model.errors import Conflict, Exhausted, Unavailable
 from podway.model.objects import Link
-from podway.model.resources import PortMap
+from podway.model.resources import Bandwidth, PortMap
 from podway.node.engine import NodeEngine, open_engine
 from podway.node.requests import AttachRequest
 from podway.store import Record, open_store
@@ -101,6 +102,14 @@ def test_apply_observe_difference_is_empty(engine: NodeEngine, pod_namespace: in
     engine.add(request(ports=(PortMap(host_port=8080, container_port=80),)), pod_namespace)
     ops, refusals, _ = engine.reconciler.plan()
     assert (ops, refusals) == ((), ())
+
+
+@pytest.mark.parametrize("kind", sorted(ALL_KINDS))
+def test_a_look_at_one_kind_finds_nothing_to_do(engine: NodeEngine, pod_namespace: int, kind: str) -> None:
+    """Elements without their sets, filters without their queues: what is not asked for is no stray."""
+    engine.add(request(bandwidth=Bandwidth(egress_rate=10_000_000)), pod_namespace)
+    assert engine.reconciler.run({kind}).results == ()
+    assert engine.reconciler.plan()[0] == ()
 
 
 def test_delete_frees_everything_and_again_is_no_error(engine: NodeEngine, pod_namespace: int) -> None:

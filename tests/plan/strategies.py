@@ -100,7 +100,7 @@ def endpoint(
         addresses=(f"{four}/32", f"{six}/128") if routed else (f"{four}/24", f"{six}/64"),
         gateways=tuple(names.ROUTED_GATEWAYS.values()) if routed else hops,
         bridge="" if routed else names.bridge(f"net{network}"),
-        mac=names.mac("pod", container, "eth0"),
+        mac=names.pod_mac(four),
         host_link=names.host_link(container, "eth0"),
         mtu=1500,
         ports=ports,

@@ -153,3 +153,10 @@ def ask(namespace: int, address: str, port: int, kind: int = socket.SOCK_STREAM)
         return None
     finally:
         client.close()
+
+
+def ping(namespace: int, address: str, wait: int = 5) -> bool:
+    """Whether one echo request is answered within ``wait`` seconds."""
+    with namespaces.entered(namespace):
+        done = subprocess.run(["ping", "-c1", f"-W{wait}", address], capture_output=True)
+    return done.returncode == 0

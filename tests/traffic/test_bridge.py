@@ -15,10 +15,6 @@ from podway.node import uninstall
 pytestmark = pytest.mark.kernel
 
 
-def _bare(address: str) -> str:
-    return address.partition("/")[0]
-
-
 def test_ipv6_needs_no_second_to_settle(tmp_path: Path, in_namespace: int) -> None:
     """Forwarded packets make the node ask for the pod's neighbour, not from a tentative address."""
     with harness.scene(tmp_path) as scene:
@@ -58,6 +54,24 @@ def test_a_promiscuous_bridge_shows_a_monitor_all_frames(
                 while True:
                     seen.append(monitor.recv(2048)[:6])
         assert (destination in seen) == promisc
+
+
+def _bare(address: str) -> str:
+    return address.partition("/")[0]
+
+
+def test_an_address_that_moves_to_another_pod_is_reached_at_once(tmp_path: Path, in_namespace: int) -> None:
+    """Neighbours and the node still know it by the old pod's MAC, so the new one's must be the same."""
+    with harness.scene(tmp_path, cooldown=0) as scene:
+        asker, _ = scene.pod("asker")
+        addresses = [_bare(address) for address in scene.pod("old")[1].addresses]
+        for address in addresses:
+            assert harness.ping(asker, address) and harness.ping(scene.node, address)
+        scene.engine.delete("old", "eth0")
+        scene.engine.attachments.burial.complete()
+        scene.pod("new", ips=addresses)
+        for address in addresses:
+            assert harness.ping(asker, address, wait=2) and harness.ping(scene.node, address, wait=2)
 
 
 def _operators_bridge(*addresses: str) -> None:

@@ -30,6 +30,12 @@ def mac(*parts: str) -> str:
     return ":".join(f"{octet:02x}" for octet in raw)
 
 
+def pod_mac(address: str) -> str:
+    """The MAC of a pod's interface, from its first address: who reaches an address that another pod had
+    before needs no other neighbour entry than the one it still has."""
+    return mac("pod", address.partition("/")[0])
+
+
 def host_mac(container: str, ifname: str) -> str:
     """The MAC of the host side of a pod's veth."""
     return mac("host", container, ifname)

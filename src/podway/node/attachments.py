@@ -102,7 +102,7 @@ class Attachments:
             addresses=choice.addresses,
             gateways=choice.gateways if request.default_route else (),
             routes=request.routes,
-            mac=request.mac or names.mac("pod", request.container, request.ifname),
+            mac=request.mac or names.pod_mac(choice.addresses[0]),
             host_link=names.host_link(request.container, request.ifname),
             bridge=bridge_of(network),
             mtu=request.mtu or self._book.mtu(network),

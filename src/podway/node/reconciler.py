@@ -9,7 +9,7 @@ import msgspec
 
 from podway.delta.differ import Refusal, diff, on_link
 from podway.kernel import namespaces
-from podway.kernel.facade import ALL_KINDS, DOOMED_GROUP, Kernel
+from podway.kernel.facade import ALL_KINDS, DOOMED_GROUP, NFT_KINDS, Kernel
 from podway.model.errors import PodwayError
 from podway.model.objects import Actual, Address, AnyObject, Desired, Key, Link, Op, OpResult, Sysctl
 from podway.node.attachments import Attachments
@@ -44,13 +44,22 @@ class Report(msgspec.Struct, frozen=True):
         return [result for result in self.results if result.errno]
 
 
+#: kinds that the kernel is asked for in one go: what is seen and not asked for would be taken for stray
+TOGETHER = (NFT_KINDS, frozenset({"qdisc", "filter"}))
+
+
+def looked_at(kinds: Collection[str]) -> frozenset[str]:
+    """What a look at ``kinds`` is about: links always, and whatever is only seen together with them."""
+    return frozenset(kinds).union({"link"}, *(group for group in TOGETHER if group & set(kinds)))
+
+
 def plan_pass(
     kernel: Kernel, planner: Planner, on_foreign: Collection[Key], kinds: Collection[str] = ALL_KINDS
 ) -> tuple[tuple[Op, ...], tuple[Refusal, ...], Actual]:
     """Observe ``kinds`` and compare with what is planned: operations, refusals, what was seen.
 
     ``on_foreign``: keys of what the ledger says Podway put on links of somebody else's."""
-    wanted = set(kinds) | {"link"}
+    wanted = looked_at(kinds)
     desired = {key: o for key, o in planner.desired.items() if key[0] in wanted}
     paths = [key[1] for key in desired if key[0] == "sysctl"]
     actual = kernel.observe(wanted, paths, {*desired, *on_foreign})
@@ -109,7 +118,7 @@ class Reconciler:
 
     def run(self, kinds: Collection[str] = ALL_KINDS, noticed: Mapping[Key, Noticed] | None = None) -> Report:
         """One pass over ``kinds``. ``noticed`` tells the journal since when and by whom."""
-        seen = noticed or {}
+        kinds, seen = looked_at(kinds), noticed or {}
         self._culprits |= {key: notice.who for key, notice in seen.items() if notice.who}
         planned, refusals, actual = self.plan(kinds)
         now = self._now()
@@ -121,7 +130,7 @@ class Reconciler:
         self._stand({*actual, *done}, self._planner.desired)
         self._culprits = {key: who for key, who in self._culprits.items() if key in self._fights}
         retry = min((self._fights[key].allowed_at for key in waiting), default=None)
-        kept = {key: why for key, why in self.problems.items() if key[0] not in {*kinds, "link"}}
+        kept = {key: why for key, why in self.problems.items() if key[0] not in kinds}
         refused = {r.key: f"{r.reason}; {r.fix}" if r.fix else r.reason for r in refusals}
         self.problems = kept | refused | {r.op.key: r.error for r in results if r.errno} | waiting
         return Report(tuple(results), refusals, waiting, retry)
