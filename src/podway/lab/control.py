@@ -80,6 +80,7 @@ def add_node(place: Place, wish: Wish, network: str = "") -> Topology:
             raise InvalidInput(str(error), f"segment {wish.segments[0]}") from error
         new = msgspec.structs.replace(saved, topology=after)
         place.save(new)
+        lab.make_room()
         try:
             _change(place, "join", wish.name)
             _change(place, "faults")  # "all others" now means one more

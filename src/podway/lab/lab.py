@@ -7,21 +7,21 @@ down ─▶ SIGKILL to the init, and the directory goes
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from podway.lab import weather
+from podway.lab import neighbours, weather
 from podway.lab.builder import Progress
 from podway.lab.matrix import Verdict, judge
-from podway.lab.place import NAMESPACES, Place, Saved, labs, reserve
+from podway.lab.place import MEMORY, NAMESPACES, Place, Saved, labs, reserve, tidy
 from podway.lab.probe import Report
 from podway.lab.topology import Topology
 from podway.lab.way import Sighting
@@ -59,6 +59,7 @@ def up(
     place = reserve(name, directory, topology)
     try:
         place.save(Saved(name=name, topology=topology))
+        make_room(topology)
         _build(place, progress)
         return place, place.saved()
     except BaseException:
@@ -70,9 +71,21 @@ def destroy(place: Place) -> bool:
     """End a lab, and let no second Ctrl-C end that in the middle; whether it was alive."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        return place.destroy()
+        alive = place.destroy()
+        make_room()
+        tidy()
+        return alive
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def make_room(*more: Topology) -> None:
+    """Let the kernel's neighbour tables hold what all labs need that are alive, and ``more``."""
+    alive = []
+    for place in labs().values():
+        with contextlib.suppress(Unavailable):  # it is just being made or removed
+            alive += [place.saved().topology] if place.init() is not None else []
+    neighbours.make_room(MEMORY, (*alive, *more))
 
 
 def _build(place: Place, progress: Callable[[Progress], None]) -> None:
@@ -171,7 +184,7 @@ def way(place: Place, sender: str, receiver: str) -> list[Sighting]:
     return msgspec.json.decode(run(place, "", *script, sender, receiver), type=list[Sighting])
 
 
-@contextmanager
+@contextlib.contextmanager
 def terminable() -> Iterator[None]:
     """SIGTERM and SIGHUP end the body like Ctrl-C does, so that it tidies up."""
 

@@ -29,6 +29,7 @@ from podway.model.documents import NAME
 from podway.model.errors import Conflict, InvalidInput, Unavailable
 
 BASE = Path("/run/podway/lab")
+MEMORY = BASE.parent / "lab-neighbours.json"  # of podway.lab.neighbours, for all labs together
 LONGEST_NAME = 31
 SUN_PATH = 107  # bytes of a Unix socket's path, unix(7)
 DEATH = 30.0  # seconds until a killed init must be gone
@@ -152,10 +153,15 @@ class Place:
         link = BASE / self.name
         if link.is_symlink():
             link.unlink()
-        for parent in (BASE, BASE.parent):
-            with contextlib.suppress(OSError):
-                parent.rmdir()  # only when nothing else is in it
+        tidy()
         return alive
+
+
+def tidy() -> None:
+    """Remove the directories of all labs, unless something is in them."""
+    for parent in (BASE, BASE.parent):
+        with contextlib.suppress(OSError):
+            parent.rmdir()
 
 
 def start_time(pid: int) -> int | None:
