@@ -54,8 +54,15 @@ ways = st.sampled_from(["none", "host-gw", "vxlan:1:8472:4", "vxlan:2:8472:4", "
 paths = st.dictionaries(
     st.sampled_from(["net1", "net2"]),
     st.builds(
-        Paths, accepts=st.lists(ways, max_size=2).map(tuple), sends=st.lists(ways, max_size=2).map(tuple)
+        Paths,
+        accepts=st.lists(ways, max_size=2).map(tuple),
+        sends=st.lists(ways, max_size=2).map(tuple),
+        mtu=st.sampled_from([0, 1300, 1450, 8950]),
     ),
+)
+holes = st.dictionaries(
+    st.sampled_from(NODES),
+    st.dictionaries(st.sampled_from(["net1/4", "net2/4", "net1/6"]), st.sampled_from([600, 1299, 1400])),
 )
 nodes = st.builds(
     lambda name, number, six, said: Node(

@@ -19,6 +19,7 @@ changes = st.one_of(
     cluster.snapshots,
     st.tuples(st.just("put"), cluster.endpoints),
     st.tuples(st.just("drop"), st.integers(0, 5)),
+    st.tuples(st.just("holes"), cluster.holes),
     st.sampled_from([cluster.FACTS, NodeFacts(name=cluster.ME, uplinks=(Uplink(name="up1", mtu=1400),))]),
 )
 
@@ -32,12 +33,15 @@ def _apply(planner: Planner, change: object) -> set[Key]:
     verb, value = change
     if verb == "put":
         return planner.update_endpoint(value.id, value)
+    if verb == "holes":
+        return planner.update_holes(value)
     return planner.update_endpoint(f"c{value}/eth0", None)
 
 
 def _fresh(planner: Planner) -> Planner:
     inputs = planner.inputs
     fresh = Planner(inputs.facts)
+    fresh.update_holes(inputs.holes)
     fresh.update_snapshot(Snapshot(networks=inputs.networks, nodes=inputs.nodes, blocks=inputs.blocks))
     for name, endpoint in inputs.endpoints.items():
         fresh.update_endpoint(name, endpoint)

@@ -7,12 +7,13 @@ carries DF, so that one that doesn't fit is lost rather than cut into pieces.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import ipaddress
 import logging
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from podway.probe import echo
@@ -20,6 +21,7 @@ from podway.probe.echo import Echo, Kind
 
 # linux/in.h, linux/in6.h: what Python's socket module has no names for
 IP_PKTINFO, IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE = 8, 10, 23, 3
+SO_NO_CHECK, UDP_NO_CHECK6_TX, UDP_NO_CHECK6_RX = 11, 101, 102  # asm-generic/socket.h, linux/udp.h
 PKTINFO4 = struct.Struct("=I4s4s")  # struct in_pktinfo: ifindex, local address, destination in the header
 PKTINFO6 = struct.Struct("=16sI")  # struct in6_pktinfo: address, ifindex
 BATCH = 64  # datagrams before the loop gets a turn
@@ -73,6 +75,7 @@ class EchoService:
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
                 made.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
+                made.setsockopt(socket.IPPROTO_UDP, UDP_NO_CHECK6_RX, 1)
             else:
                 made.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
                 made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
@@ -92,11 +95,11 @@ class EchoService:
             asked = _asked(family, control)
             if found is None or not asked:
                 continue
-            if found.kind is not Kind.QUESTION:
+            if found.kind not in echo.QUESTIONS:
                 if self._heard is not None:
                     self._heard(found, sender[0], asked)
             elif self._may_answer() and (data_back := echo.answer(found, self._node)) is not None:
-                self._send(family, data_back, sender, asked)
+                self._send(family, data_back, sender, asked, found.kind is Kind.UNCHECKED)
 
     def _may_answer(self) -> bool:
         second = int(self._loop.time())
@@ -105,13 +108,32 @@ class EchoService:
         self._left -= 1
         return self._left >= 0
 
-    def _send(self, family: int, data: bytes, to: str | tuple[Any, ...], source: str) -> bool:
+    def _send(
+        self, family: int, data: bytes, to: str | tuple[Any, ...], source: str, unchecked: bool = False
+    ) -> bool:
         address = (to, self._port) if isinstance(to, str) else to
         try:
-            self._sockets[family].sendmsg([data], _from(family, source) if source else [], 0, address)
+            with _without_checksum(self._sockets[family]) if unchecked else contextlib.nullcontext():
+                self._sockets[family].sendmsg([data], _from(family, source) if source else [], 0, address)
         except (OSError, KeyError):
             return False  # no route, too large, a full queue: for the asker all of that is no answer
         return True
+
+
+def set_unchecked(sending: socket.socket, unchecked: bool) -> None:
+    """Whether what a UDP socket sends from now on has no checksum."""
+    six = sending.family == socket.AF_INET6
+    option = (socket.IPPROTO_UDP, UDP_NO_CHECK6_TX) if six else (socket.SOL_SOCKET, SO_NO_CHECK)
+    sending.setsockopt(*option, int(unchecked))
+
+
+@contextlib.contextmanager
+def _without_checksum(sending: socket.socket) -> Iterator[None]:
+    set_unchecked(sending, True)
+    try:
+        yield
+    finally:
+        set_unchecked(sending, False)
 
 
 def _asked(family: int, control: list[tuple[int, int, bytes]]) -> str:

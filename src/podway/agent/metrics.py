@@ -10,6 +10,7 @@ from collections import Counter
 from podway.agent.status import AgentStatus
 from podway.cni.protocol import Answer, Call
 from podway.node.reconciler import Report
+from podway.probe.verdict import ORDER
 
 _calls: Counter[tuple[str, str]] = Counter()
 _operations: Counter[tuple[str, str, str]] = Counter()
@@ -53,7 +54,20 @@ def render(status: AgentStatus) -> bytes:
                 GaugeMetricFamily("podway_store_synced", "1 if synced", value=status.store == "synced"),
                 GaugeMetricFamily("podway_uptime_seconds", "Since the start", value=status.uptime),
             ]
-            return [calls, operations, *gauges]
+            return [calls, operations, *gauges, *_of_peers(status)]
+
+    def _of_peers(status: AgentStatus) -> list[Metric]:
+        """Labels are bounded: a thousand peers are counted by verdict, not listed."""
+        peers = GaugeMetricFamily("podway_peers", "Peers by what probes say of them", labels=["verdict"])
+        for verdict in ORDER:
+            peers.add_metric([verdict], status.peers.get(verdict, 0))
+        probes = CounterMetricFamily("podway_probes", "Probes by what became of them", labels=["outcome"])
+        for outcome, count in status.probes.items():
+            probes.add_metric([outcome], count)
+        ready = GaugeMetricFamily(
+            "podway_ready", "1 once peers are programmed and probed", value=status.ready
+        )
+        return [peers, probes, ready]
 
     registry = CollectorRegistry()
     registry.register(Collector())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import msgspec
 
 import podway
+from podway.agent.health import Health, failing
 from podway.node.engine import NodeEngine
+from podway.probe import readiness
 
 
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,13 +25,18 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
     desired: int
     programmed: int
+    ready: bool
+    readiness: str  # in a sentence: what is missing until ready, who didn't answer when it turned so
+    peers: dict[str, int]  # verdict → how many peers
+    failing: tuple[str, ...]  # a sentence for each peer that something is wrong with
+    probes: dict[str, int]  # "sent", "answered", "refused", "damaged", "foreign"
 
 
 def _sentence(subject: str, reason: str, fix: str) -> str:
     return f"{subject}: {reason}" + (f"; {fix}" if fix else "")
 
 
-def describe(engine: NodeEngine, started: float) -> AgentStatus:
+def describe(engine: NodeEngine, started: float, health: Health) -> AgentStatus:
     """The agent's status now. Reads only what the writer thread replaces as a whole."""
     problems = [_sentence(note.subject, note.reason, note.fix) for note in engine.planner.notes]
     for key, fragments in list(engine.planner.conflicts.items()):
@@ -49,4 +57,9 @@ def describe(engine: NodeEngine, started: float) -> AgentStatus:
         problems=tuple(problems),
         desired=len(engine.planner.desired),
         programmed=engine.reconciler.programmed,
+        ready=health.readiness.ready,
+        readiness=readiness.sentence(health.readiness),
+        peers=dict(Counter(peer.verdict.name for peer in health.verdicts().values())),
+        failing=tuple(failing(health)),
+        probes=dict(health.probes),
     )

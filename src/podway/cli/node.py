@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from podway.cli.options import node_options
+from podway.cli.options import agent_socket, node_options, socket_option
 
 if TYPE_CHECKING:
     from podway.model.objects import Op
@@ -24,25 +24,23 @@ def _line(op: Op) -> str:
 
 @click.command()
 @node_options
-@click.option(
-    "--socket", envvar="PODWAY_SOCKET", help="the agent's CNI socket [default: /run/podway/NODE/cni.sock]"
-)
-@click.option("--wait", is_flag=True, help="until the agent is ready and has no problem (or --timeout)")
+@socket_option
+@click.option("--wait", is_flag=True, help="until the agent is ready: its peers programmed, and probed once")
 @click.option("--timeout", default=30.0, show_default=True, help="seconds for --wait")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
 def status(
     node: str, store: str, state_dir: str, socket: str | None, wait: bool, timeout: float, output: str
 ) -> None:
-    """What this node's agent says of itself. Exit code 1 while it has a problem."""
+    """What this node's agent says of itself. Exit code 1 while it has a problem or (--wait) isn't ready."""
     from podway.model.errors import Unavailable
     from podway.observe import client
 
-    path = (socket or f"/run/podway/{node}/cni.sock").rpartition("/")[0] + "/agent.sock"
+    path = agent_socket(node, socket)
     deadline = time.monotonic() + timeout
     while True:
         try:
             found = client.status(path)
-            if not wait or not found.problems or time.monotonic() > deadline:
+            if not wait or found.ready or time.monotonic() > deadline:
                 break
         except Unavailable:
             if not wait or time.monotonic() > deadline:
@@ -54,9 +52,14 @@ def status(
         click.echo(f"node {found.node}: podway {found.version}, up {found.uptime:.0f} s, store {found.store}")
         click.echo(f"  {found.endpoints} pod interfaces in blocks {', '.join(found.blocks) or 'none yet'}")
         click.echo(f"  {found.programmed} of {found.desired} wanted kernel objects stand")
+        click.echo(f"  {found.readiness}")
+        if found.peers:
+            click.echo("  peers: " + ", ".join(f"{n} {name}" for name, n in sorted(found.peers.items())))
+        for line in found.failing:
+            click.echo(f"  {line}")
         for problem in found.problems:
             click.echo(f"  problem: {problem}")
-    raise SystemExit(1 if found.problems else 0)
+    raise SystemExit(1 if found.problems or (wait and not found.ready) else 0)
 
 
 @click.command()
@@ -104,12 +107,17 @@ def journal(node: str, store: str, state_dir: str, lines: int, output: str) -> N
 
 
 @click.command()
+@node_options
+@socket_option
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
-def doctor(output: str) -> None:
-    """Whether this machine can run Podway, and what to mend. Exit code 1 if it can't."""
-    from podway.kernel.preflight import checks
+def doctor(node: str, store: str, state_dir: str, socket: str | None, output: str) -> None:
+    """Whether this machine can run Podway and reaches its peers; what to mend. Exit code 1 if it can't run.
 
-    found = checks()
+    What is wrong with a peer is a warning: it may be the peer's."""
+    from podway.kernel.preflight import checks
+    from podway.observe import peers
+
+    found = [*checks(), *peers.checks(agent_socket(node, socket))]
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:

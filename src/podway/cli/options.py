@@ -24,6 +24,25 @@ def store_option(function: F) -> F:
     return option(function)
 
 
+def socket_option(function: F) -> F:
+    """``--socket``, of commands that ask the agent."""
+    option = click.option(
+        "--socket", envvar="PODWAY_SOCKET", help="the agent's CNI socket [default: /run/podway/NODE/cni.sock]"
+    )
+    return option(function)
+
+
+def agent_socket(node: str | None, cni: str | None) -> str:
+    """The socket beside the CNI one where a node's agent answers questions."""
+    cni = cni or f"/run/podway/{node or own_name()}/cni.sock"
+    return cni.rpartition("/")[0] + "/agent.sock"
+
+
+def own_name() -> str:
+    """This node's name unless it is told another: the host name."""
+    return socket.gethostname().partition(".")[0]
+
+
 def node_options(function: F) -> F:
     """``--node``, ``--store`` and ``--state-dir`` with the defaults of a machine that is one node."""
 
@@ -40,7 +59,7 @@ def node_options(function: F) -> F:
     )
     @functools.wraps(function)
     def command(*args: Any, node: str | None, state_dir: str | None, **rest: Any) -> Any:
-        name = node or socket.gethostname().partition(".")[0]
+        name = node or own_name()
         return function(*args, node=name, state_dir=state_dir or f"/var/lib/podway/{name}", **rest)
 
     return command  # type: ignore[return-value]

@@ -9,7 +9,7 @@ import select
 import click
 
 from podway.cli import yaml_input
-from podway.cli.options import store_option
+from podway.cli.options import agent_socket, socket_option, store_option
 from podway.model import documents, problems
 from podway.model.errors import Conflict, InvalidInput
 from podway.model.resources import Block, Network, Node
@@ -63,7 +63,10 @@ def _network_row(network: Network, wide: bool) -> list[str]:
 
 
 def _table(kind: str, rows: list[list[str]], wide: bool, head: bool = True) -> str:
-    titles = COLUMNS[kind] + (WIDE.get(kind, []) if wide else [])
+    return _columns(COLUMNS[kind] + (WIDE.get(kind, []) if wide else []), rows, head)
+
+
+def _columns(titles: list[str], rows: list[list[str]], head: bool = True) -> str:
     filled = [row + [""] * (len(titles) - len(row)) for row in rows]
     lines = [titles, *filled] if head else filled
     widths = [max(len(row[i]) for row in [titles, *filled]) for i in range(len(titles))]
@@ -91,9 +94,16 @@ def _show(kinds: list[str], records: list[Record], output: str, single: bool) ->
 @click.argument("name", required=False)
 @OUTPUT
 @click.option("--watch", is_flag=True, help="go on showing what changes, until Ctrl-C")
+@click.option("--node", envvar="PODWAY_NODE", help="whose peers [default: the host name]")
+@socket_option
 @store_option
-def get(kind: str, name: str | None, output: str, watch: bool, store: str) -> None:
-    """List resources: networks, nodes, blocks, or several with commas."""
+def get(
+    kind: str, name: str | None, output: str, watch: bool, node: str | None, socket: str | None, store: str
+) -> None:
+    """List resources: networks, nodes, blocks, or several with commas; or what a node knows of its peers."""
+    if kind in ("peer", "peers"):
+        click.echo(_peers(agent_socket(node, socket), name, output))
+        return
     kinds = kinds_of(kind)
     with contextlib.closing(open_store(store)) as opened:
         lists = [opened.list(one) for one in kinds]
@@ -104,6 +114,27 @@ def get(kind: str, name: str | None, output: str, watch: bool, store: str) -> No
         if watch:
             # the first token: what changed between two lists comes once more
             _follow(opened, kinds, lists[0][1], name, output)
+
+
+def _peers(path: str, name: str | None, output: str) -> str:
+    import msgspec
+
+    from podway.observe import client, peers
+
+    found = [peer for peer in client.peers(path) if name in (None, peer.name)]
+    if name and not found:
+        raise InvalidInput(f"the node has no peer {name!r}", path)
+    if output in ("json", "yaml"):
+        values = msgspec.to_builtins(found)
+        return json.dumps(values, indent=2) if output == "json" else _yaml(values)
+    wide = output == "wide"
+    return _columns(peers.WIDE if wide else peers.COLUMNS, peers.rows(found, wide)) if found else "no peers"
+
+
+def _yaml(values: object) -> str:
+    import yaml
+
+    return str(yaml.safe_dump(values, sort_keys=False)).rstrip()
 
 
 def _follow(store: Store, kinds: list[str], token: str, name: str | None, output: str) -> None:

@@ -125,10 +125,13 @@ class NodeSpec(_Spec, frozen=True, kw_only=True):
 
 
 class Paths(msgspec.Struct, frozen=True, kw_only=True):
-    """How a node carries one network, as texts of ``plan.way``: what others may send it, what it sends."""
+    """How a node carries one network, as texts of ``plan.way``: what others may send it, what it sends.
+
+    ``mtu`` is what its pods take, 0 when it doesn't say."""
 
     accepts: tuple[str, ...] = ()
     sends: tuple[str, ...] = ()
+    mtu: int = 0
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):

@@ -91,6 +91,11 @@ class Database:
             with _translated(path):
                 return cls(_connect(path), path, f"{error}; moved to {aside}, rebuilt from kernel and store")
 
+    @property
+    def directory(self) -> str:
+        """The node's state directory."""
+        return os.path.dirname(self._path)
+
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()

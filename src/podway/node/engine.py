@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from podway.kernel.facade import Kernel
+from podway.kernel.facade import NFT_KINDS, Kernel
 from podway.model.errors import PodwayError, Unavailable
 from podway.model.resources import Endpoint, NodeFacts, Paths
-from podway.node import rebuild
+from podway.node import holes, rebuild
 from podway.node.attachments import Attachments
 from podway.node.book import AddressBook
 from podway.node.cluster import Cluster
@@ -22,10 +22,9 @@ from podway.node.database import Database, JournalEntry
 from podway.node.lock import WriterLock
 from podway.node.reconciler import Reconciler, Report
 from podway.node.requests import AttachRequest
-from podway.plan import generation, transport
+from podway.plan import generation, narrow, transport
 from podway.plan.planner import Planner
 from podway.plan.way import Way, wanted
-from podway.store import Objects, open_store
 
 STEPS = 4  # at most, of one synchronization; the watch brings the next
 TELL_AGAIN = 1.0  # seconds until what could not be told is tried again
@@ -35,19 +34,13 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class NodeEngine:
     """One node's engine. See ``requests.Engine`` for what its CNI methods promise."""
 
-    def __init__(
-        self,
-        node: str,
-        database: Database,
-        kernel: Kernel,
-        store_url: str,
-        opener: Callable[[str], Objects] = open_store,
-    ) -> None:
+    def __init__(self, node: str, database: Database, kernel: Kernel, store_url: str) -> None:
         self.node = node
         self.database = database
         self.kernel = kernel
-        self.cluster = Cluster(node, store_url, database, opener)
+        self.cluster = Cluster(node, store_url, database)
         self.planner = Planner(self._facts())
+        self.planner.update_holes(holes.load(database.directory))
         boot_id = BOOT_ID.read_text().strip()
         self.book = AddressBook(self.cluster, database, self.planner, time.time, self._follow)
         self.attachments = Attachments(database, kernel, self.planner, self.book, boot_id, time.time)
@@ -130,6 +123,12 @@ class NodeEngine:
         planned = [key for key in keys if key in self.planner.desired]
         return self.reconciler.stands([*links, *planned])
 
+    def narrow(self, found: narrow.Holes) -> Report:
+        """Probes found other MTU holes than were known: routes and clamps follow."""
+        holes.save(self.database.directory, found)
+        self.planner.update_holes(found)
+        return self.reconciler.run({"route"} | NFT_KINDS)
+
     def _plan_snapshot(self) -> None:
         self.planner.update_snapshot(self.cluster.snapshot)
         self.reconciler.removals_allowed = self.cluster.snapshot.synced
@@ -190,21 +189,13 @@ class NodeEngine:
 
 
 @contextlib.contextmanager
-def open_engine(
-    node: str,
-    state_dir: str,
-    store_url: str,
-    lock_timeout: float = 0.0,
-    opener: Callable[[str], Objects] = open_store,
-) -> Iterator[NodeEngine]:
-    """An engine under the writer lock. Raises Busy when another process holds it.
-
-    ``opener`` gives the store at a URL: an agent has one that never keeps the writer waiting."""
+def open_engine(node: str, state_dir: str, store_url: str, lock_timeout: float = 0.0) -> Iterator[NodeEngine]:
+    """An engine under the writer lock. Raises Busy when another process holds it."""
     Path(state_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
     with WriterLock(state_dir, lock_timeout):
         kernel = Kernel()
         database = Database.open(state_dir)
-        engine = NodeEngine(node, database, kernel, store_url, opener)
+        engine = NodeEngine(node, database, kernel, store_url)
         try:
             yield engine
         finally:

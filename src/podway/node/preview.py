@@ -5,6 +5,7 @@ from __future__ import annotations
 from podway.delta.differ import Refusal
 from podway.kernel.facade import Kernel
 from podway.model.objects import Op
+from podway.node import holes
 from podway.node.cluster import Cluster
 from podway.node.database import Database
 from podway.node.reconciler import plan_pass
@@ -19,6 +20,7 @@ def preview(node: str, state_dir: str, store_url: str) -> tuple[tuple[Op, ...], 
     try:
         cluster.refresh(remember=False)
         planner = Planner(kernel.facts(node, cluster.adopted_bridges))
+        planner.update_holes(holes.load(state_dir))
         planner.update_snapshot(cluster.snapshot)
         for endpoint, _ in database.endpoints().values():
             planner.update_endpoint(endpoint.id, endpoint)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import http.client
 import socket
+from typing import TypeVar
 
 import msgspec
 
+from podway.agent.health import PeerReport
 from podway.agent.status import AgentStatus
 from podway.model.errors import Unavailable
 
 TIMEOUT = 5.0
+T = TypeVar("T")
 
 
 class _Connection(http.client.HTTPConnection):
@@ -26,10 +29,19 @@ class _Connection(http.client.HTTPConnection):
 
 def status(path: str) -> AgentStatus:
     """The status of the agent at ``path`` (agent.sock). Raises Unavailable when nobody answers."""
+    return _ask(path, "/status", AgentStatus)
+
+
+def peers(path: str) -> list[PeerReport]:
+    """What the agent at ``path`` found out of its peers. Raises Unavailable when nobody answers."""
+    return _ask(path, "/peers", list[PeerReport])
+
+
+def _ask(path: str, page: str, kind: type[T]) -> T:
     connection = _Connection(path)
     try:
-        connection.request("GET", "/status")
-        return msgspec.json.decode(connection.getresponse().read(), type=AgentStatus)
+        connection.request("GET", page)
+        return msgspec.json.decode(connection.getresponse().read(), type=kind)
     except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
         raise Unavailable(
             f"no agent answers: {error}", path, "start podway agent, or name its --socket"

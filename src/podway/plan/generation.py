@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from podway.model.resources import Paths
+from podway.plan import mtu
 from podway.plan.planner import Planner
 from podway.plan.way import Way
 
@@ -62,6 +63,7 @@ def told(
         found[name] = Paths(
             accepts=_texts(way for way in accepted if (name, way) not in ripe),
             sends=_texts(way for way in sent if way.transport != "none"),
+            mtu=mtu.effective(planner.inputs.networks[name], planner.inputs.facts),
         )
     return found
 

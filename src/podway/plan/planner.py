@@ -16,7 +16,7 @@ import msgspec
 
 from podway.model.objects import AnyObject, Desired, Key
 from podway.model.resources import Block, Endpoint, Network, Node, NodeFacts, Paths, Snapshot
-from podway.plan import attach, base, doubts, nat, transport
+from podway.plan import attach, base, doubts, narrow, nat, transport
 from podway.plan.attach import bridge
 from podway.plan.notes import Note
 from podway.plan.way import Held, Way, choose, held, wanted
@@ -47,6 +47,7 @@ class Inputs(msgspec.Struct, kw_only=True):
     blocks: dict[str, Block] = {}
     endpoints: dict[str, Endpoint] = {}
     held: dict[str, Held] = {}  # network → ways to receive and send; a fold over the nodes
+    holes: narrow.Holes = {}  # what probes found
 
     @property
     def own(self) -> Node | None:
@@ -103,6 +104,9 @@ def _peer_block(inputs: Inputs, block: Block, node: Node, held: Held) -> Built:
         objects, notes = transport.peer_block(block, way, node, inputs.own, inputs.facts)
         said += notes
         if objects:
+            objects = narrow.narrowed(
+                objects, block, inputs.networks[name], way, node, inputs.facts, inputs.holes
+            )
             return Built(objects, tuple(said), (name, way), asks)
     if not now and asked is None:
         theirs = ", ".join(node.paths[name].accepts) or "nothing"
@@ -226,6 +230,12 @@ class Planner:
     def update_endpoint(self, name: str, endpoint: Endpoint | None) -> set[Key]:
         """Add, change or (None) remove one endpoint. Returns the changed keys."""
         return self._rebuild(self._change("endpoint", self.inputs.endpoints, name, endpoint))
+
+    def update_holes(self, holes: narrow.Holes) -> set[Key]:
+        """Make what probes found of paths' MTUs what ``holes`` says. Returns the changed keys."""
+        before, self.inputs.holes = self.inputs.holes, holes
+        peers = [peer for peer in before.keys() | holes.keys() if before.get(peer) != holes.get(peer)]
+        return self._rebuild({fragment for peer in peers for fragment in self._by_node.get(peer, ())})
 
     def update_snapshot(self, snapshot: Snapshot) -> set[Key]:
         """Make networks, nodes and blocks what ``snapshot`` says, less what is isolated, all at once.

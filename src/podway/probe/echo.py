@@ -30,11 +30,18 @@ HEADERS = {4: 20 + 8, 6: 40 + 8}
 
 
 class Kind(IntEnum):
-    """``DAMAGED`` answers a question that came, but not as it was sent."""
+    """``DAMAGED`` answers a question that came, but not as it was sent.
+
+    ``UNCHECKED`` is a question in a datagram without a UDP checksum, whose answer has none either: it
+    passes where a broken offload makes wrong ones."""
 
     QUESTION = 1
     ANSWER = 2
     DAMAGED = 3
+    UNCHECKED = 4
+
+
+QUESTIONS = (Kind.QUESTION, Kind.UNCHECKED)
 
 
 class Echo(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +92,7 @@ def decode(data: bytes) -> Echo | None:
 
 def answer(question: Echo, name: str) -> bytes | None:
     """What node ``name`` answers, never larger than the question; None for what is no question."""
-    if question.kind is not Kind.QUESTION:
+    if question.kind not in QUESTIONS:
         return None
     if not question.intact:
         return encode(Echo(kind=Kind.DAMAGED, nonce=question.nonce, sender=name))

@@ -1,0 +1,250 @@
+"""Peers' verdicts and this node's readiness: what the prober finds out, put beside what is programmed.
+
+Runs on the event loop. Of the engine it reads what the writer thread replaces as a whole, and single
+entries of dictionaries; what it finds out for the plan (MTU holes) goes to the writer thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+import msgspec
+
+from podway.agent import targets
+from podway.agent.prober import Prober
+from podway.model.objects import Key, family_of
+from podway.model.resources import Block, Snapshot
+from podway.node.engine import NodeEngine
+from podway.plan import narrow
+from podway.probe import finding, readiness, rotation
+from podway.probe.finding import Path
+from podway.probe.readiness import Look, Readiness
+from podway.probe.verdict import Peer
+
+LOOK = 0.1  # seconds at least between two looks at readiness
+
+
+class PathReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One path as ``podway get peers -o json`` shows it. ``mtu``: what passes, 0 = not known."""
+
+    layer: str
+    network: str
+    target: str
+    carrier: str
+    finding: str
+    mtu: int
+    expected_mtu: int
+    milliseconds: float  # of the last answer's way there and back
+    answered: float  # when, 0 = never
+
+
+class PeerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One peer. ``since`` and times in seconds since 1970."""
+
+    name: str
+    verdict: str
+    title: str
+    reason: str
+    fix: str
+    since: float
+    paths: tuple[PathReport, ...]
+
+
+class Health:
+    """``narrowed`` gets all known MTU holes whenever they change."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        engine: NodeEngine,
+        port: int,
+        narrowed: Callable[[narrow.Holes], None],
+    ) -> None:
+        self._loop = loop
+        self._engine = engine
+        self._narrowed = narrowed
+        self._holes = dict(engine.planner.inputs.holes)
+        self._prober = Prober(loop, engine.node, port, self._paths, self._first, self._told)
+        self._blocks: dict[str, list[Block]] = {}
+        self._seen: Snapshot | None = None
+        self._looking: asyncio.TimerHandle | None = None
+        self._log = logging.getLogger("podway")
+        self.readiness = Readiness()
+
+    def start(self) -> None:
+        """Begin to probe."""
+        self._prober.start()
+        self.looked()
+
+    def stop(self) -> None:
+        """Probe no more."""
+        self._prober.stop()
+        if self._looking is not None:
+            self._looking.cancel()
+        self._looking = None
+
+    def looked(self) -> None:
+        """A pass over the kernel, or over the store, has ended."""
+        snapshot = self._engine.cluster.snapshot
+        if snapshot is not self._seen:
+            self._seen = snapshot
+            self._blocks = targets.by_node(snapshot)
+            self._prober.update(self._peers())
+            self._forget(snapshot)
+        self._look_later()
+
+    def _peers(self) -> list[str]:
+        return [name for name in self._engine.cluster.snapshot.nodes if name != self._engine.node]
+
+    # probes ----------------------------------------------------------------------------------
+
+    def _paths(self, peer: str) -> tuple[Path, ...]:
+        node = self._engine.cluster.snapshot.nodes.get(peer)
+        return targets.paths(node, self._blocks.get(peer, ()), self._engine.planner) if node else ()
+
+    def _first(self, peer: str, paths: tuple[Path, ...]) -> Peer:
+        """Holes of an earlier run are looked at first, and are in force until they are gone."""
+        known = {
+            path.name: finding.remembered(size, path)
+            for path in paths
+            if path.network and (size := self._hole(peer, path))
+        }
+        return Peer(paths=known, diagnose=bool(known))
+
+    def _hole(self, peer: str, path: Path) -> int:
+        return narrow.hole(self._holes, peer, path.network, family_of(path.target))
+
+    def _told(self, name: str, paths: tuple[Path, ...], before: Peer) -> None:
+        peer = self._prober.peers[name]
+        if peer.verdict.name != before.verdict.name:
+            level = logging.INFO if peer.verdict.name == "ok" else logging.WARNING
+            words = {"peer": name, "verdict": peer.verdict.title, "why": peer.verdict.reason}
+            self._log.log(level, "peer", extra=words)
+        self._keep_holes(name, paths, peer)
+        self._look_later()
+
+    def _keep_holes(self, name: str, paths: tuple[Path, ...], peer: Peer) -> None:
+        """A hole is forgotten when its path carries all again, not while nothing is known of it."""
+        holes = dict(self._holes.get(name, {}))
+        for path in paths:
+            state = peer.paths[path.name]
+            key = f"{path.network}/{family_of(path.target)}"
+            if path.network and state.finding == "ok":
+                holes.pop(key, None)
+            elif path.network and (size := peer.hole(path.name)):
+                holes[key] = size
+        self._set_holes({**self._holes, name: holes})
+
+    def _forget(self, snapshot: Snapshot) -> None:
+        if snapshot.synced:
+            self._set_holes({name: holes for name, holes in self._holes.items() if name in snapshot.nodes})
+
+    def _set_holes(self, holes: narrow.Holes) -> None:
+        known = {name: found for name, found in holes.items() if found}
+        if known != self._holes:
+            self._holes = known
+            self._narrowed(known)
+
+    # readiness -------------------------------------------------------------------------------
+
+    def _look_later(self, delay: float = LOOK) -> None:
+        if self._looking is None and not self.readiness.ready:
+            self._looking = self._loop.call_later(delay, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        now = self._loop.time()
+        self.readiness = readiness.step(self.readiness, self._now_seen(), now)
+        if self.readiness.ready:
+            self._log.info("all peers", extra={"readiness": readiness.sentence(self.readiness)})
+        elif self.readiness.deadline is not None:
+            self._look_later(max(LOOK, self.readiness.deadline - now))
+
+    def _now_seen(self) -> Look:
+        cluster = self._engine.cluster
+        if not cluster.snapshot.synced and not cluster.snapshot.nodes:
+            return Look(store=f"store: {cluster.trouble}")
+        peers = self._peers()
+        if self.readiness.phase == "programming":
+            return Look(unprogrammed=self._unprogrammed(peers), sweep=rotation.sweep(len(peers)))
+        known = self._prober.peers
+        silent = tuple(peer for peer in peers if peer not in known or not known[peer].answered)
+        return Look(unanswered=silent)
+
+    def _unprogrammed(self, peers: list[str]) -> dict[str, int]:
+        """Peer → how many of the kernel objects that it needs don't stand."""
+        missing: dict[str, int] = {}
+        for peer in peers:
+            count = sum(not self._engine.reconciler.stands((key,)) for key in self._keys(peer))
+            if count:
+                missing[peer] = count
+        return missing
+
+    def _keys(self, peer: str) -> list[Key]:
+        fragments = [("node", peer), *(("block", block.cidr) for block in self._blocks.get(peer, ()))]
+        planner = self._engine.planner
+        return [one.key for kind, name in fragments for one in planner.fragment(kind, name)]
+
+    # what people see ---------------------------------------------------------------------------
+
+    @property
+    def probes(self) -> Counter[str]:
+        """What became of all probes: "sent", "answered", "refused", "damaged", "foreign"."""
+        return self._prober.counts
+
+    def verdicts(self) -> dict[str, Peer]:
+        """Peer → what is known of it, those not probed yet included."""
+        return {name: self._prober.peers.get(name, Peer()) for name in sorted(self._peers())}
+
+    def reports(self) -> list[PeerReport]:
+        """All peers, by name."""
+        return [self._report(name, peer) for name, peer in self.verdicts().items()]
+
+    def _report(self, name: str, peer: Peer) -> PeerReport:
+        return PeerReport(
+            name=name,
+            verdict=peer.verdict.name,
+            title=peer.verdict.title,
+            reason=peer.verdict.reason,
+            fix=peer.verdict.fix,
+            since=peer.since,
+            paths=tuple(_path_report(path, peer.paths.get(path.name)) for path in self._paths(name)),
+        )
+
+    async def readyz(self) -> tuple[int, str, bytes]:
+        """The page ``/readyz``: 200 once and for all, or 503 and what is missing, a line each."""
+        state = self.readiness
+        text = readiness.sentence(state) if state.ready else "\n".join(state.missing)
+        return (200 if state.ready else 503), "text/plain", f"{text}\n".encode()
+
+    async def page(self) -> tuple[int, str, bytes]:
+        """The page ``/peers``: a list of PeerReport."""
+        return 200, "application/json", msgspec.json.encode(self.reports())
+
+
+def _path_report(path: Path, state: finding.State | None) -> PathReport:
+    known = state or finding.NEW
+    passes = {"ok": path.full, "hole": known.size}.get(known.finding, 0)
+    return PathReport(
+        layer=path.layer,
+        network=path.network,
+        target=path.target,
+        carrier=path.carrier,
+        finding=known.finding,
+        mtu=passes,
+        expected_mtu=path.full,
+        milliseconds=known.rtt * 1000,
+        answered=known.answered,
+    )
+
+
+def failing(health: Health) -> list[str]:
+    """A sentence for each peer whose verdict is neither ok nor still unknown."""
+    return [
+        f"peer {name}: {peer.verdict.title}: {peer.verdict.reason}; {peer.verdict.fix}"
+        for name, peer in health.verdicts().items()
+        if peer.verdict.name not in ("ok", "unknown")
+    ]

@@ -1,0 +1,81 @@
+"""Where to probe a peer: its node address, and an address of its blocks by the route in force. Pure.
+
+Per network and family one block stands for all: they share the tunnel, the next hop, the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from podway.model.objects import Link, Route, family_of
+from podway.model.resources import Block, Network, Node, NodeFacts, Snapshot
+from podway.plan import mtu, narrow
+from podway.plan.attach import bridge
+from podway.plan.planner import Planner
+from podway.plan.transport import vxlan
+from podway.probe.finding import SMALL, Path
+
+
+def by_node(snapshot: Snapshot) -> dict[str, list[Block]]:
+    """Node → its blocks, by CIDR."""
+    found: dict[str, list[Block]] = {}
+    for block in sorted(snapshot.blocks.values(), key=lambda one: one.cidr):
+        found.setdefault(block.spec.node, []).append(block)
+    return found
+
+
+def paths(node: Node, blocks: Iterable[Block], planner: Planner) -> tuple[Path, ...]:
+    """The paths to one peer that owns ``blocks``; its node address alone when there are none."""
+    overlay: dict[tuple[str, int], Path] = {}
+    needed: dict[int, int] = {}  # family of the node addresses → what their path must carry
+    for block in blocks:
+        network = planner.inputs.networks.get(block.spec.network)
+        route = next((o for o in planner.fragment("block", block.cidr) if isinstance(o, Route)), None)
+        if network is None or route is None:
+            continue
+        path, carrying, around = _overlay(network, block, node, route, planner)
+        if path is not None:
+            overlay.setdefault((network.name, family_of(block.cidr)), path)
+            needed[carrying] = max(needed.get(carrying, SMALL), path.full + around)
+    if not needed:
+        needed = {family: SMALL for family in (4, 6) if _address(node, family)}
+    return (*_underlay(node, needed, planner.inputs.facts), *overlay.values())
+
+
+def _overlay(
+    network: Network, block: Block, node: Node, route: Route, planner: Planner
+) -> tuple[Path | None, int, int]:
+    """The path, the family of the node addresses that carry it, and the bytes that they put around it."""
+    facts = planner.inputs.facts
+    pods = mtu.effective(network, facts)
+    link = planner.desired.get(("link", route.dev))
+    if isinstance(link, Link) and link.vxlan is not None:
+        full = narrow.path_mtu(min(pods, link.mtu or pods), network.name, node)
+        family = family_of(link.vxlan.local)
+        made = Path(
+            layer="overlay",
+            target=vxlan.vtep_address(block.cidr),
+            full=full,
+            network=network.name,
+            carrier=f"UDP {link.vxlan.port}",
+        )
+        return made, family, mtu.VXLAN_OVERHEAD[family]
+    family = family_of(block.cidr)
+    if block.spec.attach != "bridge":
+        return None, family, 0  # no address of such a block is the node's own
+    widest = next((uplink.mtu for uplink in facts.uplinks if uplink.name == route.dev), pods)
+    full = narrow.path_mtu(min(pods, widest), network.name, node)
+    target = bridge.gateway(block.cidr).partition("/")[0]
+    return Path(layer="overlay", target=target, full=full, network=network.name), family, 0
+
+
+def _address(node: Node, family: int) -> str:
+    """A node's first address of a family, "" when it has none."""
+    return next((a.partition("/")[0] for a in node.spec.addresses if family_of(a) == family), "")
+
+
+def _underlay(node: Node, needed: Mapping[int, int], facts: NodeFacts) -> Iterable[Path]:
+    widest = max((uplink.mtu for uplink in facts.uplinks), default=mtu.DEFAULT)
+    for family, full in sorted(needed.items()):
+        if target := _address(node, family):
+            yield Path(layer="underlay", target=target, full=min(full, widest))

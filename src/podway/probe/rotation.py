@@ -1,0 +1,80 @@
+"""Whose turn it is to be probed: a rotating sample, whose cost does not grow with the cluster. Pure.
+
+Every peer has its turn each ``interval(n)`` seconds: 5 in a small cluster, n / RATE in a large one (a
+thousand nodes: 200 s). Rounds never start faster than RATE a second, diagnoses included; until every
+peer was asked once, SWEEP_RATE. A cluster of n nodes asks each of them n times an interval, so that a node
+that dies among a thousand is seen by some of its peers within a second.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection
+
+RATE = 5.0  # rounds a second, at most
+SWEEP_RATE = 25.0  # rounds a second while the first sweep lasts
+SHORTEST = 5.0  # seconds between two turns of a peer that is well
+
+
+def interval(peers: int) -> float:
+    """Seconds from one turn of a peer to its next."""
+    return max(SHORTEST, peers / RATE)
+
+
+def sweep(peers: int) -> float:
+    """Seconds that asking all of them once takes."""
+    return peers / SWEEP_RATE
+
+
+class Rotation:
+    """Give it the peers; ask whose turn it is. Times are of a monotonic clock."""
+
+    def __init__(self) -> None:
+        self._due: list[tuple[float, str]] = []
+        self._turn: dict[str, float] = {}  # peer → when it is due, as in the heap
+        self._asked: set[str] = set()
+        self._free = 0.0
+
+    def __len__(self) -> int:
+        return len(self._turn)
+
+    def __contains__(self, peer: object) -> bool:
+        return peer in self._turn
+
+    def update(self, peers: Collection[str], now: float) -> None:
+        """Peers that are new are due at once; those gone are forgotten."""
+        for gone in self._turn.keys() - set(peers):
+            del self._turn[gone]
+            self._asked.discard(gone)
+        for new in sorted(set(peers) - self._turn.keys()):
+            self._push(new, now)
+
+    def _push(self, peer: str, at: float) -> None:
+        self._turn[peer] = at
+        heapq.heappush(self._due, (at, peer))
+
+    def _drop_stale(self) -> None:
+        while self._due and self._turn.get(self._due[0][1]) != self._due[0][0]:
+            heapq.heappop(self._due)
+
+    def next_at(self) -> float | None:
+        """When to ask ``take`` again; None without peers."""
+        self._drop_stale()
+        return max(self._due[0][0], self._free) if self._due else None
+
+    def take(self, now: float) -> str | None:
+        """The peer whose round starts now, None while nobody may."""
+        at = self.next_at()
+        if at is None or at > now:
+            return None
+        _, peer = heapq.heappop(self._due)
+        sweeping = len(self._asked) < len(self._turn)
+        self._free = max(self._free, now - 1.0) + 1.0 / (SWEEP_RATE if sweeping else RATE)
+        self._turn[peer] = -1.0  # until ``again``: its round runs
+        self._asked.add(peer)
+        return peer
+
+    def again(self, peer: str, at: float) -> None:
+        """A round has ended; the next is due ``at``. Nothing for a peer that is gone."""
+        if peer in self._turn:
+            self._push(peer, at)
