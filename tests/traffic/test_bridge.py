@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import harness
 import pytest
@@ -81,13 +82,14 @@ def _operators_bridge(*addresses: str) -> None:
         harness.run("ip", "address", "add", address, "dev", "ops0")
 
 
-def _state() -> object:
+def _state() -> tuple[Any, ...]:
     """What of the operator's bridge must be as before."""
     sysctls = [f"net.ipv4.conf.ops0.{name}" for name in ("route_localnet", "send_redirects")]
     link = json.loads(harness.run("ip", "-j", "-d", "link", "show", "dev", "ops0"))[0]
     shown = json.loads(harness.run("ip", "-j", "-4", "address", "show", "dev", "ops0"))
     addresses = [a["local"] for one in shown for a in one["addr_info"]]
-    return harness.run("sysctl", *sysctls), link["address"], link.get("ifalias"), link["flags"], addresses
+    flags = sorted(set(link["flags"]) - {"LOWER_UP", "NO-CARRIER"})  # of its ports, not of its settings
+    return harness.run("sysctl", *sysctls), link["address"], link.get("ifalias"), flags, addresses
 
 
 ADOPTED = {"name": "ops0", "adopt": True}
@@ -110,6 +112,29 @@ def test_an_adopted_bridge_serves_and_stays_the_operators(tmp_path: Path, in_nam
         uninstall.run(engine.kernel, engine.database, uninstall.plan(engine.kernel, engine.database))
         after = _state()
     assert after == before
+
+
+def test_an_adopted_bridge_keeps_what_it_had(tmp_path: Path, in_namespace: int) -> None:
+    """Its own addresses in the pool, one of them the gateway and one where the first pod's would be; that it
+    was down and not promiscuous. An uninstall leaves no line in the ledger."""
+    first = "10.244.202.0/24"  # node a's first block
+    _operators_bridge("10.244.202.1/24", "10.244.202.2/16")
+    harness.run("ip", "link", "set", "ops0", "down")
+    before = _state()
+    with harness.scene(tmp_path, bridge=ADOPTED | {"promisc": True}) as scene:
+        engine = scene.engine
+        one, endpoint = scene.pod("one")
+        assert engine.cluster.snapshot.blocks[first].spec.node == "a"
+        assert endpoint.addresses[0] == "10.244.202.3/24"
+        assert harness.ping(one, "10.244.202.1") and harness.ping(one, "10.244.202.2")
+        with pytest.raises(Exception, match=r"10\.244\.202\.2 is held by bridge ops0"):
+            scene.pod("two", ips=("10.244.202.2",))
+        assert "PROMISC" in _state()[3]
+        engine.delete("one", "eth0")
+        engine.attachments.burial.complete()
+        uninstall.run(engine.kernel, engine.database, uninstall.plan(engine.kernel, engine.database))
+        assert engine.database.ledger() == {}
+        assert _state() == before
 
 
 def test_a_bridge_with_an_address_of_somebody_elses_is_not_adopted(tmp_path: Path, in_namespace: int) -> None:

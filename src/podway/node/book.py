@@ -36,6 +36,7 @@ class AddressBook:
         self._now = now
         self._claimed = claimed
         self.allocations = Allocations()
+        self._kept_back: dict[str, str] = {}
         database.forget_cooled(now())
         self.allocations.cooling = database.cooling()
 
@@ -67,6 +68,7 @@ class AddressBook:
 
     def allocate(self, network: Network, holder: str, ips: Sequence[str], ranges: Ranges) -> Choice:
         """Addresses for an endpoint. Raises InvalidInput, Conflict, Exhausted, Unavailable."""
+        self._keep_back()
         new = False
         while True:
             blocks = [b for b in self._cluster.blocks(network) if b not in self._planner.closed]
@@ -77,6 +79,15 @@ class AddressBook:
                 return found
             self._claim(network, found)
             new = True
+
+    def _keep_back(self) -> None:
+        """An adopted bridge's own addresses are no pod's."""
+        adopted = self._planner.inputs.facts.adopted
+        now = {address: f"bridge {name}" for name, found in adopted.items() for address in bare(found)}
+        holders = self.allocations.holders
+        for address in self._kept_back.keys() - now.keys():
+            holders.pop(address, None)
+        self._kept_back = {a: who for a, who in now.items() if holders.setdefault(a, who) == who}
 
     def _claim(self, network: Network, need: NeedBlock) -> None:
         block = self._cluster.claim(network, need.family, need.holding, self._planner.avoid)

@@ -11,10 +11,11 @@ from podway.delta.differ import Refusal, diff, on_link
 from podway.kernel import namespaces
 from podway.kernel.facade import ALL_KINDS, DOOMED_GROUP, NFT_KINDS, Kernel
 from podway.model.errors import PodwayError
-from podway.model.objects import Actual, Address, AnyObject, Desired, Key, Link, Op, OpResult, Sysctl
+from podway.model.objects import Actual, AnyObject, Desired, Key, Link, Op, OpResult, Sysctl
 from podway.node.attachments import Attachments
 from podway.node.backoff import Fight, repaired
 from podway.node.database import Database, JournalEntry
+from podway.node.ledger import remember
 from podway.plan.planner import Planner
 from podway.plan.spoofing import is_guard
 
@@ -123,7 +124,7 @@ class Reconciler:
         planned, refusals, actual = self.plan(kinds)
         now = self._now()
         ops, waiting = self._without_fights(planned, seen, now)
-        self._remember(ops)
+        remember(self._database, self._planner.desired, ops)
         results = self._apply(ops)
         self._write_down(results, seen, now)
         done = {result.op.key for result in results if not result.errno}
@@ -156,26 +157,6 @@ class Reconciler:
             )
         missing = {op.key[1] for op in ops if op.key in waiting and op.key[0] == "link" and op.have is None}
         return [op for op in allowed if link_of(op) not in missing], waiting
-
-    def _remember(self, ops: Iterable[Op]) -> None:
-        """What is changed on foreign things goes into the ledger before; what is owned dies with its link."""
-        known = self._database.ledger()
-        for op in ops:
-            if isinstance(op.want, Address) and self._is_adopted(op.want.link):
-                self._database.ledger_put(" ".join(op.key), "", op.want.address)
-            if isinstance(op.want, Sysctl) and isinstance(op.have, Sysctl):
-                path = op.want.path
-                if path not in known and not self._of_own_link(path):
-                    self._database.ledger_put(path, op.have.value, op.want.value)
-
-    def _of_own_link(self, path: str) -> bool:
-        parts = path.split("/")
-        link = self._planner.desired.get(("link", parts[3])) if len(parts) > 4 else None
-        return isinstance(link, Link) and not link.adopted
-
-    def _is_adopted(self, name: str) -> bool:
-        link = self._planner.desired.get(("link", name))
-        return isinstance(link, Link) and link.adopted
 
     def _apply(self, ops: list[Op]) -> list[OpResult]:
         """Apply; a pod's lost veth is made anew with both sides if its namespace still lives."""
