@@ -102,7 +102,7 @@ class Machine:
     def settled(self) -> bool:
         """Whether a pass would change nothing."""
         with namespaces.entered(self.place):
-            ops, _ = preview(self.name, self.state, self.url)
+            ops = preview(self.name, self.state, self.url).ops
         return not ops
 
     def journal(self, since: float) -> list[JournalEntry]:

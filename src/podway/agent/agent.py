@@ -145,7 +145,7 @@ class Agent:
         if self._options.listen:
             host, _, port = self._options.listen.rpartition(":")
             try:
-                servers.append(await asyncio.start_server(pages.serve, host, int(port)))
+                servers.append(await asyncio.start_server(pages.serve, host.strip("[]"), int(port)))
             except OSError as error:
                 self._log.warning("no metrics over TCP", extra={"why": str(error)})
         return servers

@@ -6,7 +6,7 @@ import asyncio
 
 import click
 
-from podway.cli.options import node_options
+from podway.cli.options import listen_address, node_options
 
 
 @click.command()
@@ -15,10 +15,15 @@ from podway.cli.options import node_options
     "--socket", envvar="PODWAY_SOCKET", help="Unix socket for CNI calls [default: /run/podway/NODE/cni.sock]"
 )
 @click.option(
-    "--listen", default="127.0.0.1:9177", show_default=True, help="ADDRESS:PORT of /metrics and /healthz"
+    "--listen",
+    default="127.0.0.1:9177",
+    show_default=True,
+    callback=listen_address,
+    help="ADDRESS:PORT of /metrics and /healthz, empty for none",
 )
 @click.option(
     "--probe-port",
+    type=click.IntRange(1, 65535),
     default=9178,
     show_default=True,
     help="UDP port of the echo that agents ask of each other, the same on every node",

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import click
 
-from podway.cli.options import node_options
+from podway.cli.options import BIN_DIR, CONF_DIR, node_options
 
 _BIN = click.option(
     "--bin-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    default="/opt/cni/bin",
+    default=BIN_DIR,
     show_default=True,
     help="where the runtime looks for CNI executables",
 )
 _CONF = click.option(
     "--conf-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    default="/etc/cni/net.d",
+    default=CONF_DIR,
     show_default=True,
     help="where the runtime looks for CNI configurations",
 )
@@ -54,6 +54,24 @@ def install(
         click.echo(f"installed {path}")
     if not changed:
         click.echo("nothing to change")
+    if trouble := _absent(network, store):
+        click.echo(f"warning: no pod can attach to network {network} yet: {trouble}", err=True)
+
+
+def _absent(network: str, store: str) -> str:
+    """Why a network can't be found, "" when it is there."""
+    from podway.model.errors import PodwayError
+    from podway.store import open_store
+
+    try:
+        opened = open_store(store)
+        try:
+            opened.get("Network", network)
+        finally:
+            opened.close()
+    except PodwayError as error:
+        return str(error)
+    return ""
 
 
 @cni.command()

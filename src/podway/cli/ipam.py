@@ -36,6 +36,8 @@ def _facts(node: str, state_dir: str, store: str) -> Iterator[Facts]:
     cluster = Cluster(node, store, database)
     try:
         cluster.refresh(remember=False)
+        if not cluster.snapshot.synced:
+            click.echo(f"warning: by the last known state: {cluster.trouble}", err=True)
         endpoints = [endpoint for endpoint, _ in database.endpoints().values()]
         yield collect(kernel, node, cluster.snapshot, endpoints)
     finally:
@@ -64,6 +66,8 @@ def show(node: str, store: str, state_dir: str, output: str) -> None:
         document = {"networks": snapshot.networks, "blocks": snapshot.blocks, "endpoints": endpoints}
         click.echo(msgspec.json.format(msgspec.json.encode(document)).decode())
         return
+    if not snapshot.networks:
+        click.echo("no network is known")
     for network in snapshot.networks.values():
         for pool in network.spec.pools:
             click.echo(f"pool {pool.cidr}  network {network.name}")
@@ -95,7 +99,8 @@ def check(node: str, store: str, state_dir: str, fix: bool) -> None:
     for finding in findings:
         click.echo(finding.what)
     if not findings:
-        click.echo(f"{len(facts.endpoints)} addresses' holders agree with store, kernel and namespaces")
+        places = "store, kernel and namespaces" if facts.snapshot.synced else "kernel and namespaces"
+        click.echo(f"{len(facts.endpoints)} addresses' holders agree with {places}")
         return
     if not fix:
         raise SystemExit(1)
@@ -117,17 +122,23 @@ def check(node: str, store: str, state_dir: str, fix: bool) -> None:
 @click.option("--force", is_flag=True, help="although its pod lives")
 def release(address: str, node: str, store: str, state_dir: str, force: bool) -> None:
     """Free an ADDRESS whose pod is gone; needs the agent stopped."""
+    try:
+        address = str(ipaddress.ip_address(address))
+    except ValueError:
+        raise InvalidInput(f"{address!r} is no address", fix="see podway ipam show") from None
     with _facts(node, state_dir, store) as facts:
         holders = [
             e for e in facts.endpoints.values() if any(a.partition("/")[0] == address for a in e.addresses)
         ]
     if not holders:
         raise InvalidInput(f"nobody on node {node} holds {address}", fix="see podway ipam show")
-    (endpoint,) = holders
-    if endpoint.id in facts.living and not force:
-        raise Conflict(f"{address} is held by {endpoint.id}, whose pod lives", fix="stop the pod, or --force")
+    for endpoint in holders:
+        if endpoint.id in facts.living and not force:
+            what = f"{address} is held by {endpoint.id}, whose pod lives"
+            raise Conflict(what, fix="stop the pod, or --force")
     from podway.node.engine import open_engine
 
     with open_engine(node, state_dir, store, 2.0) as engine:
-        engine.delete(endpoint.container, endpoint.ifname)
-    click.echo(f"{address} of {endpoint.id} released")
+        for endpoint in holders:
+            engine.delete(endpoint.container, endpoint.ifname)
+            click.echo(f"{address} of {endpoint.id} released")

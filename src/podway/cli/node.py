@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from podway.cli.options import agent_socket, node_options, socket_option
+from podway.cli.options import BIN_DIR, agent_socket, node_options, socket_option
 
 if TYPE_CHECKING:
     from podway.model.objects import Op
@@ -69,7 +71,12 @@ def plan(node: str, store: str, state_dir: str, output: str) -> None:
     """What the agent would change in the kernel now, changing nothing. Exit code 1 if anything."""
     from podway.node.preview import preview
 
-    ops, refusals = preview(node, state_dir, store)
+    found = preview(node, state_dir, store)
+    ops, refusals = found.ops, found.refusals
+    if found.trouble:
+        click.echo(
+            f"warning: by the last known state, of which nothing is removed: {found.trouble}", err=True
+        )
     if output == "json":
         document = [{"verb": op.verb, "want": op.want, "have": op.have} for op in ops]
         click.echo(msgspec.json.format(msgspec.json.encode(document)).decode())
@@ -127,6 +134,25 @@ def doctor(node: str, store: str, state_dir: str, socket: str | None, output: st
     raise SystemExit(1 if any(check.verdict == "failed" for check in found) else 0)
 
 
+def _left_over(node: str, store: str) -> Iterator[str]:
+    """What is not of the kernel, and would bring Podway back or keep others waiting for this node."""
+    from podway.cni.install import installed
+    from podway.model.errors import PodwayError
+    from podway.store import open_store
+
+    for path in installed(Path(BIN_DIR)):
+        yield f"{path}, so that the next pod brings all back; podway cni remove"
+    try:
+        opened = open_store(store)
+        try:
+            opened.get("Node", node)
+        finally:
+            opened.close()
+    except PodwayError:
+        return  # not there, or out of reach
+    yield f"node {node} in the store, with its blocks; podway delete node {node}"
+
+
 @click.command()
 @node_options
 @click.option("--dry-run", is_flag=True, help="show what would be removed, and remove nothing")
@@ -157,4 +183,6 @@ def uninstall(node: str, store: str, state_dir: str, dry_run: bool) -> None:
     for result in failed:
         click.echo(f"failed: {' '.join(result.op.key)}: {result.error}", err=True)
     click.echo(f"{len(results) - len(failed)} things removed or put back")
+    for left in _left_over(node, store):
+        click.echo(f"left: {left}")
     raise SystemExit(1 if failed else 0)

@@ -9,7 +9,28 @@ from typing import Any, TypeVar
 
 import click
 
+#: where most container runtimes look
+BIN_DIR, CONF_DIR = "/opt/cni/bin", "/etc/cni/net.d"
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _check(name: str, where: str) -> None:
+    """A node's name is that of an object in the store and of directories."""
+    from podway.model.documents import NAME
+    from podway.model.errors import InvalidInput
+
+    if not NAME.fullmatch(name):
+        fix = "--node with lower case letters, digits and - inside, at most 63 characters"
+        raise InvalidInput(f"{name!r} is no name for a node", where, fix)
+
+
+def listen_address(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """ADDRESS:PORT as it is given, [ADDRESS]:PORT for IPv6, "" for none. Raises BadParameter."""
+    host, _, port = value.rpartition(":")
+    if value and not (host and port.isascii() and port.isdigit() and int(port) < 65536):
+        raise click.BadParameter(f"{value!r} is not ADDRESS:PORT, such as 127.0.0.1:9177", context, parameter)
+    return value
 
 
 def store_option(function: F) -> F:
@@ -40,7 +61,7 @@ def agent_socket(node: str | None, cni: str | None) -> str:
 
 def own_name() -> str:
     """This node's name unless it is told another: the host name."""
-    return socket.gethostname().partition(".")[0]
+    return socket.gethostname().partition(".")[0].lower()
 
 
 def node_options(function: F) -> F:
@@ -60,6 +81,7 @@ def node_options(function: F) -> F:
     @functools.wraps(function)
     def command(*args: Any, node: str | None, state_dir: str | None, **rest: Any) -> Any:
         name = node or own_name()
+        _check(name, "--node" if node else "the host name")
         return function(*args, node=name, state_dir=state_dir or f"/var/lib/podway/{name}", **rest)
 
     return command  # type: ignore[return-value]

@@ -126,6 +126,12 @@ def remove(bin_dir: Path, conf_dir: Path, network: str = "") -> tuple[list[Path]
     return removed, left
 
 
+def installed(bin_dir: Path) -> list[Path]:
+    """The configurations that stand as ``install`` with this ``bin_dir`` wrote them."""
+    record = _read_record(bin_dir)
+    return [Path(p) for p in sorted(record) if p.endswith(".conflist") and _digest_of(Path(p)) in record[p]]
+
+
 def conflist_name(network: str) -> str:
     """The file name of a network's configuration: runtimes take the first in order of names."""
     return f"10-podway-{network}.conflist"

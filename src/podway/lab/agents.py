@@ -107,7 +107,7 @@ class Agents:
         for done, node in enumerate(self._nodes, 1):
             while time.monotonic() < deadline:
                 with inside(node):
-                    pending, _ = preview(node, str(self._place.node(node) / "state"), self._place.store)
+                    pending = preview(node, str(self._place.node(node) / "state"), self._place.store).ops
                 if not pending:
                     break
                 time.sleep(PAUSE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from podway.delta.differ import Refusal
 from podway.kernel.facade import Kernel
 from podway.model.objects import Op
@@ -12,8 +14,16 @@ from podway.node.reconciler import plan_pass
 from podway.plan.planner import Planner
 
 
-def preview(node: str, state_dir: str, store_url: str) -> tuple[tuple[Op, ...], tuple[Refusal, ...]]:
-    """Ordered operations and refusals. Raises Unavailable when store or database can't be read."""
+class Preview(msgspec.Struct, frozen=True):
+    """``trouble``: why the store was not read, "" when it was. Without it nothing would be removed."""
+
+    ops: tuple[Op, ...]
+    refusals: tuple[Refusal, ...]
+    trouble: str = ""
+
+
+def preview(node: str, state_dir: str, store_url: str) -> Preview:
+    """Ordered operations and refusals. Raises Unavailable when the database can't be read."""
     kernel = Kernel()
     database = Database.open(state_dir, readonly=True)
     cluster = Cluster(node, store_url, database)
@@ -25,7 +35,9 @@ def preview(node: str, state_dir: str, store_url: str) -> tuple[tuple[Op, ...], 
         for endpoint, _ in database.endpoints().values():
             planner.update_endpoint(endpoint.id, endpoint)
         ops, refusals, _ = plan_pass(kernel, planner, database.put_on_foreign())
-        return ops, refusals
+        if not cluster.snapshot.synced:
+            return Preview(tuple(op for op in ops if op.want is not None), refusals, cluster.trouble)
+        return Preview(ops, refusals)
     finally:
         cluster.close()
         database.close()
