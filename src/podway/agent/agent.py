@@ -12,6 +12,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,15 @@ from podway.node.engine import NodeEngine, open_engine
 from podway.node.reconciler import Noticed, Report
 from podway.plan.narrow import Holes
 from podway.probe.echo import PORT as PROBE_PORT
-from podway.store import Compacted, StoreUnavailable, Watch
+from podway.store import Record
+from podway.store.mirror import Mirror
 
 HEARTBEAT = 10.0  # seconds between looks at what changes without an event
 SETTLE = 0.001  # seconds that events gather before a repair: a flap is many events
 BURY = 0.02  # seconds that doomed links gather before they are deleted together
-STORE_RETRY = 2.0
-STORE_SETTLE = 0.001  # first wait for a commit that woke us before it was visible, doubled
-STORE_PATIENCE = 0.2
+AGAIN = 2.0  # seconds until a failed pass is tried again
+STORE_FIRST = 3.0  # seconds that a start waits for the store before it works on what it knew last
+CLAIM = 15.0  # seconds that an ADD waits for its node's first block
 SECOND_AGENT = 2.0  # seconds to wait for an in-process call that holds the writer lock
 
 
@@ -72,7 +74,8 @@ class Agent:
         self._noticed: dict[Key, Noticed] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._started = time.time()
-        self._watch: Watch | None = None
+        self._mirror = Mirror(options.store, options.node)
+        self._synchronizing = self._news = False
         self._funeral: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -84,6 +87,7 @@ class Agent:
         self._writer, self._undertaker = Writer(self._loop, "writer"), Writer(self._loop, "undertaker")
         stack = contextlib.ExitStack()
         try:
+            self._mirror.start()
             # The monitors listen before the first look, so that nothing falls between.
             self._monitor, self._nft_monitor = Monitor(), NftMonitor()
             self._engine = await self._writer.submit(POD, lambda: stack.enter_context(self._open()))
@@ -94,12 +98,17 @@ class Agent:
             await self._serve()
         finally:
             self._undertaker.stop()
+            self._mirror.stop()
             await self._writer.submit(BULK, stack.close)
             self._writer.stop()
 
     def _open(self) -> contextlib.AbstractContextManager[NodeEngine]:
         options = self._options
-        return open_engine(options.node, options.state_dir, options.store, SECOND_AGENT)
+        self._mirror.wait(STORE_FIRST)
+        self._session = self._mirror.session()
+        return open_engine(
+            options.node, options.state_dir, options.store, SECOND_AGENT, lambda _: self._session
+        )
 
     async def _serve(self) -> None:
         server = Server(self._options.socket, self._call)
@@ -108,7 +117,7 @@ class Agent:
         self._echo = EchoService(self._options.node, self._options.probe_port)
         self._echo.start(self._loop)
         self._health.start()
-        self._follow_store()
+        self._loop.add_reader(self._mirror.fileno(), self._store_event)
         self._step_later()
         self._loop.call_later(HEARTBEAT, self._heartbeat)
         self._watchdog()
@@ -122,7 +131,7 @@ class Agent:
             await server.close()
             self._health.stop()
             self._echo.stop()
-            self._unfollow_store()
+            self._loop.remove_reader(self._mirror.fileno())
             for page in pages:
                 page.close()
             for timer in self._timers.values():
@@ -153,10 +162,23 @@ class Agent:
     # CNI -------------------------------------------------------------------------------------
 
     async def _call(self, call: Call) -> Answer:
-        answer = await self._writer.submit(POD, lambda: handle(call, self._engine))
+        answer, write = await self._writer.submit(POD, lambda: self._handle(call))
+        deadline = self._loop.time() + CLAIM
+        while write is not None and self._loop.time() < deadline:
+            hindrance = asyncio.wrap_future(write)
+            done, _ = await asyncio.wait([hindrance], timeout=deadline - self._loop.time())
+            if done:
+                hindrance.exception()  # the call says what it means for it
+            answer, write = await self._writer.submit(POD, lambda: self._handle(call))
         metrics.count_call(call, answer)
         self._bury_later()
         return answer
+
+    def _handle(self, call: Call) -> tuple[Answer, Future[Record] | None]:
+        """The answer, and the write to the store that stood in its way because it takes long."""
+        self._session.hindrance = None
+        answer = handle(call, self._engine)
+        return answer, self._session.hindrance
 
     def _bury_later(self) -> None:
         if self._engine.attachments.burial.due and self._funeral is None:
@@ -225,50 +247,24 @@ class Agent:
 
     # the store -------------------------------------------------------------------------------
 
-    def _follow_store(self) -> None:
-        """Watch from what was listed; in an outage, try again from the start."""
-        self._watch = self._engine.cluster.watch()
-        if self._watch is None:
-            self._later("store", STORE_RETRY, self._resynchronize)
-        else:
-            self._loop.add_reader(self._watch.fileno(), self._store_event)
-
-    def _unfollow_store(self) -> None:
-        if self._watch is not None:
-            self._loop.remove_reader(self._watch.fileno())
-            self._watch.close()
-            self._watch = None
-
     def _store_event(self) -> None:
-        """Woken, perhaps before the commit is visible: look again until it is, or was nothing."""
-        assert self._watch is not None
-        self._loop.remove_reader(self._watch.fileno())
-        self._look(STORE_SETTLE)
-
-    def _look(self, delay: float) -> None:
-        if self._watch is None:
-            return
-        try:
-            events = self._watch.read()
-        except (Compacted, StoreUnavailable):
-            self._unfollow_store()
-            self._resynchronize()
-            return
-        if events:
-            self._resynchronize()
-        elif delay < STORE_PATIENCE:
-            self._loop.call_later(delay, self._look, delay * 2)
-            return
-        self._loop.add_reader(self._watch.fileno(), self._store_event)
+        self._mirror.drain()
+        self._resynchronize()
 
     def _resynchronize(self) -> None:
+        """Take in what the store holds; what comes meanwhile is taken in together, after it."""
+        if self._synchronizing:
+            self._news = True
+            return
+
         def done(future: asyncio.Future[Report]) -> None:
+            self._synchronizing = False
             self._finish(future)
             self._step_later()
-            if self._watch is None or not self._engine.cluster.listed:
-                self._unfollow_store()
-                self._follow_store()
+            if self._news:
+                self._resynchronize()
 
+        self._synchronizing, self._news = True, False
         self._writer.submit(BULK, self._engine.synchronize).add_done_callback(done)
 
     def _step_later(self) -> None:
@@ -310,7 +306,7 @@ class Agent:
             known = isinstance(error, PodwayError | OSError)
             self._log.error("pass failed", extra={"why": str(error)}, exc_info=None if known else error)
             self._dirty |= self._everything()
-            self._later("repair", STORE_RETRY, self._repair)
+            self._later("repair", AGAIN, self._repair)
             return
         report = future.result()
         if report is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ from podway.model import documents
 from podway.model.errors import PodwayError, Unavailable
 from podway.model.resources import Block, BlockSpec, Network, NodeFacts, Paths, Snapshot
 from podway.node.database import Database
-from podway.store import Compacted, Exists, NotFound, Record, Stale, Store, Watch, open_store
+from podway.store import Exists, NotFound, Objects, Record, Stale, open_store
 
 KINDS = ("Network", "Node", "Block")
 
@@ -22,13 +22,14 @@ class Cluster:
 
     ``trouble`` says why it did not."""
 
-    def __init__(self, node: str, store_url: str, database: Database) -> None:
+    def __init__(
+        self, node: str, store_url: str, database: Database, opener: Callable[[str], Objects] = open_store
+    ) -> None:
         self.node = node
         self.trouble = "never listed"
-        self.listed = False
         self._url = store_url
-        self._store: Store | None = None
-        self._token = ""
+        self._opener = opener
+        self._store: Objects | None = None
         self._database = database
         known = database.snapshot()
         self.snapshot = msgspec.structs.replace(known, synced=False) if known else Snapshot()
@@ -45,44 +46,25 @@ class Cluster:
         networks = self.snapshot.networks.values()
         return frozenset(n.spec.bridge.name for n in networks if n.spec.bridge.adopt)
 
-    def _open(self) -> Store:
+    def _open(self) -> Objects:
         if self._store is None:
-            self._store = open_store(self._url)
+            self._store = self._opener(self._url)
         return self._store
 
     def refresh(self, remember: bool = True) -> None:
         """List everything. In an outage the last snapshot stays, marked as not synced."""
         try:
-            store = self._open()
-            records: list[Record] = []
-            # the first token: what changes between the lists is told again by the watch
-            tokens: list[str] = []
-            for kind in KINDS:
-                found, token = store.list(kind)
-                records += found
-                tokens.append(token)
+            records, _ = self._open().list(*KINDS)
         except Unavailable as error:
             self.trouble = str(error)
             self.snapshot = msgspec.structs.replace(self.snapshot, synced=False)
-            self.listed = False
             self.close()
             return
-        self._token = tokens[0]
-        self.listed = True
         new, _ = documents.snapshot(records, self.snapshot)
         self.trouble = ""
         if remember and new != self.snapshot:
             self._database.save_snapshot(new)
         self.snapshot = new
-
-    def watch(self) -> Watch | None:
-        """Changes since the last ``refresh``; None in an outage, or when it must be listed again."""
-        if self._store is None or not self.listed:
-            return None
-        try:
-            return self._store.watch(KINDS, self._token)
-        except (Compacted, Unavailable):
-            return None
 
     @property
     def own_paths(self) -> dict[str, Paths]:
@@ -171,7 +153,9 @@ class Cluster:
                 self._take_in(store.create(record))
             except Exists:
                 self._take_in(store.get("Block", cidr))
-                continue
+                if self.snapshot.blocks.get(cidr) != block:
+                    continue
+                # an earlier claim of ours, of which no answer came in time
             self._database.save_snapshot(self.snapshot)
             return block
         return None

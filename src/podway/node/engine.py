@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from podway.kernel.facade import NFT_KINDS, Kernel
@@ -25,6 +25,7 @@ from podway.node.requests import AttachRequest
 from podway.plan import generation, narrow, transport
 from podway.plan.planner import Planner
 from podway.plan.way import Way, wanted
+from podway.store import Objects, open_store
 
 STEPS = 4  # at most, of one synchronization; the watch brings the next
 TELL_AGAIN = 1.0  # seconds until what could not be told is tried again
@@ -34,11 +35,18 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class NodeEngine:
     """One node's engine. See ``requests.Engine`` for what its CNI methods promise."""
 
-    def __init__(self, node: str, database: Database, kernel: Kernel, store_url: str) -> None:
+    def __init__(
+        self,
+        node: str,
+        database: Database,
+        kernel: Kernel,
+        store_url: str,
+        opener: Callable[[str], Objects] = open_store,
+    ) -> None:
         self.node = node
         self.database = database
         self.kernel = kernel
-        self.cluster = Cluster(node, store_url, database)
+        self.cluster = Cluster(node, store_url, database, opener)
         self.planner = Planner(self._facts())
         self.planner.update_holes(holes.load(database.directory))
         boot_id = BOOT_ID.read_text().strip()
@@ -189,13 +197,21 @@ class NodeEngine:
 
 
 @contextlib.contextmanager
-def open_engine(node: str, state_dir: str, store_url: str, lock_timeout: float = 0.0) -> Iterator[NodeEngine]:
-    """An engine under the writer lock. Raises Busy when another process holds it."""
+def open_engine(
+    node: str,
+    state_dir: str,
+    store_url: str,
+    lock_timeout: float = 0.0,
+    opener: Callable[[str], Objects] = open_store,
+) -> Iterator[NodeEngine]:
+    """An engine under the writer lock. Raises Busy when another process holds it.
+
+    ``opener`` gives the store at a URL: an agent has one that never keeps the writer waiting."""
     Path(state_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
     with WriterLock(state_dir, lock_timeout):
         kernel = Kernel()
         database = Database.open(state_dir)
-        engine = NodeEngine(node, database, kernel, store_url)
+        engine = NodeEngine(node, database, kernel, store_url, opener)
         try:
             yield engine
         finally:

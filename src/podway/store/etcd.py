@@ -49,6 +49,8 @@ class EtcdStore:
 
     Opening it asks a member whether there is a store; ``create`` marks the prefix as one."""
 
+    leases = True
+
     def __init__(self, url: str, create: bool) -> None:
         address: Address = parse(url)
         self._client = Client(address)
@@ -135,27 +137,30 @@ class EtcdStore:
         answer, _, _ = self._txn([], [_range(self._layout.key(kind, name))], [])
         return _found(answer, kind, name)
 
-    def list(self, kind: str) -> tuple[builtins.list[Record], str]:
+    def list(self, *kinds: str) -> tuple[builtins.list[Record], str]:
         """See the protocol. In pages, all of one revision."""
-        start, end, revision = self._layout.key(kind, ""), after(self._layout.key(kind, "")), "0"
-        kvs: builtins.list[Kv] = []
-        token = ""
         while True:
-            page = _range(start, range_end=encoded(end), limit=str(PAGE), revision=revision)
             try:
+                return self._list(kinds)
+            except Compacted:
+                continue  # between two pages
+
+    def _list(self, kinds: tuple[str, ...]) -> tuple[builtins.list[Record], str]:
+        records: builtins.list[Record] = []
+        token, revision = "", "0"
+        for kind in kinds:
+            start, end, more = self._layout.key(kind, ""), after(self._layout.key(kind, "")), True
+            while more:
+                page = _range(start, range_end=encoded(end), limit=str(PAGE), revision=revision)
                 answer, identity, _ = self._txn([], [page], [])
-            except Compacted:  # between two pages
-                start, revision, kvs = self._layout.key(kind, ""), "0", []
-                continue
-            if revision == "0":
-                revision = answer.header.revision
-                token = f"{identity}.{answer.header.cluster_id}:{revision}"
-            found = answer.responses[1].response_range
-            kvs += found.kvs
-            if not found.more:
-                break
-            start = base64.b64decode(found.kvs[-1].key).decode() + "\0"
-        return [self._record(kv) for kv in kvs], token
+                if not token:
+                    revision = answer.header.revision
+                    token = f"{identity}.{answer.header.cluster_id}:{revision}"
+                found = answer.responses[1].response_range
+                records += [self._record(kv) for kv in found.kvs]
+                if more := found.more:
+                    start = base64.b64decode(found.kvs[-1].key).decode() + "\0"
+        return records, token
 
     def create(self, record: Record) -> Record:
         """See the protocol."""
@@ -230,18 +235,17 @@ class EtcdStore:
             raise Compacted
         return EtcdWatch.begin(self._client, self._layout, kinds, where, int(revision))
 
-    def heartbeat(self, node: str) -> bool:
+    def heartbeat(self, node: str, anew: bool) -> None:
         """See the protocol: the object hangs on a lease, which is all that is renewed."""
         check_name(ALIVE, node)
-        if self._lease:
+        if self._lease and not anew:
             reply = self._client.call("/v3/lease/keepalive", {"ID": self._lease})
             if decoded(reply.body, _KeptAlive).result.TTL != "0":
-                return True
+                return
         reply = self._client.call("/v3/lease/grant", {"TTL": str(LIFETIME)})
         self._lease = decoded(reply.body, _Lease).ID
         key = self._layout.key(ALIVE, node)
         self._txn([self._there()], [_put(key, Value().encoded(), lease=self._lease)], [])
-        return True
 
 
 class _Lease(msgspec.Struct, frozen=True):

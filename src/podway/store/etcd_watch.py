@@ -50,6 +50,7 @@ class EtcdWatch:
         self._rest = b""
         self._told: builtins.list[_Told] = []
         self._lost = False
+        self._failure: Exception | None = None
         self._guard = threading.Lock()
         # readable for what came with the beginning, and when the member is given up
         self._bell: int | None = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -105,27 +106,39 @@ class EtcdWatch:
                     os.eventfd_read(self._bell)
                 except BlockingIOError:
                     pass
-        told, self._told = self._told, []
-        try:
-            told += self._parse(self._connection.available())
-            events = [event for one in told for event in self._events(one)]
-        except Broken as error:
-            raise StoreUnavailable(f"the watch of etcd at {self._connection.where} ended: {error}") from None
-        except Refused as error:
-            raise StoreUnavailable(f"etcd at {self._connection.where} ended the watch: {error}") from None
-        if self._lost and not events:
-            raise StoreUnavailable(f"etcd at {self._connection.where} answers no more")
+        events: builtins.list[Event] = []
+        if self._failure is None:
+            try:
+                told, self._told = self._told, []
+                for one in [*told, *self._parse(self._connection.available())]:
+                    events += self._events(one)
+            except (Broken, Refused, Compacted) as error:
+                self._failure = self._translated(error)
+            if self._lost and self._failure is None:
+                self._failure = StoreUnavailable(f"etcd at {self._connection.where} answers no more")
+        if self._failure is not None and not events:
+            raise self._failure
+        if self._failure is not None:
+            self._ring()  # what came before it is told first
         newest: dict[tuple[str, str], Event] = {}
         for event in events:
             newest.pop((event.record.kind, event.record.name), None)
             newest[event.record.kind, event.record.name] = event
         return builtins.list(newest.values())
 
+    def _translated(self, error: Exception) -> Exception:
+        if isinstance(error, Compacted):
+            return error
+        return StoreUnavailable(f"the watch of etcd at {self._connection.where} ended: {error}")
+
     def lost(self) -> None:
         """The member answers no calls: whoever reads shall look for another."""
+        self._lost = True
+        self._ring()
+
+    def _ring(self) -> None:
         with self._guard:
             if self._bell is not None:
-                self._lost = True
                 os.eventfd_write(self._bell, 1)
 
     def close(self) -> None:

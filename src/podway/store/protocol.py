@@ -84,23 +84,35 @@ class Watch(Protocol):
         """Stop watching."""
 
 
-class Store(Protocol):
-    """All methods raise StoreUnavailable, and InvalidInput for an illegal kind or name."""
+class Objects(Protocol):
+    """What an engine needs of a store. All methods raise StoreUnavailable."""
 
     def get(self, kind: str, name: str) -> Record:
-        """Raises NotFound."""
+        """Raises NotFound, and InvalidInput for an illegal kind or name."""
 
-    def list(self, kind: str) -> tuple[builtins.list[Record], str]:
-        """All objects of a kind, by name, and the token from which ``watch`` goes on without a gap."""
+    def list(self, *kinds: str) -> tuple[builtins.list[Record], str]:
+        """All objects of these kinds as of one moment, kind after kind and by name, and the token from
+        which ``watch`` goes on without a gap."""
 
     def create(self, record: Record) -> Record:
         """Create if absent, with spec and status. Raises Exists. Returns it with its version."""
 
-    def update_spec(self, record: Record) -> Record:
-        """Replace the spec if ``record.version`` is still the stored one. Raises NotFound, Stale."""
-
     def update_status(self, record: Record) -> Record:
-        """Replace the status likewise."""
+        """Replace the status if ``record.version`` is still the stored one. Raises NotFound, Stale."""
+
+    def close(self) -> None:
+        """Let go of the store; its watches stay usable until closed themselves."""
+
+
+class Store(Objects, Protocol):
+    """A store itself. All methods raise StoreUnavailable, and InvalidInput for an illegal kind or name."""
+
+    @property
+    def leases(self) -> bool:
+        """Whether it keeps who lives: see ``heartbeat``."""
+
+    def update_spec(self, record: Record) -> Record:
+        """Replace the spec likewise."""
 
     def delete(self, kind: str, name: str, version: str | None = None) -> None:
         """Delete, if it still has ``version`` where one is given. Raises NotFound, Stale."""
@@ -108,9 +120,6 @@ class Store(Protocol):
     def watch(self, kinds: tuple[str, ...], token: str) -> Watch:
         """Changes of ``kinds`` after ``token``. Raises Compacted."""
 
-    def heartbeat(self, node: str) -> bool:
-        """Say that the agent of ``node`` lives: an object of kind Alive, which goes by itself when this
-        isn't said any more. False: this store keeps no such thing."""
-
-    def close(self) -> None:
-        """Let go of the store; its watches stay usable until closed themselves."""
+    def heartbeat(self, node: str, anew: bool) -> None:
+        """Say that the agent of ``node`` lives: an object of kind Alive, which goes by itself when that
+        isn't said any more. ``anew``: the object is to be made, whatever was said before."""

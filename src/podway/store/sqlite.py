@@ -36,6 +36,8 @@ LOOK_AGAIN = (0.001, 0.004, 0.016)
 class SqliteStore:
     """See ``protocol.Store``. Calls are serialised; one instance may be used by several threads."""
 
+    leases = False
+
     def __init__(self, path: str, create: bool) -> None:
         self._file = File(path, create)
         self._lock = threading.Lock()
@@ -68,18 +70,20 @@ class SqliteStore:
             raise NotFound(f"there is no {kind} {name}")
         return Record(kind=kind, name=name, spec=row[0], status=row[1], version=str(row[2]))
 
-    def list(self, kind: str) -> tuple[builtins.list[Record], str]:
+    def list(self, *kinds: str) -> tuple[builtins.list[Record], str]:
         """See the protocol."""
+        records: builtins.list[Record] = []
         with self._lock, self._file.translated(), self._file.transaction("DEFERRED"):
             self._file.refuse_another()
-            rows = self._file.sql.execute(
-                "SELECT name, spec, status, version FROM object WHERE kind=? ORDER BY name", (kind,)
-            ).fetchall()
+            for kind in kinds:
+                rows = self._file.sql.execute(
+                    "SELECT name, spec, status, version FROM object WHERE kind=? ORDER BY name", (kind,)
+                )
+                records += [
+                    Record(kind=kind, name=name, spec=spec, status=status, version=str(version))
+                    for name, spec, status, version in rows
+                ]
             number = self._file.last_change()
-        records = [
-            Record(kind=kind, name=name, spec=spec, status=status, version=str(version))
-            for name, spec, status, version in rows
-        ]
         return records, f"{self._file.identity}:{number}"
 
     def create(self, record: Record) -> Record:
@@ -155,9 +159,8 @@ class SqliteStore:
             raise Compacted
         return SqliteWatch(self._file.path, kinds, int(number), identity)
 
-    def heartbeat(self, node: str) -> bool:
+    def heartbeat(self, node: str, anew: bool) -> None:
         """See the protocol. A file has no leases, and what serves one machine needs none."""
-        return False
 
 
 def _same_version(stored: Record, version: str) -> None:
