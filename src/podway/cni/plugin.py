@@ -112,7 +112,8 @@ def _check(call: Call, conf: config.Conf, engine: Engine) -> None:
     addresses = tuple(ip.address for ip in before.ips if ip.interface is None or ip.interface in ours)
     if not addresses:
         raise wrong("prevResult", f"has no address of {who.ifname}")
-    engine.check(request, _namespace(call), addresses)
+    mac = next((before.interfaces[index].mac for index in ours), "").lower()
+    engine.check(msgspec.structs.replace(request, mac=mac), _namespace(call), addresses)
 
 
 def _collect(call: Call, conf: config.Conf, engine: Engine) -> None:

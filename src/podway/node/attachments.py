@@ -11,12 +11,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from podway.delta.differ import CREATION_ONLY, diff, matches, ordered
 from podway.kernel import listeners, namespaces
 from podway.kernel.facade import DOOMED_GROUP, Kernel
 from podway.model import names
 from podway.model.errors import Conflict, InvalidInput, Unavailable
-from podway.model.objects import Key, Link, Op, OpResult, Sysctl
+from podway.model.objects import AnyObject, Key, Link, Op, OpResult, Sysctl
 from podway.model.resources import Endpoint
 from podway.node.book import AddressBook
 from podway.node.burial import Burial
@@ -188,7 +190,10 @@ class Attachments:
         self.burial.doom(endpoint, guards)
 
     def check(self, request: AttachRequest, namespace: int, addresses: tuple[str, ...]) -> None:
-        """Raise Conflict naming the first thing that isn't as ADD left it."""
+        """Raise Conflict naming the first thing that isn't as ADD left it.
+
+        What plugins after this one may set in the pod is no objection: its sysctls, its MTU, more routes;
+        ``request.mac`` is the MAC that they left."""
         subject = f"container {request.container} interface {request.ifname}"
         endpoint = self.endpoints.get(f"{request.container}/{request.ifname}")
         if endpoint is None:
@@ -198,9 +203,8 @@ class Attachments:
             raise Conflict(f"prevResult has {', '.join(addresses)}, attached is {have}", subject)
         wanted = self._planner.fragment("endpoint", endpoint.id)
         actual = self._kernel.observe()
-        inner = inside(endpoint)
-        paths = [o.path for o in inner if isinstance(o, Sysctl)]
-        within = self._kernel.observe_inside(namespace, paths)
+        inner = [_as_left(o, request.mac) for o in inside(endpoint) if not isinstance(o, Sysctl)]
+        within = self._kernel.observe_inside(namespace)
         for where, objects, found in (("on the node", wanted, actual), ("in the pod", inner, within)):
             for one in objects:
                 there = found.get(one.key)
@@ -213,6 +217,13 @@ def _as_change(op: Op) -> Op:
     if isinstance(op.want, Link):
         return Op(op.want, Link(name=op.want.name, kind=op.want.kind, up=False))
     return op
+
+
+def _as_left(value: AnyObject, mac: str) -> AnyObject:
+    """What an object in the pod must be like after a whole chain of plugins."""
+    if isinstance(value, Link) and value.mac:
+        return msgspec.structs.replace(value, mtu=None, mac=mac or value.mac)
+    return value
 
 
 def _title(key: Key) -> str:

@@ -45,8 +45,9 @@ class Report(msgspec.Struct, frozen=True):
         return [result for result in self.results if result.errno]
 
 
+SHAPING = frozenset({"qdisc", "filter"})
 #: kinds that the kernel is asked for in one go: what is seen and not asked for would be taken for stray
-TOGETHER = (NFT_KINDS, frozenset({"qdisc", "filter"}))
+TOGETHER = (NFT_KINDS, SHAPING)
 
 
 def looked_at(kinds: Collection[str]) -> frozenset[str]:
@@ -65,8 +66,15 @@ def plan_pass(
     paths = [key[1] for key in desired if key[0] == "sysctl"]
     actual = kernel.observe(wanted, paths, {*desired, *on_foreign})
     difference = diff(desired, actual, frozen=planner.kept_as_found)
-    ops = tuple(op for op in difference.ops if op.want or not op.have or not planner.keeps(op.have))
+    shaped = {key[1] for key in desired if key[0] in SHAPING}
+    ops = tuple(op for op in difference.ops if op.want or not op.have or not _kept(op.have, planner, shaped))
     return ops, difference.refusals, actual
+
+
+def _kept(have: AnyObject, planner: Planner, shaped: Collection[str]) -> bool:
+    """Whether something that isn't wanted stays: on a link that Podway doesn't limit, a queue is the work of
+    another plugin of the pod's chain."""
+    return planner.keeps(have) or (have.key[0] in SHAPING and have.key[1] not in shaped)
 
 
 class Reconciler:
