@@ -1,0 +1,76 @@
+"""BIRD's control socket: ask, and read the whole reply."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+from podway.bird import replies
+from podway.model.errors import InvalidInput, Unavailable
+
+PATIENCE = 5.0  # seconds: BIRD answers in milliseconds, or hangs
+MOST = 64 << 20  # bytes of one reply; 100 000 routes are about 40 MB
+
+_END = re.compile(rb"(?:^|\n)(?!0001)\d{4} [^\n]*\n\Z")
+
+
+class Client:
+    """A connection for each question: BIRD may have been started anew since the last."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def ask(self, command: str) -> str:
+        """The reply to one command. Raises Unavailable for no answer, InvalidInput when BIRD refuses."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                reply = await self._exchange(command)
+        except (OSError, TimeoutError, EOFError) as error:
+            why = str(error) or f"no answer within {PATIENCE:.0f} s"
+            raise Unavailable(f"BIRD does not answer: {why}", str(self._path)) from error
+        refused = replies.error_of(reply)
+        if refused:
+            raise InvalidInput(f"BIRD refuses: {refused}", command)
+        return reply
+
+    async def _exchange(self, command: str) -> str:
+        reader, writer = await asyncio.open_unix_connection(self._path, limit=1 << 20)
+        try:
+            welcome = await reader.readline()
+            if not welcome.startswith(b"0001"):
+                raise EOFError(f"unexpected welcome {welcome[:40]!r}")
+            writer.write(command.encode() + b"\n")
+            await writer.drain()
+            reply = bytearray()
+            while not _END.search(reply, max(0, len(reply) - 4096)):
+                piece = await reader.read(1 << 20)
+                if not piece or len(reply) > MOST:
+                    raise EOFError("the reply breaks off")
+                reply += piece
+            return reply.decode(errors="replace")
+        finally:
+            writer.close()
+
+    async def sessions(self) -> list[replies.SessionState]:
+        """Every BGP session."""
+        return replies.sessions(await self.ask("show protocols all"))
+
+    async def bfd(self) -> list[replies.BfdState]:
+        """Every BFD session; none when BFD isn't configured."""
+        try:
+            return replies.bfd(await self.ask("show bfd sessions"))
+        except InvalidInput:
+            return []
+
+    async def routes(self) -> list[replies.BgpRoute]:
+        """Every route that a session brought."""
+        return replies.routes(await self.ask("show route all"))
+
+    async def configure(self) -> None:
+        """Read the file again and take it up, without touching sessions that it leaves alone."""
+        await self.ask("configure")
+
+    async def shut_down(self) -> None:
+        """End BIRD for good: its sessions are closed, its routes go."""
+        await self.ask("down")

@@ -1,0 +1,141 @@
+"""BIRD as a process that outlives the agent: found, checked, started, told, ended.
+
+It runs in the background on its own, so that an agent that is restarted finds it at work and adopts it.
+A configuration becomes the file that BIRD reads only after ``bird -p`` took it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+
+from podway.bird.client import Client
+from podway.model.errors import InvalidInput, Unavailable
+
+OLDEST = (2, 0, 8)  # the first with "long lived graceful restart" and "receive limit" as rendered
+PATIENCE = 10.0  # seconds for a run of "bird -p"
+FIX = "install the package bird2 (2.0.8 or later)"
+
+
+class BirdProcess:
+    """The BIRD of one node, all of whose files are in ``directory``."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.file = directory / "bird.conf"
+        self.socket = directory / "bird.ctl"
+        self.log = directory / "bird.log"
+        self._pid_file = directory / "bird.pid"
+        self.client = Client(self.socket)
+
+    async def check(self, text: str) -> None:
+        """Raises InvalidInput with BIRD's own words when it would not take ``text``."""
+        trial = self.directory / "bird.conf.trial"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        _write(trial, text)
+        code, said = await _run(_executable(), "-p", "-c", str(trial))
+        if code:
+            raise InvalidInput(f"BIRD would not take its configuration: {said}", str(trial))
+
+    async def version(self) -> str:
+        """BIRD's version. Raises Unavailable when it is missing or too old, with what to do."""
+        _, said = await _run(_executable(), "--version")
+        match = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", said)
+        if match is None or tuple(int(part or 0) for part in match.groups()) < OLDEST:
+            raise Unavailable(f"this BIRD is too old: {said or 'no version'}", "BIRD", FIX)
+        return match[0]
+
+    def install(self, text: str) -> None:
+        """Make ``text`` the file that BIRD reads; password included, so nobody else may read it."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        _write(self.file, text)
+
+    def installed(self) -> str:
+        """What BIRD was last told to read, "" for nothing."""
+        try:
+            return self.file.read_text()
+        except FileNotFoundError:
+            return ""
+
+    def pid(self) -> int | None:
+        """The process that serves this node's control socket, None when there is none."""
+        try:
+            pid = int(self._pid_file.read_text())
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            return None
+        return pid if str(self.socket).encode() in words else None
+
+    async def start(self, recover: bool) -> None:
+        """Start from the installed file. ``recover``: keep the kernel's routes until peers have told
+        theirs again (graceful restart, RFC 4724). Raises Unavailable with what BIRD says."""
+        self.socket.unlink(missing_ok=True)
+        more = ["-R"] if recover else []
+        files = ["-c", str(self.file), "-s", str(self.socket), "-P", str(self._pid_file)]
+        code, said = await _run(_executable(), *files, *more)
+        if code:
+            raise Unavailable(f"BIRD does not start: {said}", str(self.file))
+
+    def kill(self) -> None:
+        """End it at once, as a crash would: peers keep its routes, and so does the kernel."""
+        pid = self.pid()
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._pid_file.unlink(missing_ok=True)
+
+    async def end(self) -> None:
+        """Close every session and take the routes away. Harmless when nothing runs."""
+        pid = self.pid()
+        if pid is None:
+            return
+        try:
+            await self.client.shut_down()
+        except (Unavailable, InvalidInput):
+            self.kill()
+        for _ in range(100):
+            if self.pid() is None:
+                return
+            await asyncio.sleep(0.05)
+        self.kill()
+
+
+def _executable() -> str:
+    found = shutil.which("bird", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise Unavailable("BIRD is not installed", "bird", FIX)
+    return found
+
+
+async def _run(*command: str) -> tuple[int, str]:
+    """Exit code, and what was said on either stream in one line."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE):
+            said, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return 1, f"no end after {PATIENCE:.0f} s"
+    return process.returncode or 0, " ".join(said.decode(errors="replace").split())
+
+
+def _write(path: Path, text: str) -> None:
+    """Atomically, readable by root alone, on disk before the name is."""
+    new = path.with_name(path.name + ".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(path)

@@ -1,0 +1,98 @@
+"""A Speaker as the one configuration file that BIRD 2 reads."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import ipaddress
+from pathlib import Path
+
+import jinja2
+
+from podway.model.bgp import MAX_PASSWORD, METRIC, Rule, Speaker, check_text
+from podway.model.errors import InvalidInput
+
+TEMPLATE = Path(__file__).with_name("bird.conf.j2")
+MAX_RESTART = 600  # seconds that BIRD waits at most for its sessions after -R; its own limit is 4095
+
+
+def render(speaker: Speaker, log: str) -> str:
+    """The text of the file; ``log`` is the path that BIRD writes to.
+
+    Raises InvalidInput on a text that would not stay within its quotes."""
+    _check(speaker, log)
+    four = functools.partial(_of_family, 4)
+    six = functools.partial(_of_family, 6)
+    announced = dict.fromkeys((*speaker.own, *speaker.advertised))
+    return _template().render(
+        speaker=speaker,
+        log=log,
+        metric=METRIC,
+        own4=four(speaker.own, "+"),
+        own6=six(speaker.own, "+"),
+        pools4=four(speaker.pools, "+"),
+        pools6=six(speaker.pools, "+"),
+        announced4=[cidr for cidr in announced if ":" not in cidr],
+        announced6=[cidr for cidr in announced if ":" in cidr],
+        bfd=any(session.bfd for session in speaker.sessions),
+        restart_wait=min(MAX_RESTART, max((s.restart_time for s in speaker.sessions), default=60)),
+        condition=_condition,
+        community_attribute=_attribute,
+        community_value=_value,
+    )
+
+
+def digest(text: str) -> str:
+    """What a configuration is known by."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(TEMPLATE.read_text())
+
+
+def _of_family(family: int, prefixes: tuple[str, ...], pattern: str) -> list[str]:
+    """Prefixes with BIRD's pattern; a set may not be empty, and one host address of no use matches none."""
+    found = [p + pattern for p in prefixes if ipaddress.ip_network(p).version == family]
+    return found or ["0.0.0.0/32" if family == 4 else "::/128"]
+
+
+def _check(speaker: Speaker, log: str) -> None:
+    if check_text(log):
+        raise InvalidInput(f"the path {check_text(log)}", log, "choose another state directory")
+    for session in speaker.sessions:
+        for text, longest, what in (
+            (session.description, 255, "description"),
+            (session.password, MAX_PASSWORD, "password"),
+        ):
+            problem = check_text(text, longest)
+            if problem:
+                raise InvalidInput(f"the {what} {problem}", f"BGP session {session.name}", "choose another")
+
+
+def _condition(rule: Rule) -> str:
+    """Every part in parentheses: && and || bind alike in BIRD, from the left."""
+    parts = []
+    for family, kind in ((4, "NET_IP4"), (6, "NET_IP6")):
+        matches = [p.text for p in rule.prefixes if ipaddress.ip_network(p.cidr).version == family]
+        if matches:
+            parts.append(f"(net.type = {kind} && net ~ [ {', '.join(matches)} ])")
+    conditions = [f"({' || '.join(parts)})"] if parts else []
+    told = [f"{_value(community)} ~ {_attribute(community)}" for community in rule.communities]
+    if told:
+        conditions.append(f"({' || '.join(told)})")
+    if rule.as_path_has:
+        conditions.append(f"bgp_path ~ [= * {rule.as_path_has} * =]")
+    return " && ".join(conditions) or "true"
+
+
+def _attribute(community: str) -> str:
+    return "bgp_community" if community.count(":") == 1 else "bgp_large_community"
+
+
+def _value(community: str) -> str:
+    if community.count(":") not in (1, 2):
+        raise ValueError(f"{community!r} is neither A:B nor A:B:C")
+    return f"({', '.join(str(int(part)) for part in community.split(':'))})"

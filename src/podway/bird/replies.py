@@ -1,0 +1,193 @@
+"""What BIRD's control socket says, as values. Pure: text in, values out.
+
+A reply is lines "CODE-text", continued by lines that begin with a space, and ends with "CODE text". Codes
+from 8000 up are errors (doc/reply_codes of BIRD). Anything that isn't understood is left out: a later
+version may say more.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import msgspec
+
+PROTOCOL, DETAILS, BFD, ROUTE, ROUTE_MORE = 1002, 1006, 1020, 1007, 1012
+FIRST_ERROR = 8000
+
+
+class Line(NamedTuple):
+    """``code`` is that of the line that it continues, where it does."""
+
+    code: int
+    text: str
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """Routes of one channel."""
+
+    imported: int = 0
+    filtered: int = 0
+    exported: int = 0
+    preferred: int = 0
+
+
+class SessionState(msgspec.Struct, frozen=True, kw_only=True):
+    """One BGP protocol. ``state`` is the session's ("Established", "Active"), ``since`` BIRD's own text."""
+
+    name: str
+    state: str
+    since: str = ""
+    neighbor: str = ""
+    remote_as: int = 0
+    neighbor_id: str = ""
+    last_error: str = ""
+    channels: dict[str, Counts] = {}
+
+    @property
+    def established(self) -> bool:
+        return self.state == "Established"
+
+
+class BfdState(msgspec.Struct, frozen=True, kw_only=True):
+    """One BFD session; ``interval`` and ``timeout`` in seconds."""
+
+    address: str
+    interface: str
+    state: str
+    since: str
+    interval: float
+    timeout: float
+
+
+class BgpRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """A route that a session brought. ``best``: it is the one in use."""
+
+    prefix: str
+    session: str
+    via: tuple[str, ...] = ()
+    best: bool = False
+    as_path: str = ""
+    communities: str = ""
+    local_pref: str = ""
+
+
+def lines(reply: str) -> list[Line]:
+    """A whole reply, without its welcome and its end."""
+    found: list[Line] = []
+    for raw in reply.splitlines():
+        match = re.match(r"(\d{4})([- ])(.*)", raw)
+        if match is None:
+            text = raw[1:] if raw[:1] in " +" else raw
+            if found:
+                found.append(Line(found[-1].code, text))
+        elif match[1] not in ("0000", "0001"):
+            found.append(Line(int(match[1]), match[3]))
+    return found
+
+
+def error_of(reply: str) -> str:
+    """The text of an error in a reply, "" for none."""
+    return next((line.text for line in lines(reply) if line.code >= FIRST_ERROR), "")
+
+
+def sessions(reply: str) -> list[SessionState]:
+    """BGP protocols of "show protocols all"."""
+    found: list[SessionState] = []
+    current: list[str] = []
+    for line in [*lines(reply), Line(PROTOCOL, "")]:
+        if line.code == PROTOCOL and not line.text.startswith(" "):
+            if current and current[0].split()[1:2] == ["BGP"]:
+                found.append(_session(current))
+            current = [line.text] if line.text else []
+        elif current:
+            current.append(line.text)
+    return found
+
+
+_FIELDS = {
+    "BGP state": "state",
+    "Neighbor address": "neighbor",
+    "Neighbor AS": "remote_as",
+    "Neighbor ID": "neighbor_id",
+    "Last error": "last_error",
+}
+
+
+def _session(texts: list[str]) -> SessionState:
+    head = texts[0].split(maxsplit=5)
+    values: dict[str, str] = {}
+    channels: dict[str, Counts] = {}
+    channel = ""
+    for text in (text.strip() for text in texts[1:]):
+        key, colon, value = text.partition(":")
+        if text.startswith("Channel "):
+            channel = text.split()[1]
+            channels[channel] = Counts()
+        elif colon and channel and key == "Routes":
+            counts = {word: int(number) for number, word in re.findall(r"(\d+) (\w+)", value)}
+            channels[channel] = msgspec.convert(counts, Counts)
+        elif colon and key in _FIELDS and not channel:
+            values.setdefault(_FIELDS[key], value.strip())
+    since = " ".join(word for word in head[4:5])
+    number = re.match(r"\d+", values.pop("remote_as", "0"))
+    return SessionState(
+        name=head[0],
+        since=since,
+        remote_as=int(number[0]) if number else 0,
+        channels=channels,
+        **({"state": head[3]} | values),
+    )
+
+
+def bfd(reply: str) -> list[BfdState]:
+    """Sessions of "show bfd sessions"."""
+    found = []
+    for line in lines(reply):
+        match = re.match(
+            r"\s*(\S+)\s+(\S+)\s+(Up|Down|Init|AdminDown)\s+(\S+)\s+([\d.]+)\s+([\d.]+)", line.text
+        )
+        if line.code == BFD and match:
+            address, interface, state, since, interval, timeout = match.groups()
+            found.append(
+                BfdState(
+                    address=address,
+                    interface=interface,
+                    state=state,
+                    since=since,
+                    interval=float(interval),
+                    timeout=float(timeout),
+                )
+            )
+    return found
+
+
+_ROUTE = re.compile(r"(\S+/\d+)?\s+\w+ \[(\S+) [^\]]*\](.*)")
+_ATTRIBUTES = {
+    "BGP.as_path": "as_path",
+    "BGP.community": "communities",
+    "BGP.large_community": "communities",
+    "BGP.local_pref": "local_pref",
+}
+
+
+def routes(reply: str) -> list[BgpRoute]:
+    """Routes of "show route all" that BGP brought."""
+    found: list[dict[str, object]] = []
+    prefix = ""
+    for line in lines(reply):
+        text = line.text
+        match = _ROUTE.match(text)
+        if match:
+            prefix = match[1] or prefix
+            found.append({"prefix": prefix, "session": match[2], "best": "*" in match[3], "via": ()})
+        elif found and text.strip().startswith("via "):
+            found[-1]["via"] = (*found[-1]["via"], text.split()[1])  # type: ignore[misc]
+        elif found:
+            key, colon, value = text.strip().partition(":")
+            if key == "Type":
+                found[-1]["bgp"] = value.split()[:1] == ["BGP"]
+            elif colon and key in _ATTRIBUTES:
+                before = found[-1].get(_ATTRIBUTES[key], "")
+                found[-1][_ATTRIBUTES[key]] = f"{before} {value.strip()}".strip()
+    return [msgspec.convert(one, BgpRoute) for one in found if one.pop("bgp", False)]

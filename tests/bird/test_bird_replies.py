@@ -1,0 +1,57 @@
+"""Real replies of BIRD, and replies of no BIRD at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from podway.bird import replies
+
+HERE = Path(__file__).parent / "replies"
+
+
+def _reply(name: str) -> str:
+    return (HERE / f"{name}-2.0.12.txt").read_text()
+
+
+def test_sessions() -> None:
+    up, down = replies.sessions(_reply("protocols"))
+    assert (up.name, up.established, up.neighbor, up.remote_as) == ("n_x", True, "192.0.2.2", 64512)
+    assert up.channels == {"ipv4": replies.Counts(imported=2, exported=2, preferred=1)}
+    assert (down.state, down.last_error, down.established) == ("Connect", "Socket: No route to host", False)
+    assert list(down.channels) == ["ipv4", "ipv6"]
+
+
+def test_bfd() -> None:
+    (one,) = replies.bfd(_reply("bfd"))
+    assert (one.address, one.interface, one.state, one.interval, one.timeout) == (
+        "192.0.2.2",
+        "v0",
+        "Up",
+        0.1,
+        0.3,
+    )
+
+
+def test_routes_that_bgp_brought() -> None:
+    found = replies.routes(_reply("routes"))
+    assert [(one.prefix, one.best, one.via) for one in found] == [
+        ("192.0.2.0/24", False, ("192.0.2.2",)),
+        ("10.2.0.0/24", True, ("192.0.2.2",)),
+    ]
+
+
+def test_an_error() -> None:
+    assert replies.error_of("0001 BIRD 2.0.12 ready.\n9001 syntax error, unexpected X\n") == (
+        "syntax error, unexpected X"
+    )
+    assert replies.error_of(_reply("status")) == ""
+
+
+@given(st.text(st.sampled_from("0123456789- \n:[]*abcBGPUp./"), max_size=300))
+def test_anything_else_is_left_out(text: str) -> None:
+    replies.sessions(text)
+    replies.bfd(text)
+    replies.routes(text)
