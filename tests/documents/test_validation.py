@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from podway.model.resources import Network, NetworkSpec, Node, NodeSpec, Pool
-from podway.model.validation import cluster_problems
+from msgspec import structs
+
+from podway.model.resources import FlannelSpec, Network, NetworkSpec, Node, NodeSpec, Pool
+from podway.model.validation import cluster_problems, network_problems
 
 
 def network(name: str, *cidrs: str) -> Network:
@@ -55,3 +57,18 @@ def test_a_pool_over_or_inside_a_route_of_the_host() -> None:
         "Network a spec.pools[1].cidr: 172.16.0.0/12 overlaps this host's route 172.16.5.0/24",
         "Network a spec.pools[2].cidr: fd00::/16 overlaps this host's route fd00:1::/64",
     ]
+
+
+def test_interop_goes_with_flannels_own_ways_only() -> None:
+    """It needs an etcd, a transport that Flannel has, and one pool of each family."""
+    pools = (Pool(cidr="10.0.0.0/16"),)
+    etcd = FlannelSpec(etcd="etcd:http://192.0.2.10:2379/coreos.com/network")
+    good = NetworkSpec(pools=pools, preset="flannel-vxlan", interop="flannel-etcd", flannel=etcd)
+    assert network_problems(good) == []
+    for wrong, path in (
+        (structs.replace(good, preset="docker"), "spec.interop"),
+        (structs.replace(good, flannel=FlannelSpec()), "spec.flannel.etcd"),
+        (structs.replace(good, interop=""), "spec.flannel"),
+        (structs.replace(good, pools=(*pools, Pool(cidr="10.1.0.0/16"))), "spec.pools"),
+    ):
+        assert [problem.path for problem in network_problems(wrong)] == [path]

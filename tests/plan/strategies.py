@@ -11,6 +11,7 @@ from podway.model.resources import (
     BlockSpec,
     BridgeSpec,
     Endpoint,
+    ForeignBlock,
     Network,
     NetworkSpec,
     Node,
@@ -31,7 +32,7 @@ FACTS = NodeFacts(
 
 attachments = st.sampled_from(["bridge", "routed"])
 networks = st.builds(
-    lambda number, attach, transport, masquerade, guard, hairpin, isolated: Network(
+    lambda number, attach, transport, interop, masquerade, guard, hairpin, isolated: Network(
         name=f"net{number}",
         spec=NetworkSpec(
             pools=(Pool(cidr=f"10.{number}.0.0/16"), Pool(cidr=f"fd00:{number}::/48")),
@@ -40,11 +41,13 @@ networks = st.builds(
             masquerade=masquerade,
             spoof_protection=guard,
             bridge=BridgeSpec(hairpin=hairpin, isolated=isolated),
+            interop=interop if transport in ("vxlan", "host-gw") else "",
         ),
     ),
     st.integers(1, 2),
     attachments,
     st.sampled_from(["none", "host-gw", "vxlan"]),
+    st.sampled_from(["", "flannel-etcd"]),
     st.booleans(),
     st.booleans(),
     st.booleans(),
@@ -85,6 +88,20 @@ blocks = st.builds(
     st.booleans(),
     st.sampled_from(NODES),
     attachments,
+)
+
+foreigns = st.builds(
+    lambda network, third, six, number, mac: ForeignBlock(
+        cidr=f"fd00:{network}:0:{third}::/64" if six else f"10.{network}.{third}.0/24",
+        network=f"net{network}",
+        address=f"2001:db8::{number}" if six else f"192.0.2.{number}",
+        mac=mac,
+    ),
+    st.integers(1, 2),
+    st.integers(1, 4),
+    st.booleans(),
+    st.integers(20, 22),
+    st.sampled_from(["", "0e:00:00:00:00:01", "0e:00:00:00:00:02"]),
 )
 
 
@@ -136,10 +153,15 @@ def _by(name: str, values: list) -> dict:  # type: ignore[type-arg]
 
 
 snapshots = st.builds(
-    lambda n, m, b: Snapshot(
-        networks=_by("name", n), nodes=_by("name", m), blocks=_by("cidr", b), synced=True
+    lambda n, m, b, f: Snapshot(
+        networks=_by("name", n),
+        nodes=_by("name", m),
+        blocks=_by("cidr", b),
+        foreigns=_by("cidr", f),
+        synced=True,
     ),
     st.lists(networks, max_size=2),
     st.lists(nodes, max_size=3),
     st.lists(blocks, max_size=6),
+    st.lists(foreigns, max_size=3),
 )

@@ -42,7 +42,10 @@ def _fresh(planner: Planner) -> Planner:
     inputs = planner.inputs
     fresh = Planner(inputs.facts)
     fresh.update_holes(inputs.holes)
-    fresh.update_snapshot(Snapshot(networks=inputs.networks, nodes=inputs.nodes, blocks=inputs.blocks))
+    seen = Snapshot(
+        networks=inputs.networks, nodes=inputs.nodes, blocks=inputs.blocks, foreigns=inputs.foreigns
+    )
+    fresh.update_snapshot(seen)
     for name, endpoint in inputs.endpoints.items():
         fresh.update_endpoint(name, endpoint)
     return fresh

@@ -23,6 +23,7 @@ from podway.agent.dirty import FACTS, dirty
 from podway.agent.echo import EchoService
 from podway.agent.health import Health
 from podway.agent.http import Pages
+from podway.agent.leases import LeaseFollower
 from podway.agent.logs import configure
 from podway.agent.notify import notify, watchdog_interval
 from podway.agent.status import AgentStatus, describe
@@ -119,6 +120,9 @@ class Agent:
         self._health.start()
         self._loop.add_reader(self._mirror.fileno(), self._store_event)
         self._step_later()
+        self._leases = LeaseFollower(
+            self._loop, self._engine.flannel, self._engine.cluster, self._resynchronize
+        )
         self._loop.call_later(HEARTBEAT, self._heartbeat)
         self._watchdog()
         notify("READY=1")
@@ -132,6 +136,7 @@ class Agent:
             self._health.stop()
             self._echo.stop()
             self._loop.remove_reader(self._mirror.fileno())
+            self._leases.close()
             for page in pages:
                 page.close()
             for timer in self._timers.values():
@@ -261,6 +266,7 @@ class Agent:
             self._synchronizing = False
             self._finish(future)
             self._step_later()
+            self._leases.follow()
             if self._news:
                 self._resynchronize()
 

@@ -42,6 +42,8 @@ def dirty(
     if kind in ("link", "address") and len(key) > 1:
         link = desired.get(("link", key[1]))
         on_own = isinstance(link, Link) and not link.adopted
+        if kind == "link" and deleted and is_tunnel(value):
+            return DEPENDENTS["link"]  # it may have stood in the way of one of Podway's
         if kind == "link":
             return DEPENDENTS["link"] | {FACTS} if key[1] in uplinks else frozenset()
         if on_own:

@@ -10,6 +10,7 @@ import msgspec
 import podway
 from podway.agent.health import Health, failing
 from podway.node.engine import NodeEngine
+from podway.plan.notes import Note
 from podway.probe import readiness
 
 
@@ -36,9 +37,13 @@ def _sentence(subject: str, reason: str, fix: str) -> str:
     return f"{subject}: {reason}" + (f"; {fix}" if fix else "")
 
 
+def _notes(engine: NodeEngine) -> list[Note]:
+    return [*engine.planner.notes, *engine.flannel.notes]
+
+
 def describe(engine: NodeEngine, started: float, health: Health) -> AgentStatus:
     """The agent's status now. Reads only what the writer thread replaces as a whole."""
-    problems = [_sentence(note.subject, note.reason, note.fix) for note in engine.planner.notes]
+    problems = [_sentence(note.subject, note.reason, note.fix) for note in _notes(engine)]
     for key, fragments in list(engine.planner.conflicts.items()):
         who = " and ".join(" ".join(fragment) for fragment in fragments)
         problems.append(_sentence(" ".join(key), f"wanted differently by {who}", "neither is applied"))

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
+from podway.delta import clash
 from podway.model.objects import (
     ALIAS_PREFIX,
     Actual,
@@ -177,6 +178,7 @@ def diff(
         for key, have in actual.items()
         if key[0] == "link" and key in desired and is_remade(desired[key], have) and key not in frozen
     }
+    foreign = clash.foreign_tunnels(actual)
     for key in set(desired) | set(actual) if keys is None else keys:
         if key in frozen:
             continue
@@ -188,6 +190,8 @@ def diff(
                 ops += _step(None, have)
             continue
         refusal = _refuse(want, have)
+        if have is None and (why := clash.objection(want, foreign)) is not None:
+            refusal = Refusal(key, *why)
         if refusal is not None:
             refusals.append(refusal)
             continue

@@ -78,6 +78,15 @@ class VxlanSpec(_Spec, frozen=True, kw_only=True):
     ] = "ipv4"
 
 
+class FlannelSpec(_Spec, frozen=True, kw_only=True):
+    """Where the Flannel of ``interop: flannel-etcd`` keeps its leases."""
+
+    etcd: Annotated[
+        str,
+        Meta(description="Flannel's etcd and its --etcd-prefix: etcd:http://HOST:2379/coreos.com/network"),
+    ] = ""
+
+
 class NetworkSpec(_Spec, frozen=True, kw_only=True):
     """A network: ``preset``, or ``attach`` and ``transport``; then its pools."""
 
@@ -106,6 +115,11 @@ class NetworkSpec(_Spec, frozen=True, kw_only=True):
     cooldown: Annotated[int, Meta(description="Seconds before a released address is used again.")] = 30
     bridge: Annotated[BridgeSpec, Meta(description="Options of attach bridge.")] = BridgeSpec()
     vxlan: Annotated[VxlanSpec, Meta(description="Options of transport vxlan.")] = VxlanSpec()
+    interop: Annotated[
+        Literal["", "flannel-etcd"],
+        Meta(description="flannel-etcd: nodes of Flannel's and Podway's carry each other's pods."),
+    ] = ""
+    flannel: Annotated[FlannelSpec, Meta(description="Options of interop flannel-etcd.")] = FlannelSpec()
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,6 +169,15 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 
     cidr: str
     spec: BlockSpec
+
+
+class ForeignBlock(msgspec.Struct, frozen=True, kw_only=True):
+    """A block that a node of somebody else's (Flannel's) holds, and how to reach it."""
+
+    cidr: str
+    network: str
+    address: str  # its node's, of the family of ``cidr``
+    mac: str = ""  # its VTEP's; "" with host-gw
 
 
 class PortMap(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,6 +253,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     nodes: dict[str, Node] = {}
     blocks: dict[str, Block] = {}
     unreadable: tuple[Unreadable, ...] = ()
+    foreigns: dict[str, ForeignBlock] = {}
     synced: bool = False
 
 

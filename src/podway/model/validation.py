@@ -78,6 +78,7 @@ def network_problems(spec: NetworkSpec) -> list[Problem]:
                     problems.append(Problem(f"spec.pools[{number}].cidr", what, "remove one of them"))
             prefixes.append((number, prefix))
     problems += [*_mtu_problems(spec), *_bridge_problems(spec), *_vxlan_problems(spec)]
+    problems += _interop_problems(spec)
     if spec.cooldown < 0:
         problems.append(Problem("spec.cooldown", "is negative", "seconds, 0 or more"))
     return problems
@@ -97,6 +98,22 @@ def _bridge_problems(spec: NetworkSpec) -> Iterator[Problem]:
         yield Problem("spec.bridge.name", f"{name!r} is no name of a link", fix)
     if spec.bridge.adopt and not name:
         yield Problem("spec.bridge.adopt", "which bridge?", "give bridge.name")
+
+
+def _interop_problems(spec: NetworkSpec) -> Iterator[Problem]:
+    transport = PRESETS[spec.preset][1] if spec.preset in PRESETS else spec.transport
+    if not spec.interop:
+        if spec.flannel.etcd:
+            yield Problem("spec.flannel", "is not used", "write interop: flannel-etcd, or remove flannel")
+        return
+    if transport not in ("vxlan", "host-gw"):
+        what = f"{spec.interop} does not go with transport {transport}"
+        yield Problem("spec.interop", what, "use transport vxlan or host-gw, as Flannel's backend is")
+    if not spec.flannel.etcd.startswith("etcd:"):
+        what = "is missing" if not spec.flannel.etcd else f"{spec.flannel.etcd!r} names no etcd"
+        yield Problem("spec.flannel.etcd", what, "such as etcd:http://192.0.2.10:2379/coreos.com/network")
+    if len({family_of(pool.cidr) for pool in spec.pools if "/" in pool.cidr}) != len(spec.pools):
+        yield Problem("spec.pools", "Flannel knows one network of each IP family", "keep one pool of each")
 
 
 def preset_problems(spec: NetworkSpec, written: Mapping[str, Any]) -> list[Problem]:

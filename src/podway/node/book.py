@@ -90,6 +90,9 @@ class AddressBook:
         self._kept_back = {a: who for a, who in now.items() if holders.setdefault(a, who) == who}
 
     def _claim(self, network: Network, need: NeedBlock) -> None:
+        if network.spec.interop:
+            why = "a node has one block of a network that it shares with Flannel, and this one's "
+            raise Unavailable(why + "is full, or not leased yet", f"network {network.name}", "podway status")
         block = self._cluster.claim(network, need.family, need.holding, self._planner.avoid)
         if block is not None:
             return

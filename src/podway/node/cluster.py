@@ -62,6 +62,7 @@ class Cluster:
             return
         new, _ = documents.snapshot(records, self.snapshot)
         self.trouble = ""
+        new = msgspec.structs.replace(new, foreigns=self.snapshot.foreigns)  # of another source
         if remember and new != self.snapshot:
             self._database.save_snapshot(new)
         self.snapshot = new
@@ -132,6 +133,24 @@ class Cluster:
             if block.spec.network == network:
                 counts[block.spec.node] = counts.get(block.spec.node, 0) + 1
         return counts
+
+    def hold_block(self, network: Network, cidr: str) -> str:
+        """Enter a block that this node was given elsewhere; why that can't be, "" when it is done."""
+        assert self._store is not None
+        spec = BlockSpec(network=network.name, node=self.node, attach=network.spec.attach)
+        block = Block(cidr=cidr, spec=spec)
+        try:
+            self._take_in(
+                self._store.create(Record(kind="Block", name=cidr, spec=documents.spec_json(block)))
+            )
+        except Exists:
+            self._take_in(self._store.get("Block", cidr))
+        self._database.save_snapshot(self.snapshot)
+        held = self.snapshot.blocks.get(cidr)
+        if held is None or held.spec.node != self.node:
+            whose = f"node {held.spec.node}'s" if held is not None else "unreadable"
+            return f"block {cidr}, this node's lease of Flannel's, is {whose} in the store"
+        return ""
 
     def claim(
         self, network: Network, family: int, holding: str = "", avoid: Iterable[str] = ()

@@ -19,6 +19,7 @@ from podway.node.attachments import Attachments
 from podway.node.book import AddressBook
 from podway.node.cluster import Cluster
 from podway.node.database import Database, JournalEntry
+from podway.node.flannel import FlannelParts
 from podway.node.lock import WriterLock
 from podway.node.reconciler import Reconciler, Report
 from podway.node.requests import AttachRequest
@@ -47,6 +48,7 @@ class NodeEngine:
         self.database = database
         self.kernel = kernel
         self.cluster = Cluster(node, store_url, database, opener)
+        self.flannel = FlannelParts(node, time.time)
         self.planner = Planner(self._facts())
         self.planner.update_holes(holes.load(database.directory))
         boot_id = BOOT_ID.read_text().strip()
@@ -94,6 +96,8 @@ class NodeEngine:
         self.refresh_facts()
         if self._introduce():
             self.cluster.refresh()
+        if self.flannel.join(self.cluster):
+            self.database.save_snapshot(self.cluster.snapshot)
         report = self._follow_snapshot()
         for _ in range(STEPS):
             told = self._told()
@@ -191,6 +195,7 @@ class NodeEngine:
         try:
             self.attachments.burial.complete()
         finally:
+            self.flannel.close()
             self.cluster.close()
             self.kernel.close()
             self.database.close()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
+from podway.delta.clash import explained
 from podway.delta.differ import Refusal, diff, on_link
 from podway.kernel import namespaces
 from podway.kernel.facade import ALL_KINDS, DOOMED_GROUP, NFT_KINDS, Kernel
@@ -141,7 +142,8 @@ class Reconciler:
         retry = min((self._fights[key].allowed_at for key in waiting), default=None)
         kept = {key: why for key, why in self.problems.items() if key[0] not in kinds}
         refused = {r.key: f"{r.reason}; {r.fix}" if r.fix else r.reason for r in refusals}
-        self.problems = kept | refused | {r.op.key: r.error for r in results if r.errno} | waiting
+        errors = {r.op.key: explained(r.op.want, r.errno, r.error) for r in results if r.errno}
+        self.problems = kept | refused | errors | waiting
         return Report(tuple(results), refusals, waiting, retry)
 
     def _stand(self, seen: Collection[Key], desired: Desired) -> None:

@@ -308,11 +308,16 @@ def _is_of_block(value: AnyObject, place: Span | None, block: Span) -> bool:
     return is_address and place is not None and place[1] - block[1] in (0, 1)
 
 
+def _is_of_vtep(value: AnyObject) -> bool:
+    """A forwarding entry, or the next hop of IPv6 blocks, whose address says nothing of the block."""
+    return isinstance(value, Fdb) or (isinstance(value, Neighbour) and value.address.startswith("fe80:"))
+
+
 def _could_be_about(doubt: Doubt, value: AnyObject, networks: Mapping[str, Network], own: set[str]) -> bool:
     place = _place(value)
     if any(_is_of_block(value, place, span(prefix)) for prefix in doubt.prefixes):
         return True
-    if isinstance(value, Fdb) and (doubt.macs is None or value.mac in doubt.macs):
+    if _is_of_vtep(value) and (doubt.macs is None or getattr(value, "mac", "") in doubt.macs):
         return True
     if doubt.nodes and isinstance(value, NftElement) and value.set in ("nodes4", "nodes6"):
         return True

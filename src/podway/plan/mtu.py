@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from podway.model.resources import Network, NodeFacts
-from podway.plan.way import Way, wanted
+from podway.plan.way import Way, of_flannel, wanted
 
 DEFAULT = 1500  # no uplink: Ethernet's
 
@@ -24,5 +24,6 @@ def of_way(network: Network, way: Way, facts: NodeFacts) -> int:
 
 
 def effective(network: Network, facts: NodeFacts) -> int:
-    """What pods of the network get."""
-    return of_way(network, wanted(network.spec), facts)
+    """What pods of the network get: the least of the ways that they use at once."""
+    ways = (wanted(network.spec), *of_flannel(network.spec))
+    return min(of_way(network, way, facts) for way in ways)

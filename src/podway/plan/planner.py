@@ -15,8 +15,8 @@ from typing import NamedTuple
 import msgspec
 
 from podway.model.objects import AnyObject, Desired, Key
-from podway.model.resources import Block, Endpoint, Network, Node, NodeFacts, Paths, Snapshot
-from podway.plan import attach, base, doubts, narrow, nat, transport
+from podway.model.resources import Block, Endpoint, ForeignBlock, Network, Node, NodeFacts, Paths, Snapshot
+from podway.plan import attach, base, doubts, flannel, narrow, nat, transport
 from podway.plan.attach import bridge
 from podway.plan.notes import Note
 from podway.plan.way import Held, Way, choose, held, wanted
@@ -45,6 +45,7 @@ class Inputs(msgspec.Struct, kw_only=True):
     networks: dict[str, Network] = {}
     nodes: dict[str, Node] = {}
     blocks: dict[str, Block] = {}
+    foreigns: dict[str, ForeignBlock] = {}
     endpoints: dict[str, Endpoint] = {}
     held: dict[str, Held] = {}  # network → ways to receive and send; a fold over the nodes
     holes: narrow.Holes = {}  # what probes found
@@ -97,7 +98,8 @@ def _block(inputs: Inputs, cidr: str) -> Built:
 def _peer_block(inputs: Inputs, block: Block, node: Node, held: Held) -> Built:
     """By the best way that may be sent now and that leads to the peer."""
     name = block.spec.network
-    now, asked = choose(held.ways[0], inputs.own_paths(name), node.paths.get(name), held.ways)
+    first = flannel.way_of(inputs.networks[name].spec, block.cidr) or held.ways[0]
+    now, asked = choose(first, inputs.own_paths(name), node.paths.get(name), held.ways)
     asks = (name, asked) if asked is not None else None
     said: list[Note] = []
     for way in now:
@@ -123,6 +125,14 @@ def _endpoint(inputs: Inputs, name: str) -> Built:
     return Built(attach.endpoint(endpoint, network, inputs.facts))
 
 
+def _foreign(inputs: Inputs, cidr: str) -> Built:
+    block = inputs.foreigns[cidr]
+    network = inputs.networks.get(block.network)
+    if network is None:
+        return Built(())
+    return Built(*flannel.foreign_block(block, network, inputs.own, inputs.facts))
+
+
 def _facts(inputs: Inputs, _: str) -> Built:
     own = tuple(a.partition("/")[0] for uplink in inputs.facts.uplinks for a in uplink.addresses)
     return Built((*base.node(inputs.facts), *nat.nodes(own)))
@@ -134,6 +144,7 @@ BUILDERS: dict[str, Callable[[Inputs, str], Built]] = {
     "network": _network,
     "node": _node,
     "block": _block,
+    "foreign": _foreign,
     "endpoint": _endpoint,
 }
 
@@ -242,6 +253,7 @@ class Planner:
 
         Returns the changed keys."""
         self._told = snapshot
+        foreigns = flannel.not_ours(snapshot)
         self._judged = doubts.judge(snapshot, self.inputs.facts)
         snapshot = self._judged.snapshot
         dirty: set[FragmentId] = set()
@@ -249,6 +261,7 @@ class Planner:
             ("network", self.inputs.networks, snapshot.networks),
             ("node", self.inputs.nodes, snapshot.nodes),
             ("block", self.inputs.blocks, snapshot.blocks),
+            ("foreign", self.inputs.foreigns, foreigns),
         ):
             dirty |= self._replace(kind, known, new)
         return self._rebuild(dirty)
@@ -313,7 +326,7 @@ class Planner:
         if network is None:
             return self.inputs.held.pop(name, None) is not None
         said = [paths for paths, count in self._paths.get(name, Counter()).items() if count > 0]
-        new = held(wanted(network.spec), self.inputs.own_paths(name), said)
+        new = flannel.with_ways(network.spec, held(wanted(network.spec), self.inputs.own_paths(name), said))
         changed = self.inputs.held.get(name) != new
         self.inputs.held[name] = new
         return changed
@@ -322,7 +335,7 @@ class Planner:
         """Keep who depends on which network and node."""
         if isinstance(value, Block):
             pairs = [(self._by_network, value.spec.network), (self._by_node, value.spec.node)]
-        elif isinstance(value, Endpoint):
+        elif isinstance(value, ForeignBlock | Endpoint):
             pairs = [(self._by_network, value.network)]
         else:
             return

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from podway.model.objects import family_of
 from podway.model.resources import NetworkSpec, Paths, Transport
 
 FAMILIES = {"ipv4": 4, "ipv6": 6}
@@ -52,6 +53,14 @@ def wanted(spec: NetworkSpec) -> Way:
     if spec.transport == "vxlan":
         return Way("vxlan", spec.vxlan.vni, spec.vxlan.port, FAMILIES[spec.vxlan.underlay])
     return Way(spec.transport)
+
+
+def of_flannel(spec: NetworkSpec) -> tuple[Way, ...]:
+    """By what Flannel's nodes send: IPv4 pods over IPv4, IPv6 pods over IPv6; () when there are none."""
+    if not spec.interop or spec.transport != "vxlan":
+        return ()
+    families = sorted({family_of(pool.cidr) for pool in spec.pools})
+    return tuple(Way("vxlan", spec.vxlan.vni, spec.vxlan.port, family) for family in families)
 
 
 class Held(NamedTuple):

@@ -1,7 +1,7 @@
 """transport: vxlan (RFC 7348). One device per way; per peer a forwarding entry, per block a route.
 
-Nothing is learned and nothing is flooded: a permanent neighbour says which VTEP MAC a block's .0 has,
-a forwarding entry which node has that MAC, and the route to the block goes via its .0, on-link. A
+Nothing is learned and nothing is flooded: a permanent neighbour says which VTEP MAC a block's next hop has,
+a forwarding entry which node has that MAC, and the route to the block goes via that next hop, on-link. A
 VTEP's MAC follows from the network's and the node's name, so that it need not be told.
 """
 
@@ -43,8 +43,18 @@ def vtep_mac(network: str, node: str) -> str:
 
 
 def vtep_address(cidr: str) -> str:
-    """The next hop of a block: its .0, which no pod gets."""
+    """What the owner's end of the tunnel has of a block: its .0, which no pod gets."""
     return str(ipaddress.ip_network(cidr).network_address)
+
+
+def next_hop(cidr: str, mac: str) -> str:
+    """Of an IPv4 block its .0; of an IPv6 one the link-local address of the VTEP's MAC.
+
+    The kernel moves no IPv6 route to another device whose next hop lies in its own prefix (seen): it takes
+    the route that stands for the way to that next hop."""
+    if family_of(cidr) == 6:
+        return names.link_local(mac)
+    return vtep_address(cidr)
 
 
 def outer(node: Node | None, way: Way) -> str:
@@ -88,11 +98,15 @@ def peer_block(block: Block, way: Way, node: Node) -> Planned:
     if not remote:
         reason = f"the node has no IPv{way.underlay} address to tunnel to"
         return (), (Note(subject, reason, "give the node one, or set vxlan.underlay"),)
-    name, via = device_name(way), vtep_address(block.cidr)
-    mac = vtep_mac(block.spec.network, node.name)
-    metric = IPV6_METRIC if family_of(block.cidr) == 6 else 0
+    return reached(block.cidr, way, vtep_mac(block.spec.network, node.name), remote), ()
+
+
+def reached(cidr: str, way: Way, mac: str, remote: str) -> tuple[AnyObject, ...]:
+    """Neighbour, forwarding entry and route to a block behind the VTEP ``mac`` of the node at ``remote``."""
+    name, via = device_name(way), next_hop(cidr, mac)
+    metric = IPV6_METRIC if family_of(cidr) == 6 else 0
     return (
         Neighbour(link=name, address=via, mac=mac),
         Fdb(link=name, mac=mac, dst=remote),
-        Route(dst=block.cidr, via=via, dev=name, onlink=True, metric=metric),
-    ), ()
+        Route(dst=cidr, via=via, dev=name, onlink=True, metric=metric),
+    )
