@@ -56,6 +56,16 @@ def test_port_mappings_in_every_dialect(mapping: dict[str, Any]) -> None:
     assert runtime(portMappings=[mapping, mapping]).ports == (PortMap(host_port=8080, container_port=80),)
 
 
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "192.0.2.1"])
+def test_a_port_that_goes_to_two_container_ports(host: str) -> None:
+    """On all addresses and on one of them: nobody could say which is meant."""
+    to_80 = {"hostPort": 8080, "containerPort": 80}
+    with pytest.raises(CniError, match="goes to two container ports, 80 and 81"):
+        runtime(portMappings=[to_80, {"hostPort": 8080, "containerPort": 81, "hostIP": host}])
+    apart = [to_80 | {"hostIP": "192.0.2.1"}, {"hostPort": 8080, "containerPort": 81, "hostIP": "192.0.2.2"}]
+    assert len(runtime(portMappings=apart).ports) == 2
+
+
 def test_port_mapping_with_an_address() -> None:
     found = runtime(
         portMappings=[{"hostPort": 1, "containerPort": 2, "protocol": "udp", "hostIP": "FD00::1"}]

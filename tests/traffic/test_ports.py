@@ -9,7 +9,7 @@ import harness
 import pytest
 
 from podway.kernel import namespaces
-from podway.model.errors import Conflict
+from podway.model.errors import Conflict, InvalidInput
 from podway.model.resources import PortMap
 
 pytestmark = pytest.mark.kernel
@@ -43,6 +43,87 @@ def test_on_one_address_only(tmp_path: Path, in_namespace: int) -> None:
         with harness.server(pod, 80):
             assert harness.ask(scene.outside, harness.NODE4, 8080)
             assert harness.ask(scene.node, own.gateways[0], 8080) is None
+
+
+def test_on_one_ipv6_address_only(tmp_path: Path, in_namespace: int) -> None:
+    """The other family's map."""
+    ports = (PortMap(host_port=8080, container_port=80, host_ip=harness.NODE6),)
+    with harness.scene(tmp_path) as scene:
+        pod, own = scene.pod("web", ports=ports)
+        with harness.server(pod, 80, family=6):
+            assert harness.ask(scene.outside, harness.NODE6, 8080)
+            assert harness.ask(scene.node, own.gateways[1], 8080) is None
+
+
+def test_on_127_0_0_1_only(tmp_path: Path, in_namespace: int) -> None:
+    """What a developer's database wants: the node itself and nobody else."""
+    ports = (PortMap(host_port=8080, container_port=80, host_ip="127.0.0.1"),)
+    with harness.scene(tmp_path) as scene:
+        pod, _ = scene.pod("web", ports=ports)
+        with harness.server(pod, 80):
+            assert harness.ask(scene.node, "127.0.0.1", 8080)
+            assert harness.ask(scene.node, harness.NODE4, 8080) is None
+            assert harness.ask(scene.outside, harness.NODE4, 8080) is None
+
+
+def test_a_range(tmp_path: Path, in_namespace: int) -> None:
+    """As runtimes send one: a mapping for each port. All go again with the pod."""
+    ports = tuple(PortMap(host_port=20000 + n, container_port=30000 + n) for n in range(500))
+    with harness.scene(tmp_path) as scene:
+        pod, _ = scene.pod("web", ports=ports)
+        for number in (0, 250, 499):
+            with harness.server(pod, 30000 + number):
+                assert harness.ask(scene.outside, harness.NODE4, 20000 + number)
+        with pytest.raises(Conflict, match="20499/tcp is taken by pod web"):
+            scene.pod("other", ports=ports[499:])
+        scene.engine.delete("web", "eth0")
+        assert "20250" not in harness.run("nft", "list", "map", "inet", "podway", "ports4")
+        scene.pod("other", ports=ports)
+
+
+def test_sctp_rules(tmp_path: Path, in_namespace: int) -> None:
+    """The same maps and rules as for TCP, of which the next kernel with SCTP makes use."""
+    with harness.scene(tmp_path) as scene:
+        _, own = scene.pod("web", ports=(PortMap(host_port=5000, container_port=50, protocol="sctp"),))
+        for family, address in zip("46", own.addresses, strict=True):
+            shown = harness.run("nft", "list", "map", "inet", "podway", f"ports{family}")
+            assert f"sctp . 5000 : {address.partition('/')[0]} . 50" in shown
+        rules = harness.run("nft", "list", "chain", "inet", "podway", "prerouting")
+        assert "dnat ip to meta l4proto . th dport map @ports4" in rules
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [("::1", "the kernel forwards nothing from ::1"), ("2001:db8::1", "the pod has no IPv6 address")],
+)
+def test_an_address_that_can_not_be_published_on(
+    tmp_path: Path, in_namespace: int, host: str, words: str
+) -> None:
+    """Said at once, and not found out by silence."""
+    pools = [{"cidr": "10.244.0.0/16"}, *([{"cidr": "fd00::/48"}] if host == "::1" else [])]
+    with harness.scene(tmp_path, pools=pools) as scene:
+        with pytest.raises(InvalidInput, match=words):
+            scene.pod("web", ports=(PortMap(host_port=8080, container_port=80, host_ip=host),))
+        assert "podway:pod" not in harness.run("ip", "link")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "meet"),
+    [
+        ("", "192.0.2.1", True),
+        ("0.0.0.0", "192.0.2.1", True),
+        ("0.0.0.0", "", True),
+        ("::", "2001:db8::1", True),
+        ("0.0.0.0", "2001:db8::1", False),
+        ("0.0.0.0", "::", False),
+        ("127.0.0.1", "192.0.2.1", False),
+    ],
+)
+def test_which_addresses_meet(first: str, second: str, meet: bool) -> None:
+    """Two pods have one port where no address of the node is both's."""
+    one, other = (PortMap(host_port=8080, container_port=80, host_ip=host) for host in (first, second))
+    assert one.meets(other) == other.meets(one) == meet
+    assert not one.meets(PortMap(host_port=8080, container_port=80, host_ip=first, protocol="udp"))
 
 
 def test_unpublished_again(tmp_path: Path, in_namespace: int) -> None:

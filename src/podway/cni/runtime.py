@@ -71,17 +71,20 @@ def _valid_mac(key: str, value: str) -> str:
 
 def ports(runtime: Section) -> tuple[PortMap, ...]:
     """Capability portMappings; a mapping that comes twice is one."""
-    found: dict[tuple[str, str, int], PortMap] = {}
+    found: dict[tuple[str, int], list[PortMap]] = {}
     for one in runtime.sections("portMappings"):
         mapping = _port(one)
-        key = (mapping.protocol, mapping.host_ip, mapping.host_port)
-        if found.setdefault(key, mapping) != mapping:
+        known = found.setdefault((mapping.protocol, mapping.host_port), [])
+        same = next((other for other in known if other.meets(mapping)), mapping)
+        if same.container_port != mapping.container_port:
             raise wrong(
                 one.at("hostPort"),
                 f"{mapping.host_port}/{mapping.protocol} goes to two container ports, "
-                f"{found[key].container_port} and {mapping.container_port}",
+                f"{same.container_port} and {mapping.container_port}",
             )
-    return tuple(found.values())
+        if mapping not in known:
+            known.append(mapping)
+    return tuple(mapping for known in found.values() for mapping in known)
 
 
 def _port(one: Section) -> PortMap:

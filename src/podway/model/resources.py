@@ -181,12 +181,22 @@ class ForeignBlock(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PortMap(msgspec.Struct, frozen=True, kw_only=True):
-    """A published port. ``host_ip`` "" is every address of the node, of both families."""
+    """A published port. ``host_ip`` "" is every address of the node, of both families; "0.0.0.0" and "::"
+    are every address of one."""
 
     host_port: int
     container_port: int
     protocol: Literal["tcp", "udp", "sctp"] = "tcp"
     host_ip: str = ""
+
+    def meets(self, other: PortMap) -> bool:
+        """Whether there is an address and port of the node that both would take."""
+        if (self.host_port, self.protocol) != (other.host_port, other.protocol):
+            return False
+        mine, theirs = self.host_ip, other.host_ip
+        if not mine or not theirs or mine == theirs:
+            return True
+        return (":" in mine) == (":" in theirs) and bool({mine, theirs} & {"0.0.0.0", "::"})
 
 
 class Bandwidth(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from podway.delta.differ import CREATION_ONLY, diff, matches, ordered
-from podway.kernel import listeners, namespaces
+from podway.kernel import namespaces
 from podway.kernel.facade import DOOMED_GROUP, Kernel
 from podway.model import names
 from podway.model.errors import Conflict, InvalidInput, Unavailable
 from podway.model.objects import AnyObject, Key, Link, Op, OpResult, Sysctl
 from podway.model.resources import Endpoint
+from podway.node import published
 from podway.node.book import AddressBook
 from podway.node.burial import Burial
 from podway.node.database import Database
@@ -94,7 +95,7 @@ class Attachments:
         if self.burial.occupies(identity, request.ips):
             self.burial.complete()  # the interface's name in that namespace, or the address, is still taken
         network = self._book.network(request.network)
-        self._check_ports(request)
+        published.check(request, network, self.endpoints.values())
         choice = self._book.allocate(network, key, request.ips, request.ranges)
         reach("add.claimed")
         return Endpoint(
@@ -116,26 +117,6 @@ class Attachments:
             pod=request.pod,
             configuration=request.configuration,
         )
-
-    def _check_ports(self, request: AttachRequest) -> None:
-        for port in request.ports:
-            for other in self.endpoints.values():
-                for taken in other.ports:
-                    same = (taken.host_port, taken.protocol) == (port.host_port, port.protocol)
-                    if same and (taken.host_ip == port.host_ip or "" in (taken.host_ip, port.host_ip)):
-                        who = other.pod or other.container
-                        raise Conflict(
-                            f"host port {port.host_port}/{port.protocol} is taken by pod {who}",
-                            f"container {request.container}",
-                            "publish another port, or remove that pod",
-                        )
-            found = listeners.find(port.protocol, port.host_ip, port.host_port)
-            if found is not None:
-                raise Conflict(
-                    f"host port {port.host_port}/{port.protocol} is in use: {found}",
-                    f"container {request.container}",
-                    "publish another port, or stop that process",
-                )
 
     def wire(self, endpoint: Endpoint, namespace: int) -> None:
         """Program both sides. Raises Conflict, Unavailable or OSError with the kernel's own words."""
