@@ -120,9 +120,8 @@ class Health:
     def _told(self, name: str, paths: tuple[Path, ...], before: Peer) -> None:
         peer = self._prober.peers[name]
         if peer.verdict.name != before.verdict.name:
-            level = logging.INFO if peer.verdict.name == "ok" else logging.WARNING
             words = {"peer": name, "verdict": peer.verdict.title, "why": peer.verdict.reason}
-            self._log.log(level, "peer", extra=words)
+            self._log.log(_level(before, peer), "peer", extra=words)
         self._keep_holes(name, paths, peer)
         self._look_later()
 
@@ -168,11 +167,13 @@ class Health:
         if not cluster.snapshot.synced and not cluster.snapshot.nodes:
             return Look(store=f"store: {cluster.trouble}")
         peers = self._peers()
-        if self.readiness.phase == "programming":
-            return Look(unprogrammed=self._unprogrammed(peers), sweep=rotation.sweep(len(peers)))
         known = self._prober.peers
-        silent = tuple(peer for peer in peers if peer not in known or not known[peer].answered)
-        return Look(unanswered=silent)
+        programming = self.readiness.phase == "programming"
+        return Look(
+            unprogrammed=self._unprogrammed(peers) if programming else {},
+            unanswered=tuple(peer for peer in peers if peer not in known or not known[peer].answered),
+            sweep=rotation.sweep(len(peers)),
+        )
 
     def _unprogrammed(self, peers: list[str]) -> dict[str, int]:
         """Peer → how many of the kernel objects that it needs don't stand."""
@@ -223,6 +224,13 @@ class Health:
     async def page(self) -> tuple[int, str, bytes]:
         """The page ``/peers``: a list of PeerReport."""
         return 200, "application/json", msgspec.json.encode(self.reports())
+
+
+def _level(before: Peer, after: Peer) -> int:
+    """That a peer is found well for the first time is no news."""
+    if after.verdict.name != "ok":
+        return logging.WARNING
+    return logging.INFO if before.asked else logging.DEBUG
 
 
 def _path_report(path: Path, state: finding.State | None) -> PathReport:

@@ -1,6 +1,6 @@
 """Whose turn it is to be probed: a rotating sample, whose cost does not grow with the cluster. Pure.
 
-Every peer has its turn each ``interval(n)`` seconds: 5 in a small cluster, n / RATE in a large one (a
+Every peer has its turn each ``interval(n)`` seconds: 2 in a small cluster, n / RATE in a large one (a
 thousand nodes: 200 s). Rounds never start faster than RATE a second, diagnoses included; until every
 peer was asked once, SWEEP_RATE. A cluster of n nodes asks each of them n times an interval, so that a node
 that dies among a thousand is seen by some of its peers within a second.
@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 RATE = 5.0  # rounds a second, at most
 SWEEP_RATE = 25.0  # rounds a second while the first sweep lasts
-SHORTEST = 5.0  # seconds between two turns of a peer that is well
+SHORTEST = 2.0  # seconds between two turns of a peer that is well
 
 
 def interval(peers: int) -> float:
