@@ -43,6 +43,7 @@ class Machine:
         self.process: subprocess.Popen[bytes] | None = None
         self.pods: dict[str, int] = {}
         self.options: list[str] = []
+        self.number = 0  # the last part of its addresses
 
     def run(self, command: str, check: bool = True) -> str:
         """stdout of a command."""
@@ -223,6 +224,7 @@ class Fleet:
     def add(self, name: str, number: int, directory: str = "") -> Machine:
         """One more machine, its agent not started."""
         machine = Machine(name, self.directory / (directory or name), self.url)
+        machine.number = number
         self.machines[directory or name] = machine
         port = f"port{len(self.machines)}"
         path = f"/proc/{os.getpid()}/fd/{machine.place}"

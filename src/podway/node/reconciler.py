@@ -12,7 +12,7 @@ from podway.delta.differ import Refusal, diff, on_link
 from podway.kernel import namespaces
 from podway.kernel.facade import ALL_KINDS, DOOMED_GROUP, NFT_KINDS, Kernel
 from podway.model.errors import PodwayError
-from podway.model.objects import Actual, AnyObject, Desired, Key, Link, Op, OpResult, Sysctl
+from podway.model.objects import Actual, AnyObject, Key, Link, Op, OpResult, Sysctl
 from podway.node.attachments import Attachments
 from podway.node.backoff import Fight, repaired
 from podway.node.database import Database, JournalEntry
@@ -95,6 +95,7 @@ class Reconciler:
         self._attachments = attachments
         self._now = now
         self._programmed: dict[Key, AnyObject] = {}  # what stood as wanted at the last look
+        self._looked: set[str] = set()  # kinds that a pass was made over
         self._fights: dict[Key, Fight] = {}
         self._culprits: dict[Key, str] = {}  # who changed a key last, for as long as it is fought over
         self.removals_allowed = False
@@ -137,7 +138,7 @@ class Reconciler:
         results = self._apply(ops)
         self._write_down(results, seen, now)
         done = {result.op.key for result in results if not result.errno}
-        self._stand({*actual, *done}, self._planner.desired)
+        self._stand({*actual, *done}, kinds)
         self._culprits = {key: who for key, who in self._culprits.items() if key in self._fights}
         retry = min((self._fights[key].allowed_at for key in waiting), default=None)
         kept = {key: why for key, why in self.problems.items() if key[0] not in kinds}
@@ -146,10 +147,12 @@ class Reconciler:
         self.problems = kept | refused | errors | waiting
         return Report(tuple(results), refusals, waiting, retry)
 
-    def _stand(self, seen: Collection[Key], desired: Desired) -> None:
-        """Remember what of ``desired`` is in the kernel now; what is wanted no more is forgotten."""
-        known = {key: want for key, want in self._programmed.items() if desired.get(key) == want}
+    def _stand(self, seen: Collection[Key], kinds: Collection[str]) -> None:
+        """Remember what is in the kernel as wanted; forget what is wanted no more, once it was looked at."""
+        desired = self._planner.desired
+        known = {k: v for k, v in self._programmed.items() if desired.get(k) == v or k[0] not in kinds}
         self._programmed = known | {key: desired[key] for key in seen if key in desired}
+        self._looked |= set(kinds)
 
     def _without_fights(
         self, ops: Collection[Op], seen: Mapping[Key, Noticed], now: float
@@ -211,18 +214,16 @@ class Reconciler:
     def _write_down(self, results: Collection[OpResult], seen: Mapping[Key, Noticed], began: float) -> None:
         entries: list[JournalEntry] = []
         now = self._now()
-        moved = {key[1] for key in (*seen, *(r.op.key for r in results)) if key[0] in ("link", "address")}
+        moved = {key[1] for key in (*seen, *(r.op.key for r in results)) if key[0] == "link"}
         for result in results:
             op = result.op
             notice = seen.get(op.key)
-            is_repair = notice is not None or (op.want and self._programmed.get(op.key) == op.want)
+            # a stray is what nobody here programmed; before the first look it is of an agent that was
+            stray = op.want is None and op.key not in self._programmed and op.key[0] in self._looked
+            is_repair = notice is not None or stray or self._programmed.get(op.key, self) == op.want
             what = "failed" if result.errno else "repaired" if is_repair else _past(op)
             # what goes with its link is nobody's doing: a flapping uplink is no fight over each route
-            if (
-                is_repair
-                and not result.errno
-                and (op.key[0] in ("link", "address") or link_of(op) not in moved)
-            ):
+            if is_repair and not result.errno and (op.key[0] == "link" or link_of(op) not in moved):
                 self._fights[op.key] = repaired(self._fights.get(op.key, Fight()), now)
             found = result.error or ("missing" if op.have is None else _text(op.have))
             since = notice.at if notice else began
