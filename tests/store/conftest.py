@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from etcd_cluster import Cluster
 
 
 @pytest.fixture(scope="session")
 def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path_factory.mktemp("etcd"))
+    cluster = Cluster.on_loopback(tmp_path_factory.mktemp("etcd"))
     cluster.start()
     yield cluster
     cluster.stop()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from conformance import *  # noqa: F403
+
 from etcd_cluster import Cluster
 
 _numbers = itertools.count()

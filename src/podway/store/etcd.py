@@ -56,7 +56,7 @@ class EtcdStore:
         self._client = Client(address)
         self._layout = Layout(address.prefix)
         self._create = create
-        self._writes = (f"{os.urandom(6).hex()}.{number}" for number in itertools.count())
+        self._id, self._numbers = os.urandom(8).hex(), itertools.count()
         self._lease = ""
         try:
             self._txn([], [], [])
@@ -165,12 +165,15 @@ class EtcdStore:
     def create(self, record: Record) -> Record:
         """See the protocol."""
         check_name(record.kind, record.name)
-        value = Value(record.spec, record.status, next(self._writes))
+        value = Value(record.spec, record.status, self._new_write())
         key = self._layout.key(record.kind, record.name)
         done = self._write([_absent(key)], key, value)
         if done is None:
             raise Exists(f"{record.kind} {record.name} is there already")
         return done
+
+    def _new_write(self) -> str:
+        return f"{self._id}.{next(self._numbers)}"
 
     def _write(self, compare: builtins.list[Any], key: str, value: Value) -> Record | None:
         """Put a value if ``compare`` holds; None if it did not."""
@@ -199,7 +202,7 @@ class EtcdStore:
             raise _stale(record.kind, record.name)
         old = value_of(base64.b64decode(kv.value))
         news = {"spec": record.spec} if spec else {"status": record.status}
-        value = msgspec.structs.replace(old, write=next(self._writes), **news)
+        value = msgspec.structs.replace(old, write=self._new_write(), **news)
         key = self._layout.key(record.kind, record.name)
         done = self._write([_unchanged(key, kv.mod_revision)], key, value)
         if done is None:

@@ -27,7 +27,7 @@ PATIENCE = 5.0  # seconds for a call, whatever happens
 ATTEMPT = 2.0  # seconds for one member: more than an election takes to be noticed
 PAUSE = 0.1  # seconds before all members are asked again, doubled, jittered
 # google.golang.org/grpc/codes
-INVALID, PERMISSION, EXHAUSTED, OUT_OF_RANGE, UNAUTHENTICATED = 3, 7, 8, 11, 16
+INVALID, PERMISSION, EXHAUSTED, OUT_OF_RANGE, UNAVAILABLE, UNAUTHENTICATED = 3, 7, 8, 11, 14, 16
 #: without it a member that lost its cluster would take calls and watches and never answer them
 REQUIRE_LEADER = {"Grpc-Metadata-Hasleader": "true"}
 
@@ -177,17 +177,22 @@ class Client:
         words = f"etcd at {self._here} refuses: {error}"
         if error.code == OUT_OF_RANGE:
             raise Compacted
-        if error.code == PERMISSION:
-            fix = f"grant {self.address.user or 'the user'} readwrite on the prefix {self.address.prefix}/"
+        if error.code == PERMISSION and self.address.user:
+            fix = f"grant {self.address.user} readwrite on the prefix {self.address.prefix}/"
             raise StoreUnavailable(words, "", fix)
         if error.code == EXHAUSTED and "space" in str(error):
             raise StoreUnavailable(words, "", "compact and defragment etcd, then disarm its alarm")
-        if error.code == UNAUTHENTICATED or "user name is empty" in str(error):
+        if error.code in (UNAUTHENTICATED, PERMISSION) or "user name is empty" in str(error):
             raise StoreUnavailable(words, "", "give the store's URL user=NAME&password-file=FILE")
         if error.code == INVALID:
             raise StoreUnavailable(words)
-        if error.code == -1 and "404" in str(error):
+        if error.code == -1 and str(error).startswith("404"):
             raise StoreUnavailable(words, "", "is it etcd 3.4 or later, with its JSON gateway enabled?")
+        if "CommonName" in str(error):
+            fix = (
+                "with passwords, etcd's gateway takes no client certificate that has a CN: issue one without"
+            )
+            raise StoreUnavailable(words, "", fix)
 
     def _headers(self) -> dict[str, str]:
         return REQUIRE_LEADER | ({"Authorization": self._token} if self._token else {})
@@ -269,7 +274,8 @@ def _refusal(status: int, body: bytes) -> Refused:
         error = msgspec.json.decode(body, type=_Error)
     except msgspec.MsgspecError:
         error = _Error()
-    return Refused(error.code, error.message or f"status {status}")
+    words = body[:200].decode(errors="replace").strip()
+    return Refused(error.code, error.message or f"{status} {words}")
 
 
 def decoded(body: bytes, kind: type[T]) -> T:

@@ -9,7 +9,15 @@ import threading
 
 import msgspec
 
-from podway.store.etcd_client import Client, Refused, StreamError
+from podway.store.etcd_client import (
+    INVALID,
+    PERMISSION,
+    UNAUTHENTICATED,
+    UNAVAILABLE,
+    Client,
+    Refused,
+    StreamError,
+)
 from podway.store.etcd_records import Header, Kv, Layout, after, encoded
 from podway.store.http1 import Broken, Connection
 from podway.store.protocol import Compacted, Event, Record, StoreUnavailable
@@ -86,6 +94,8 @@ class EtcdWatch:
         while not self._told:
             self._told = self._parse(self._connection.piece(deadline))
         first = self._told[0]
+        if first.canceled and first.compact_revision == "0":
+            raise _cancelled(first.cancel_reason)
         if first.header.cluster_id != self._where.partition(".")[2]:
             raise Compacted
 
@@ -182,3 +192,11 @@ class EtcdWatch:
 
     def _record(self, state: Kv, change: Kv) -> Record | None:
         return self._layout.record(state, change.mod_revision)
+
+
+def _cancelled(reason: str) -> Refused:
+    """Why a watch is not begun, as the error of a call; etcd says it in words only."""
+    for words, code in (("auth token", UNAUTHENTICATED), ("permission denied", PERMISSION)):
+        if words in reason:
+            return Refused(code, reason)
+    return Refused(INVALID if "InvalidArgument" in reason else UNAVAILABLE, reason or "it was cancelled")

@@ -14,6 +14,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from podway.kernel import namespaces
+
 PATIENCE = 60.0
 
 
@@ -27,11 +29,21 @@ def free_ports(count: int) -> list[int]:
 
 
 class Member:
-    """One etcd server."""
+    """One etcd server, in ``namespace`` if one is given."""
 
-    def __init__(self, directory: Path, name: str, client: str, peer: str, cluster: str, *more: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        client: str,
+        peer: str,
+        cluster: str,
+        *more: str,
+        namespace: int | None = None,
+    ) -> None:
         self.name, self.client = name, client
         self._directory = directory
+        self._namespace = namespace
         self._command = [
             "etcd",
             *("--name", name, "--data-dir", str(directory / name), "--logger", "zap"),
@@ -43,7 +55,8 @@ class Member:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        with open(self._directory / f"{self.name}.log", "ab") as log:
+        where = contextlib.nullcontext() if self._namespace is None else namespaces.entered(self._namespace)
+        with open(self._directory / f"{self.name}.log", "ab") as log, where:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
 
     def signal(self, number: int) -> None:
@@ -60,17 +73,24 @@ class Member:
 class Cluster:
     """Members with one store between them."""
 
-    def __init__(self, directory: Path, size: int = 1, scheme: str = "http", *more: str) -> None:
+    def __init__(self, members: list[Member], tls: ssl.SSLContext | None = None) -> None:
+        self.members = members
+        self.tls = tls
+
+    @classmethod
+    def on_loopback(cls, directory: Path, size: int = 1) -> Cluster:
+        """On free ports of this machine."""
         directory.mkdir(exist_ok=True)
         ports = free_ports(2 * size)
         peers = {f"m{n}": f"http://127.0.0.1:{ports[size + n]}" for n in range(size)}
         cluster = ",".join(f"{name}={url}" for name, url in peers.items())
-        clients = [f"{scheme}://127.0.0.1:{port}" for port in ports[:size]]
-        self.members = [
-            Member(directory, name, client, peer, cluster, *more)
-            for (name, peer), client in zip(peers.items(), clients, strict=True)
-        ]
-        self.tls: ssl.SSLContext | None = None
+        clients = [f"http://127.0.0.1:{port}" for port in ports[:size]]
+        return cls(
+            [
+                Member(directory, name, client, peer, cluster)
+                for (name, peer), client in zip(peers.items(), clients, strict=True)
+            ]
+        )
 
     def start(self) -> None:
         for member in self.members:
@@ -94,7 +114,7 @@ class Cluster:
                     self.call(member, "/v3/kv/range", {"key": "YQ=="})
                     break
                 except OSError as error:
-                    if getattr(error, "code", 0) == 400:  # it asks for a user: it serves
+                    if getattr(error, "code", 503) < 500:  # it asks for a user: it serves
                         break
                     assert time.monotonic() < deadline, error
                     assert member.process is None or member.process.poll() is None, f"{member.name} ended"
@@ -112,6 +132,15 @@ class Cluster:
         name = key if isinstance(key, bytes) else key.encode()
         body: dict[str, object] = {"key": b64(name), "value": b64(value)}
         self.call(self.members[0], "/v3/kv/put", body)
+
+    def values(self, prefix: str) -> list[bytes]:
+        """Of all keys that begin so."""
+        start = prefix.encode()
+        end = start[:-1] + bytes([start[-1] + 1])
+        body: dict[str, object] = {"key": b64(start), "range_end": b64(end)}
+        kvs = self.call(self.members[0], "/v3/kv/range", body)["kvs"]
+        assert isinstance(kvs, list)
+        return [base64.b64decode(kv.get("value", "")) for kv in kvs]
 
     def compact(self) -> None:
         """Forget all changes up to now."""
