@@ -5,6 +5,8 @@ lists all.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,8 +30,10 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
 def test_doctor_lists_every_check_as_text_and_json() -> None:
     done = _run(*PODWAY, "doctor")
     assert done.returncode == 0, done.stdout
-    for name in ("root", "libnftables", "veth", "bridge", "nf_tables", "vxlan", "br_netfilter"):
+    for name in ("root", "libnftables", "veth", "bridge", "nf_tables", "vxlan", "ifb", "br_netfilter"):
         assert name in done.stdout
+    for name in ("python", "ip ", "nsenter", "nft ", "podway-cni"):  # what setup sees to
+        assert f"ok       {name}" in done.stdout
     found = json.loads(_run(*PODWAY, "doctor", "-o", "json").stdout)
     assert {one["verdict"] for one in found} <= {"ok", "warning"}
 
@@ -80,3 +84,60 @@ def test_a_kernel_without_something_is_refused_with_the_module(
     monkeypatch.setattr(preflight, "REQUIRED", (*others, failed))
     with pytest.raises(Unavailable, match=f"modprobe {name}"):
         preflight.require()
+
+
+def test_a_firewall_that_drops_what_is_forwarded_is_named(in_namespace: int) -> None:
+    """Docker's policy for one: no rule of Podway's can accept what another's policy drops."""
+    assert preflight._forwarding().verdict == "ok"
+    for family in ("ip", "inet"):
+        _run("nft", "add", "table", family, "filter")
+        chain = "{ type filter hook forward priority 0; policy drop; }"
+        _run("nft", "add", "chain", family, "filter", "FORWARD", chain)
+    _run(
+        "nft", "add", "chain", "ip", "filter", "INPUT", "{ type filter hook input priority 0; policy drop; }"
+    )
+    found = preflight._forwarding()
+    assert found.verdict == "warning" and "-i pw+ -j ACCEPT" in found.fix
+    assert found.detail.endswith("by inet filter FORWARD, ip filter FORWARD")
+
+
+SETUP = Path(__file__).parents[2] / "scripts" / "setup"
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "says"),
+    [
+        ("ip", "*veth*", "the kernel makes no veth link: modprobe veth, or a kernel with CONFIG_VETH"),
+        (
+            "ip",
+            "*bridge*",
+            "the kernel makes no bridge link: modprobe bridge, or a kernel with CONFIG_BRIDGE",
+        ),
+        ("nft", "*", "the kernel has no nf_tables: modprobe nf_tables, or a kernel with CONFIG_NF_TABLES"),
+    ],
+)
+def test_setup_refuses_a_kernel_before_it_changes_anything(
+    tmp_path: Path, command: str, words: str, says: str
+) -> None:
+    """Commands that answer as on such a kernel, and a package manager that must not be called: in a copy
+    of the tree that has no .venv yet."""
+    _stub(tmp_path / command, f'case "$*" in {words}) echo "Error: Unknown device type." >&2; exit 2;; esac')
+    _stub(tmp_path / "apt-get", f"touch {tmp_path}/called")
+    copy = tmp_path / "tree" / "scripts"
+    copy.mkdir(parents=True)
+    shutil.copy(SETUP, copy)
+    done = _run("env", f"PATH={tmp_path}:{os.environ['PATH']}", str(copy / "setup"))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"podway setup: {says}\n")
+    assert not (tmp_path / "called").exists() and not (tmp_path / "tree" / ".venv").exists()
+
+
+def _stub(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def test_setup_without_root_is_one_line() -> None:
+    """With what to type instead."""
+    done = _run("setpriv", "--reuid=65534", "--clear-groups", "--", "sh", "-c", SETUP.read_text(), str(SETUP))
+    assert done.returncode == 1
+    assert done.stderr == "podway setup: not root: run this as root (sudo make setup)\n"

@@ -122,9 +122,9 @@ def doctor(node: str, store: str, state_dir: str, socket: str | None, output: st
 
     What is wrong with a peer is a warning: it may be the peer's."""
     from podway.kernel.preflight import checks
-    from podway.observe import peers
+    from podway.observe import machine, peers
 
-    found = [*checks(), *peers.checks(agent_socket(node, socket))]
+    found = [*checks(), *machine.checks(), *peers.checks(agent_socket(node, socket))]
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:

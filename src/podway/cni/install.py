@@ -146,8 +146,13 @@ def _remove_own(path: Path, record: Record, removed: list[Path], left: list[Path
         left.append(path)
 
 
+def is_compiled() -> bool:
+    """Whether the static program is there; without, a script is installed that does the same."""
+    return os.access(_COMPILED, os.X_OK)
+
+
 def _executable() -> bytes:
-    if os.access(_COMPILED, os.X_OK):
+    if is_compiled():
         return _COMPILED.read_bytes()
     return _SCRIPT.format(python=sys.executable).encode()
 

@@ -75,6 +75,13 @@ class Nft:
             raise
         return [message for messages in dumps for message in messages]
 
+    def drops_forwarded(self) -> list[str]:
+        """Chains of anybody that drop forwarded packets unless one of their rules accepts them."""
+        families = nftwire.IP_FAMILIES
+        found = [self._socket.dump(nftwire.dump(nftwire.GETCHAIN, family)) for family in families]
+        drops = [nftwire.decode_drop(message.payload) for messages in found for message in messages]
+        return sorted(name for name in drops if name is not None)
+
     def _observe_sets(self) -> list[NftSet]:
         sets = [nftwire.decode_set(message.payload, TABLE) for message in self._dump(nftwire.GETSET)]
         known = [one for one in sets if one is not None and not one.name.startswith("__")]

@@ -71,10 +71,19 @@ def _bridge() -> Check:
 
 def _vxlan() -> Check:
     vxlan = VxlanOptions(vni=1, port=8472, local="192.0.2.1")
-    found = _make(Link(name="pw0", kind="vxlan", vxlan=vxlan), "vxlan")
+    return _optional(Link(name="pw0", kind="vxlan", vxlan=vxlan), "no network with transport vxlan")
+
+
+def _ifb() -> Check:
+    return _optional(Link(name="pw0", kind="ifb"), "no limit for what a pod sends")
+
+
+def _optional(link: Link, lost: str) -> Check:
+    """A link that not everybody needs; ``lost``: what can't be had without it."""
+    found = _make(link, link.kind)
     if found.verdict == "ok":
         return found
-    return Check("vxlan", "warning", f"{found.detail}: no network with transport vxlan", found.fix)
+    return Check(link.kind, "warning", f"{found.detail}: {lost}", found.fix)
 
 
 def _nf_tables() -> Check:
@@ -107,8 +116,29 @@ def _bridge_filter() -> Check:
     return Check("br_netfilter", "ok", "off" if found == "0" else "not loaded")
 
 
+def _forwarding() -> Check:
+    """What is accepted in Podway's own table is still dropped by another's policy."""
+    from podway.kernel.nftables import Nft
+
+    try:
+        nft = Nft()
+        try:
+            found = nft.drops_forwarded()
+        finally:
+            nft.close()
+    except (PodwayError, OSError) as error:
+        return Check("forwarding", "warning", f"firewalls can't be looked at: {error}")
+    if not found:
+        return Check("forwarding", "ok", "no firewall drops what is forwarded by policy")
+    detail = f"what is forwarded is dropped unless a rule accepts it, by {', '.join(found)}"
+    fix = (
+        "iptables -I FORWARD -i pw+ -j ACCEPT; iptables -I FORWARD -o pw+ -j ACCEPT (ip6tables too), or alike"
+    )
+    return Check("forwarding", "warning", detail, fix)
+
+
 REQUIRED: tuple[Callable[[], Check], ...] = (_root, _library, _veth, _bridge, _nf_tables)
-ADVISORY: tuple[Callable[[], Check], ...] = (_vxlan, _bridge_filter)
+ADVISORY: tuple[Callable[[], Check], ...] = (_vxlan, _ifb, _bridge_filter, _forwarding)
 
 
 def checks() -> list[Check]:

@@ -28,7 +28,9 @@ LIST_ELEM = 1
 INTERVAL_END = 1
 SET_TABLE, SET_NAME, SET_FLAGS, SET_KEY_TYPE, SET_DATA_TYPE = 1, 2, 3, 4, 6
 SET_IS_INTERVAL, SET_IS_MAP = 0x4, 0x8
-CHAIN_TABLE, CHAIN_NAME, CHAIN_HOOK, CHAIN_TYPE = 1, 3, 4, 7
+CHAIN_TABLE, CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE = 1, 3, 4, 5, 7
+NF_INET_FORWARD, NF_DROP = 2, 0
+IP_FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
 HOOK_NUM, HOOK_PRIORITY = 1, 2
 RULE_TABLE, RULE_CHAIN, RULE_EXPRESSIONS, RULE_USERDATA = 1, 2, 4, 7
 EXPR_NAME, EXPR_DATA = 1, 2
@@ -246,6 +248,18 @@ def decode_chain(payload: bytes, table: str) -> tuple[str, str, str, str, int] |
     hooks = ARP_HOOKS if family == "arp" else HOOKS
     priority = int.from_bytes(hook[HOOK_PRIORITY], "big", signed=True)
     return family, name, wire.string(found[CHAIN_TYPE]), hooks[number], priority
+
+
+def decode_drop(payload: bytes) -> str | None:
+    """ "FAMILY TABLE CHAIN" of a chain that drops forwarded packets unless a rule accepts them, else None."""
+    found = wire.attributes(payload, HEADER.size)
+    hook = wire.attributes(found.get(CHAIN_HOOK, b""))
+    number, policy = (
+        int.from_bytes(raw, "big") for raw in (hook.get(HOOK_NUM, b""), found.get(CHAIN_POLICY, b"\1"))
+    )
+    if payload[0] not in IP_FAMILIES or (number, policy) != (NF_INET_FORWARD, NF_DROP):
+        return None
+    return f"{IP_FAMILIES[payload[0]]} {wire.string(found[CHAIN_TABLE])} {wire.string(found[CHAIN_NAME])}"
 
 
 def decode_rule(payload: bytes, table: str) -> tuple[str, str, str, str] | None:
