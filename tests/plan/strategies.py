@@ -22,7 +22,9 @@ from podway.model.resources import (
     PortMap,
     Snapshot,
     Uplink,
+    VxlanSpec,
 )
+from podway.plan.path import Chosen, PathKey
 
 ME = "node-a"
 NODES = (ME, "node-b", "node-c")
@@ -32,12 +34,13 @@ FACTS = NodeFacts(
 
 attachments = st.sampled_from(["bridge", "routed"])
 networks = st.builds(
-    lambda number, attach, transport, interop, masquerade, guard, hairpin, isolated: Network(
+    lambda number, attach, transport, direct, interop, masquerade, guard, hairpin, isolated: Network(
         name=f"net{number}",
         spec=NetworkSpec(
             pools=(Pool(cidr=f"10.{number}.0.0/16"), Pool(cidr=f"fd00:{number}::/48")),
             attach=attach,
             transport=transport,
+            vxlan=VxlanSpec(direct_within_subnet=direct),
             masquerade=masquerade,
             spoof_protection=guard,
             bridge=BridgeSpec(hairpin=hairpin, isolated=isolated),
@@ -47,6 +50,7 @@ networks = st.builds(
     st.integers(1, 2),
     attachments,
     st.sampled_from(["none", "host-gw", "vxlan"]),
+    st.booleans(),
     st.sampled_from(["", "flannel-etcd"]),
     st.booleans(),
     st.booleans(),
@@ -68,15 +72,21 @@ holes = st.dictionaries(
     st.dictionaries(st.sampled_from(["net1/4", "net2/4", "net1/6"]), st.sampled_from([600, 1299, 1400])),
 )
 nodes = st.builds(
-    lambda name, number, six, said: Node(
+    lambda name, number, six, said, macs: Node(
         name=name,
         paths=said,
+        macs=macs,
         spec=NodeSpec(addresses=(f"192.0.2.{number}/24", *([f"2001:db8::{number}/64"] if six else []))),
     ),
     st.sampled_from(NODES),
     st.integers(2, 9),
     st.booleans(),
     paths,
+    st.sampled_from([(), ("02:00:00:00:00:02",)]),
+)
+chosen = st.dictionaries(
+    st.builds(PathKey, st.sampled_from(["net1", "net2"]), st.sampled_from(NODES), st.sampled_from([4, 6])),
+    st.one_of(st.none(), st.builds(Chosen, st.sampled_from(["direct", "tunnel", "none"]), st.just("why"))),
 )
 blocks = st.builds(
     lambda network, third, six, node, attach: Block(

@@ -20,6 +20,7 @@ changes = st.one_of(
     st.tuples(st.just("put"), cluster.endpoints),
     st.tuples(st.just("drop"), st.integers(0, 5)),
     st.tuples(st.just("holes"), cluster.holes),
+    st.tuples(st.just("path"), cluster.chosen),
     st.sampled_from([cluster.FACTS, NodeFacts(name=cluster.ME, uplinks=(Uplink(name="up1", mtu=1400),))]),
 )
 
@@ -31,6 +32,8 @@ def _apply(planner: Planner, change: object) -> set[Key]:
         return planner.update_facts(change)
     assert isinstance(change, tuple)
     verb, value = change
+    if verb == "path":
+        return planner.update_paths(value)
     if verb == "put":
         return planner.update_endpoint(value.id, value)
     if verb == "holes":
@@ -42,6 +45,7 @@ def _fresh(planner: Planner) -> Planner:
     inputs = planner.inputs
     fresh = Planner(inputs.facts)
     fresh.update_holes(inputs.holes)
+    fresh.update_paths(inputs.paths)
     seen = Snapshot(
         networks=inputs.networks, nodes=inputs.nodes, blocks=inputs.blocks, foreigns=inputs.foreigns
     )
@@ -65,6 +69,7 @@ def test_updates_agree_with_a_fresh_plan_and_name_what_changed(steps: list[objec
     assert planner.desired == fresh.desired
     assert planner.conflicts == fresh.conflicts
     assert planner.notes == fresh.notes
+    assert planner.targets.by_path == fresh.targets.by_path
 
 
 def _planner(*endpoints: Endpoint, transport: str = "host-gw") -> Planner:

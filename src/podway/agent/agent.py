@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from podway.agent import culprit, metrics
+from podway.agent import choices, culprit, metrics
 from podway.agent.dirty import FACTS, dirty
 from podway.agent.echo import EchoService
 from podway.agent.health import Health
@@ -26,6 +26,7 @@ from podway.agent.http import Pages
 from podway.agent.leases import LeaseFollower
 from podway.agent.logs import configure
 from podway.agent.notify import notify, watchdog_interval
+from podway.agent.proofs import Proofs
 from podway.agent.status import AgentStatus, describe
 from podway.agent.writer import BULK, POD, REPAIR, Writer
 from podway.cni import home
@@ -40,7 +41,9 @@ from podway.model.objects import Key
 from podway.node.engine import NodeEngine, open_engine
 from podway.node.reconciler import Noticed, Report
 from podway.plan.narrow import Holes
+from podway.plan.path import Chosen, PathKey
 from podway.probe.echo import PORT as PROBE_PORT
+from podway.probe.echo import Echo
 from podway.store import Record
 from podway.store.mirror import Mirror
 
@@ -114,11 +117,14 @@ class Agent:
     async def _serve(self) -> None:
         server = Server(self._options.socket, self._call)
         await server.start()
+        self._proofs = Proofs(self._options.node, self._options.probe_port, self._choose)
+        self._echo = EchoService(self._options.node, self._options.probe_port, self._heard)
         pages = await self._start_pages()
-        self._echo = EchoService(self._options.node, self._options.probe_port)
         self._echo.start(self._loop)
         self._health.start()
         self._loop.add_reader(self._mirror.fileno(), self._store_event)
+        self._proofs.start(self._loop, self._echo)
+        self._follow_targets()
         self._step_later()
         self._leases = LeaseFollower(
             self._loop, self._engine.flannel, self._engine.cluster, self._resynchronize
@@ -134,6 +140,7 @@ class Agent:
         finally:
             await server.close()
             self._health.stop()
+            self._proofs.stop()
             self._echo.stop()
             self._loop.remove_reader(self._mirror.fileno())
             self._leases.close()
@@ -150,6 +157,7 @@ class Agent:
                 "/metrics": self._metrics,
                 "/status": self._status,
                 "/peers": self._health.page,
+                "/paths": self._paths_page,
             }
         )
         admin = Path(self._options.socket).with_name("agent.sock")
@@ -281,6 +289,23 @@ class Agent:
     def _narrow(self, holes: Holes) -> None:
         self._detached(self._writer.submit(REPAIR, lambda: self._engine.narrow(holes)))
 
+    # paths -----------------------------------------------------------------------------------
+
+    def _heard(self, answer: Echo, sender: str, asked: str) -> None:
+        self._proofs.heard(answer)
+
+    def _follow_targets(self) -> None:
+        """What has to be proved changes with the plan alone."""
+        self._proofs.follow(self._engine.planner.targets, self._engine.planner.inputs.paths)
+
+    def _choose(self, chosen: dict[PathKey, Chosen | None]) -> None:
+        def done(future: asyncio.Future[Report | None]) -> None:
+            self._finish(future)
+            if self._engine.next_step is not None and self._engine.next_step <= time.monotonic():
+                self._resynchronize()
+
+        self._writer.submit(REPAIR, lambda: self._engine.choose(chosen)).add_done_callback(done)
+
     # time ------------------------------------------------------------------------------------
 
     def _heartbeat(self) -> None:
@@ -315,6 +340,7 @@ class Agent:
             self._later("repair", AGAIN, self._repair)
             return
         report = future.result()
+        self._follow_targets()
         if report is None:
             return
         self._health.looked()
@@ -340,6 +366,10 @@ class Agent:
 
     async def _metrics(self) -> tuple[int, str, bytes]:
         return 200, "text/plain; version=0.0.4", metrics.render(self._describe())
+
+    async def _paths_page(self) -> tuple[int, str, bytes]:
+        found = choices.describe(self._engine.planner, self._proofs, self._loop.time())
+        return 200, "application/json", msgspec.json.encode(found)
 
     async def _status(self) -> tuple[int, str, bytes]:
         return 200, "application/json", msgspec.json.encode(self._describe())

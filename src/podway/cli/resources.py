@@ -122,13 +122,17 @@ def _peers(path: str, name: str | None, output: str) -> str:
     from podway.observe import client, peers
 
     found = [peer for peer in client.peers(path) if name in (None, peer.name)]
+    chosen = client.choices(path)
     if name and not found:
         raise InvalidInput(f"the node has no peer {name!r}", path)
     if output in ("json", "yaml"):
         values = msgspec.to_builtins(found)
+        for value in values:
+            value["choices"] = msgspec.to_builtins([one for one in chosen if one.peer == value["name"]])
         return json.dumps(values, indent=2) if output == "json" else _yaml(values)
     wide = output == "wide"
-    return _columns(peers.WIDE if wide else peers.COLUMNS, peers.rows(found, wide)) if found else "no peers"
+    titles = peers.WIDE if wide else peers.COLUMNS
+    return _columns(titles, peers.rows(found, chosen, wide)) if found else "no peers"
 
 
 def _yaml(values: object) -> str:

@@ -180,6 +180,7 @@ class Kernel:
                 addresses=tuple(
                     a.address for a in addresses if a.link == link.name and _is_global(a.address)
                 ),
+                mac=link.mac or "",
                 accept_ra=sysctl.read(f"net/ipv6/conf/{link.name}/accept_ra") in ("1", "2"),
             )
             for link in links

@@ -207,9 +207,10 @@ def spec_json(resource: Resource) -> bytes:
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node's agent says of it: ``addresses`` as found on its uplinks, ``paths`` by network."""
+    """What a node's agent says of it: ``addresses`` and ``macs`` of its uplinks, ``paths`` by network."""
 
     addresses: tuple[str, ...] = ()
+    macs: tuple[str, ...] = ()
     paths: dict[str, Paths] = {}
 
 
@@ -284,7 +285,7 @@ def _with_status(node: Node, status: bytes) -> Node:
     found = node_status(status)
     addresses = node.spec.addresses or tuple(filter(_is_address, found.addresses))
     spec = msgspec.structs.replace(node.spec, addresses=addresses)
-    return Node(name=node.name, spec=spec, paths=found.paths)
+    return Node(name=node.name, spec=spec, paths=found.paths, macs=found.macs)
 
 
 def _is_address(text: str) -> bool:

@@ -76,6 +76,9 @@ class VxlanSpec(_Spec, frozen=True, kw_only=True):
     underlay: Annotated[
         Literal["ipv4", "ipv6"], Meta(description="Which of the nodes' addresses the tunnel runs between.")
     ] = "ipv4"
+    direct_within_subnet: Annotated[
+        bool, Meta(description="No tunnel to peers that are proved to be on the same segment.")
+    ] = False
 
 
 class FlannelSpec(_Spec, frozen=True, kw_only=True):
@@ -149,11 +152,12 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """A Node document, and what its agent says of its ways: network → Paths."""
+    """A Node document, and what its agent says: its ways (network → Paths), and its uplinks' MACs."""
 
     name: str
     spec: NodeSpec
     paths: dict[str, Paths] = {}
+    macs: tuple[str, ...] = ()
 
 
 class BlockSpec(_Spec, frozen=True, kw_only=True):
@@ -274,6 +278,7 @@ class Uplink(msgspec.Struct, frozen=True, kw_only=True):
     mtu: int
     addresses: tuple[str, ...] = ()
     accept_ra: bool = False  # it learns routes from router advertisements
+    mac: str = ""
 
 
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):

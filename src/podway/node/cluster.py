@@ -76,7 +76,8 @@ class Cluster:
     def register(self, facts: NodeFacts) -> None:
         """Make this node's object if nobody declared it, and say in its status what was found here."""
         addresses = tuple(a for uplink in facts.uplinks for a in uplink.addresses)
-        record = self._tell({"addresses": addresses})
+        macs = tuple(sorted({uplink.mac for uplink in facts.uplinks if uplink.mac}))
+        record = self._tell({"addresses": addresses, "macs": macs})
         if record is None:
             return
         one, _ = documents.snapshot([record])

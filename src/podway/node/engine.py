@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from podway.kernel.facade import NFT_KINDS, Kernel
 from podway.model.errors import PodwayError, Unavailable
+from podway.model.objects import ROUTE_PROTOCOL
 from podway.model.resources import Endpoint, NodeFacts, Paths
 from podway.node import holes, rebuild
 from podway.node.attachments import Attachments
@@ -23,9 +24,10 @@ from podway.node.flannel import FlannelParts
 from podway.node.lock import WriterLock
 from podway.node.reconciler import Reconciler, Report
 from podway.node.requests import AttachRequest
-from podway.plan import generation, narrow, transport
+from podway.plan import generation, narrow, targets, transport
+from podway.plan.path import Chosen, PathKey
 from podway.plan.planner import Planner
-from podway.plan.way import Way, wanted
+from podway.plan.way import Way, wishes
 from podway.store import Objects, open_store
 
 STEPS = 4  # at most, of one synchronization; the watch brings the next
@@ -58,6 +60,7 @@ class NodeEngine:
         self._lingering = generation.Lingering()
         #: when to synchronize again though nothing has changed (monotonic seconds; None: no need)
         self.next_step: float | None = None
+        self._stood = tuple(kernel.rtnetlink.dump("route", protocol=ROUTE_PROTOCOL).values())
         self._recover(boot_id)
         self.synchronize()
 
@@ -114,7 +117,11 @@ class NodeEngine:
         """Tell of one's ways before anything is sent by them. Whether that was news."""
         networks = self.cluster.snapshot.networks.values()
         told = self.cluster.own_paths
-        new = {n.name: Paths(sends=(wanted(n.spec).text,)) for n in networks if n.name not in told}
+        new = {
+            n.name: Paths(sends=tuple(way.text for way in wishes(n.spec)))
+            for n in networks
+            if n.name not in told
+        }
         return bool(new) and self.cluster.tell_paths(told | new)
 
     def _follow_snapshot(self) -> Report:
@@ -141,7 +148,22 @@ class NodeEngine:
         self.planner.update_holes(found)
         return self.reconciler.run({"route"} | NFT_KINDS)
 
+    def choose(self, chosen: Mapping[PathKey, Chosen | None]) -> Report | None:
+        """Go the ways that proofs have led to."""
+        changed = self.planner.update_paths(chosen)
+        if not changed:
+            return None
+        report = self.reconciler.run({key[0] for key in changed})
+        if self._told() != self.cluster.own_paths:
+            self.next_step = time.monotonic()  # a peer is sent by another way now
+        return report
+
     def _plan_snapshot(self) -> None:
+        if self._stood:
+            found = targets.standing(self._stood, self.cluster.snapshot, self.planner.inputs.facts)
+            self.planner.update_paths({k: p for k, p in found.items() if k not in self.planner.inputs.paths})
+            if self.cluster.snapshot.synced:
+                self._stood = ()
         self.planner.update_snapshot(self.cluster.snapshot)
         self.reconciler.removals_allowed = self.cluster.snapshot.synced
 

@@ -6,12 +6,13 @@ import msgspec
 
 from podway.delta.differ import Refusal
 from podway.kernel.facade import Kernel
-from podway.model.objects import Op
+from podway.model.objects import ROUTE_PROTOCOL, Op
 from podway.node import holes
 from podway.node.cluster import Cluster
 from podway.node.database import Database
 from podway.node.reconciler import plan_pass
 from podway.plan.planner import Planner
+from podway.plan.targets import standing
 
 
 class Preview(msgspec.Struct, frozen=True):
@@ -31,6 +32,8 @@ def preview(node: str, state_dir: str, store_url: str) -> Preview:
         cluster.refresh(remember=False)
         planner = Planner(kernel.facts(node, cluster.adopted_bridges))
         planner.update_holes(holes.load(state_dir))
+        routes = kernel.rtnetlink.dump("route", protocol=ROUTE_PROTOCOL).values()
+        planner.update_paths({**standing(routes, cluster.snapshot, planner.inputs.facts)})
         planner.update_snapshot(cluster.snapshot)
         for endpoint, _ in database.endpoints().values():
             planner.update_endpoint(endpoint.id, endpoint)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
+from podway.agent.choices import PeerPath
 from podway.agent.health import PeerReport
 from podway.agent.status import AgentStatus
 from podway.model.errors import Unavailable
@@ -35,6 +36,11 @@ def status(path: str) -> AgentStatus:
 def peers(path: str) -> list[PeerReport]:
     """What the agent at ``path`` found out of its peers. Raises Unavailable when nobody answers."""
     return _ask(path, "/peers", list[PeerReport])
+
+
+def choices(path: str) -> list[PeerPath]:
+    """How the agent at ``path`` chose to reach its peers. Raises Unavailable when nobody answers."""
+    return _ask(path, "/paths", list[PeerPath])
 
 
 def _ask(path: str, page: str, kind: type[T]) -> T:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
+from podway.agent.choices import PeerPath
 from podway.agent.health import PathReport, PeerReport
 from podway.kernel.preflight import Check
 from podway.model.errors import Unavailable
+from podway.model.objects import family_of
 from podway.observe import client
 
-COLUMNS = ["NAME", "VERDICT", "SINCE", "REASON"]
+COLUMNS = ["NAME", "VERDICT", "SINCE", "PATH", "REASON"]
 WIDE = ["NAME", "VERDICT", "SINCE", "PATH", "TARGET", "FOUND", "MTU", "RTT", "LAST ANSWER"]
+WIDE += ["CHOSEN", "LAST PROOF", "WHY THIS PATH"]
 
 
 def checks(path: str) -> list[Check]:
@@ -25,21 +29,46 @@ def checks(path: str) -> list[Check]:
     return [*made, Check("peers", "ok", f"{well} of {len(found)} answer by every path")] if found else made
 
 
-def rows(peers: list[PeerReport], wide: bool) -> list[list[str]]:
+def rows(peers: list[PeerReport], choices: list[PeerPath], wide: bool) -> list[list[str]]:
     """Lines of the table; wide: one for each path."""
+    chosen: dict[str, dict[tuple[str, int], PeerPath]] = {}
+    for one in choices:
+        chosen.setdefault(one.peer, {})[one.network, one.family] = one
+    found = ((peer, chosen.get(peer.name, {})) for peer in peers)
     if not wide:
-        return [[peer.name, peer.title, _ago(peer.since), peer.reason or "-"] for peer in peers]
+        return [_summary(peer, own) for peer, own in found]
     return [
-        [peer.name, peer.title, _ago(peer.since), *_path(path)]
-        for peer in peers
-        for path in peer.paths or (None,)
+        [peer.name, peer.title, _ago(peer.since), *line] for peer, own in found for line in _paths(peer, own)
     ]
 
 
-def _path(path: PathReport | None) -> list[str]:
-    if path is None:
-        return ["-"] * 6
-    name = f"{path.network} by {path.carrier or 'routes'}" if path.network else path.layer
+def _summary(peer: PeerReport, chosen: dict[tuple[str, int], PeerPath]) -> list[str]:
+    path = "+".join(sorted({one.path for one in chosen.values()})) or "-"
+    why = "; ".join(dict.fromkeys(one.reason for one in chosen.values()))
+    return [peer.name, peer.title, _ago(peer.since), path, peer.reason or why or "-"]
+
+
+def _paths(peer: PeerReport, chosen: dict[tuple[str, int], PeerPath]) -> Iterator[list[str]]:
+    """What is probed, each with why it is the path; then what isn't probed."""
+    for path in peer.paths:
+        one = chosen.pop((path.network, family_of(path.target)), None) if path.network else None
+        yield _probed(path) + _chosen(one)
+    for one in chosen.values():
+        yield [f"{one.network} {one.path}", "-", "-", str(one.mtu or "-"), "-", "-", *_chosen(one)]
+    if not peer.paths and not chosen:
+        yield ["-"] * 9
+
+
+def _chosen(one: PeerPath | None) -> list[str]:
+    if one is None:
+        return ["-"] * 3
+    doubt = f"; but now {one.trouble}" if one.trouble and one.path == "direct" else ""
+    return [_ago(one.since), _ago(one.last_probe), one.reason + doubt]
+
+
+def _probed(path: PathReport) -> list[str]:
+    how = f"tunnel, {path.carrier}" if path.carrier else "direct"
+    name = f"{path.network} {how}" if path.network else path.layer
     mtu = f"{path.mtu or '?'} of {path.expected_mtu}" if path.mtu != path.expected_mtu else str(path.mtu)
     rtt = f"{path.milliseconds:.1f} ms" if path.answered else "-"
     return [name, path.target, path.finding, mtu, rtt, _ago(path.answered)]

@@ -42,7 +42,7 @@ def with_ways(spec: NetworkSpec, held: Held) -> Held:
     """``held``, and what Flannel's nodes send this one by, needed for as long as they may."""
     theirs = of_flannel(spec)
     ways = (*held.ways, *(way for way in theirs if way not in held.ways))
-    return Held(ways, held.needed | set(theirs))
+    return Held(held.wished, ways, held.needed | set(theirs))
 
 
 def not_ours(snapshot: Snapshot) -> dict[str, ForeignBlock]:

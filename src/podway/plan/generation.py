@@ -59,7 +59,7 @@ def told(
     for name, held in sorted(planner.inputs.held.items()):
         before = standing.get(name, Paths()).accepts
         accepted = [way for way in held.ways if way.text in before or stands(way)]
-        sent = {*planner.sends(name), *planner.asks(name), held.ways[0]}
+        sent = {*planner.sends(name), *planner.asks(name), *held.wished}
         found[name] = Paths(
             accepts=_texts(way for way in accepted if (name, way) not in ripe),
             sends=_texts(way for way in sent if way.transport != "none"),

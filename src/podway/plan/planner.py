@@ -9,7 +9,7 @@ differing wants for one key are a conflict: neither is desired, and the kernel k
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -19,19 +19,22 @@ from podway.model.resources import Block, Endpoint, ForeignBlock, Network, Node,
 from podway.plan import attach, base, doubts, flannel, narrow, nat, transport
 from podway.plan.attach import bridge
 from podway.plan.notes import Note
-from podway.plan.way import Held, Way, choose, held, wanted
+from podway.plan.path import Chosen, PathKey, Target, unasked
+from podway.plan.targets import Targets, key_of, target
+from podway.plan.way import Held, Way, choose, held, wishes
 
 FragmentId = tuple[str, str]  # ("block", "10.244.1.0/24")
 
 
 class Built(NamedTuple):
     """What one fragment wants, what it has to say, and (network, way) that it sends a peer by, and that it
-    would rather."""
+    would rather, and what has to be proved."""
 
     objects: tuple[AnyObject, ...]
     notes: tuple[Note, ...] = ()
     sends: tuple[str, Way] | None = None
     asks: tuple[str, Way] | None = None
+    target: tuple[PathKey, Target] | None = None
 
 
 FACTS: FragmentId = ("facts", "")
@@ -49,6 +52,7 @@ class Inputs(msgspec.Struct, kw_only=True):
     endpoints: dict[str, Endpoint] = {}
     held: dict[str, Held] = {}  # network → ways to receive and send; a fold over the nodes
     holes: narrow.Holes = {}  # what probes found
+    paths: dict[PathKey, Chosen] = {}  # what was chosen so far
 
     @property
     def own(self) -> Node | None:
@@ -98,22 +102,26 @@ def _block(inputs: Inputs, cidr: str) -> Built:
 def _peer_block(inputs: Inputs, block: Block, node: Node, held: Held) -> Built:
     """By the best way that may be sent now and that leads to the peer."""
     name = block.spec.network
-    first = flannel.way_of(inputs.networks[name].spec, block.cidr) or held.ways[0]
-    now, asked = choose(first, inputs.own_paths(name), node.paths.get(name), held.ways)
+    first = flannel.way_of(inputs.networks[name].spec, block.cidr) or held.wanted
+    wished = (*held.wished[:-1], first)
+    now, asked = choose(wished, inputs.own_paths(name), node.paths.get(name), held.ways)
     asks = (name, asked) if asked is not None else None
+    proof = target(wished, now, block, node, inputs.facts)
+    chosen = inputs.paths.get(key_of(block)) or (unasked(proof) if proof else None)
+    proving = (key_of(block), proof) if proof else None
     said: list[Note] = []
     for way in now:
-        objects, notes = transport.peer_block(block, way, node, inputs.own, inputs.facts)
-        said += notes
+        objects, notes = transport.peer_block(block, way, node, inputs.own, inputs.facts, chosen)
+        said += notes if way == first else ()
         if objects:
             objects = narrow.narrowed(
                 objects, block, inputs.networks[name], way, node, inputs.facts, inputs.holes
             )
-            return Built(objects, tuple(said), (name, way), asks)
+            return Built(objects, tuple(said), (name, way), asks, proving)
     if not now and asked is None:
         theirs = ", ".join(node.paths[name].accepts) or "nothing"
         said.append(Note(f"peer {node.name} block {block.cidr}", f"it accepts {theirs} yet", "see its agent"))
-    return Built((), tuple(said), None, asks)
+    return Built((), tuple(said), None, asks, proving)
 
 
 def _endpoint(inputs: Inputs, name: str) -> Built:
@@ -186,6 +194,8 @@ class Planner:
         self._by_node: dict[str, set[FragmentId]] = {}
         self._sends, self._asks = _Ways(), _Ways()
         self._paths: dict[str, Counter[Paths]] = {}  # network → what its nodes say, each how often
+        #: what has to be proved before it is sent directly
+        self.targets = Targets()
         self._judged = doubts.Judged(snapshot=Snapshot())
         self._told = Snapshot()
         self._rebuild({FACTS, POOLS})
@@ -247,6 +257,22 @@ class Planner:
         before, self.inputs.holes = self.inputs.holes, holes
         peers = [peer for peer in before.keys() | holes.keys() if before.get(peer) != holes.get(peer)]
         return self._rebuild({fragment for peer in peers for fragment in self._by_node.get(peer, ())})
+
+    def update_paths(self, chosen: Mapping[PathKey, Chosen | None]) -> set[Key]:
+        """Take in what was chosen for paths; None: nothing is known any more. Returns the changed keys."""
+        dirty: set[FragmentId] = set()
+        for key, path in chosen.items():
+            if self.inputs.paths.get(key) == path:
+                continue
+            if path is None:
+                self.inputs.paths.pop(key, None)
+            else:
+                self.inputs.paths[key] = path
+            for fragment in self._by_node.get(key.node, ()):
+                block = self.inputs.blocks.get(fragment[1])
+                if block is not None and key_of(block) == key:
+                    dirty.add(fragment)
+        return self._rebuild(dirty)
 
     def update_snapshot(self, snapshot: Snapshot) -> set[Key]:
         """Make networks, nodes and blocks what ``snapshot`` says, less what is isolated, all at once.
@@ -326,7 +352,7 @@ class Planner:
         if network is None:
             return self.inputs.held.pop(name, None) is not None
         said = [paths for paths, count in self._paths.get(name, Counter()).items() if count > 0]
-        new = flannel.with_ways(network.spec, held(wanted(network.spec), self.inputs.own_paths(name), said))
+        new = flannel.with_ways(network.spec, held(wishes(network.spec), self.inputs.own_paths(name), said))
         changed = self.inputs.held.get(name) != new
         self.inputs.held[name] = new
         return changed
@@ -358,6 +384,8 @@ class Planner:
             objects, notes = built.objects, built.notes
             self._sends.put(fragment, built.sends)
             self._asks.put(fragment, built.asks)
+            if fragment[0] == "block":
+                self.targets.put(fragment[1], built.target)
             old = self._fragments.pop(fragment, ())
             self._notes.pop(fragment, None)
             if exists:

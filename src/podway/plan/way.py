@@ -48,8 +48,11 @@ def parse(text: str) -> Way | None:
     return None
 
 
+DIRECT = Way("host-gw")
+
+
 def wanted(spec: NetworkSpec) -> Way:
-    """The way that a network declares."""
+    """The way that a network declares, and that leads to every peer."""
     if spec.transport == "vxlan":
         return Way("vxlan", spec.vxlan.vni, spec.vxlan.port, FAMILIES[spec.vxlan.underlay])
     return Way(spec.transport)
@@ -63,24 +66,39 @@ def of_flannel(spec: NetworkSpec) -> tuple[Way, ...]:
     return tuple(Way("vxlan", spec.vxlan.vni, spec.vxlan.port, family) for family in families)
 
 
-class Held(NamedTuple):
-    """``ways``: what a node keeps up, what is wanted first. ``needed``: those of them it can't let go of."""
+def wishes(spec: NetworkSpec) -> tuple[Way, ...]:
+    """The ways that a network's nodes should send by, best first; ``wanted`` is the last."""
+    way = wanted(spec)
+    return (DIRECT, way) if way.transport == "vxlan" and spec.vxlan.direct_within_subnet else (way,)
 
+
+class Held(NamedTuple):
+    """``wished``: see ``wishes``. ``ways``: what a node keeps up, those first. ``needed``: those of them it
+    can't let go of."""
+
+    wished: tuple[Way, ...]
     ways: tuple[Way, ...]
     needed: frozenset[Way]
 
+    @property
+    def wanted(self) -> Way:
+        """The way that leads to every peer."""
+        return self.wished[-1]
 
-def held(wanted: Way, own: Paths | None, said: Iterable[Paths]) -> Held:
-    """Needed are what is wanted, what others send, and what they can't do without; what this node itself
+
+def held(wished: tuple[Way, ...], own: Paths | None, said: Iterable[Paths]) -> Held:
+    """Needed are what is wished, what others send, and what they can't do without; what this node itself
     has told others to accept is kept too, until that is withdrawn."""
+    wanted = wished[-1]
     texts: set[str] = set()
     for paths in said:
         texts.update(paths.sends)
         if paths.accepts and wanted.text not in paths.accepts:
             texts.update(paths.accepts)
-    needed = {wanted} | _parsed(texts)
+    needed = {*wished} | _parsed(texts)
     every = needed | (_parsed(own.accepts) if own is not None else set())
-    return Held((wanted, *sorted(every - {wanted}, key=lambda way: way.text)), frozenset(needed))
+    others = sorted(every - {*wished}, key=lambda way: way.text)
+    return Held(wished, (*wished, *others), frozenset(needed))
 
 
 def _parsed(texts: Iterable[str]) -> set[Way]:
@@ -96,16 +114,17 @@ class Choice(NamedTuple):
     asked: Way | None
 
 
-def choose(wanted: Way, own: Paths | None, peer: Paths | None, ways: Iterable[Way]) -> Choice:
+def choose(wished: tuple[Way, ...], own: Paths | None, peer: Paths | None, ways: Iterable[Way]) -> Choice:
     """What to send a peer. A way is sent only when this node has told that it sends it, and it is accepted
     at both ends, all as seen at one moment: who lets go of a way of receiving tells so first, and then
     looks whether anybody tells of sending it, so that one of the two sees the other.
 
     Who has said nothing (an earlier version) is taken to follow the network."""
-    default = Paths(accepts=(wanted.text,), sends=(wanted.text,))
+    texts = tuple(way.text for way in wished)
+    default = Paths(accepts=texts, sends=texts)
     own, peer = own or default, peer or default
-    if wanted.transport == "none":
-        return Choice((wanted,), None)
-    common = [way for way in (wanted, *ways) if way.text in peer.accepts]
+    if wished[-1].transport == "none":
+        return Choice(wished, None)
+    common = [way for way in (*wished, *ways) if way.text in peer.accepts]
     now = [way for way in common if way.text in own.accepts and way.text in own.sends]
     return Choice(tuple(dict.fromkeys(now)), common[0] if common else None)

@@ -19,7 +19,7 @@ import msgspec
 PORT = 9178
 
 _HEAD = struct.Struct("!4sBBHHQI")
-_MAGIC = b"pwe\x01"
+MAGIC = b"pwe\x01"  # the last byte is the version
 _CRC_AT = _HEAD.size - 4
 _PATTERN = bytes(range(256)) * 257
 MAX_NAME = 63  # of an RFC 1123 label, which node names are
@@ -66,7 +66,7 @@ def encode(echo: Echo) -> bytes:
     size = echo.size or LEAST
     if not LEAST <= size <= 0xFFFF - HEADERS[4]:
         raise ValueError(f"an echo has {LEAST} to {0xFFFF - HEADERS[4]} bytes, not {size}")
-    head = _HEAD.pack(_MAGIC, echo.kind, len(name), size, echo.answer_size, echo.nonce, 0)
+    head = _HEAD.pack(MAGIC, echo.kind, len(name), size, echo.answer_size, echo.nonce, 0)
     data = bytearray(head + name + _PATTERN[: size - len(head) - len(name)])
     struct.pack_into("!I", data, _CRC_AT, zlib.crc32(data))
     return bytes(data)
@@ -74,7 +74,7 @@ def encode(echo: Echo) -> bytes:
 
 def decode(data: bytes) -> Echo | None:
     """The echo of a datagram; None for what is none, or of a kind that this version doesn't know."""
-    if len(data) < LEAST or not data.startswith(_MAGIC):
+    if len(data) < LEAST or not data.startswith(MAGIC):
         return None
     _, kind, length, size, answer_size, nonce, crc = _HEAD.unpack_from(data)
     if kind not in Kind.__members__.values():

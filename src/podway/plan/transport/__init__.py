@@ -5,6 +5,7 @@ from __future__ import annotations
 from podway.model.objects import AnyObject, Key, Sysctl
 from podway.model.resources import Block, Network, Node, NodeFacts
 from podway.plan.notes import Note
+from podway.plan.path import ASKING, Chosen
 from podway.plan.transport import hostgw, vxlan
 from podway.plan.way import Way
 
@@ -42,10 +43,16 @@ def own_block(block: Block, held: tuple[Way, ...], own: Node | None) -> tuple[An
     return tuple(one for way in held if way.transport == "vxlan" for one in vxlan.own_block(block, way, own))
 
 
-def peer_block(block: Block, way: Way, node: Node, own: Node | None, facts: NodeFacts) -> Planned:
-    """How this node reaches one block of a peer."""
+def peer_block(
+    block: Block, way: Way, node: Node, own: Node | None, facts: NodeFacts, path: Chosen | None
+) -> Planned:
+    """How this node reaches one block of a peer; ``path`` says whether it is proved to be on-link."""
     if way.transport == "vxlan":
         return vxlan.peer_block(block, way, node) if vxlan.outer(own, way) else ((), ())
     if way.transport == "host-gw":
-        return hostgw.peer_block(block, node, facts)
+        hop = hostgw.peer_block(block, node, facts)
+        if hop[1] or (path is not None and path.choice == "direct"):
+            return hop
+        subject = f"peer {node.name} block {block.cidr}"
+        return (), (Note(subject, path.reason if path else ASKING, hostgw.CROSSING),)
     return (), ()
