@@ -160,6 +160,24 @@ def test_one_refused_element_does_not_stop_the_others(nft: Nft) -> None:
 
 
 @pytest.mark.kernel
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (("10.0.0.0/16",), ("10.0.0.0/15",)),
+        (("10.0.0.0/15",), ("10.0.0.0/16",)),
+        (("10.0.0.0/16", "10.1.0.0/16"), ("10.0.0.0/15", "10.2.0.0/16")),
+        (("fd00::/48",), ("fd00::/47",)),
+    ],
+)
+def test_a_prefix_grows_and_shrinks(nft: Nft, before: tuple[str, ...], after: tuple[str, ...]) -> None:
+    """In one pass: a set of prefixes takes none that overlaps another that is still there."""
+    structure = {o.key: o for o in nat.structure()}
+    for prefixes in (before, after):
+        wanted = structure | {o.key: o for o in nat.cluster(prefixes)}
+        assert not any(result.errno for result in nft.apply(diff(wanted, nft.observe()).ops))
+        assert diff(wanted, nft.observe()).ops == ()
+
+
 def test_ten_thousand_elements(nft: Nft) -> None:
     make(nft)
     many = [

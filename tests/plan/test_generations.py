@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from podway.model.objects import Actual, Link, Op, Route, Sysctl
 from podway.model.resources import (
     Block,
     BlockSpec,
+    Endpoint,
     Network,
     NetworkSpec,
     Node,
@@ -25,11 +27,12 @@ from podway.model.resources import (
     Uplink,
     VxlanSpec,
 )
-from podway.plan import transport
-from podway.plan.generation import told, unneeded
+from podway.plan import mtu, transport
+from podway.plan.generation import Now, idle, introduction, pods, told
 from podway.plan.planner import Planner
 from podway.plan.way import Way, wanted
 
+MAC = "02:00:00:00:00:01"
 NAMES = ("a", "b", "c")
 SPECS = [
     {"transport": "host-gw"},
@@ -37,6 +40,8 @@ SPECS = [
     {"transport": "vxlan", "vxlan": VxlanSpec(vni=2)},
     {"transport": "vxlan", "vxlan": VxlanSpec(port=4789)},
     {"transport": "vxlan", "vxlan": VxlanSpec(underlay="ipv6")},
+    {"transport": "vxlan", "mtu": 1400},
+    {"transport": "host-gw", "mtu": 1300},
 ]
 
 
@@ -85,14 +90,21 @@ class Machine:
         self.kernel: Actual = {}
         self.planner: Planner | None = None
         self.pending: list[Op] = []
+        first = 1450 if store.network.spec.transport == "vxlan" else 1500
+        if store.network.spec.vxlan.underlay == "ipv6":
+            first = 1430
+        first = first if store.network.spec.mtu == "auto" else store.network.spec.mtu
+        self.pod = Endpoint(container="c", ifname="eth0", network="net", addresses=(), mac=MAC, mtu=first)
 
     def look(self) -> None:
         """List everything and plan; who is new tells what it is about to send, and lists again."""
         if self.planner is None:
             uplink = Uplink(name="up0", mtu=1500, addresses=addresses(self.name))
             self.planner = Planner(NodeFacts(name=self.name, uplinks=(uplink,)))
+            self.planner.update_endpoint(self.pod.id, self.pod)
         if self.name not in self.store.paths:
-            self.store.paths[self.name] = {"net": Paths(sends=(wanted(self.store.network.spec).text,))}
+            first = introduction(self.planner, self.store.network, self._now({}))
+            self.store.paths[self.name] = {"net": first}
         self.planner.update_snapshot(self.store.snapshot())
         self.pending = list(diff(self.planner.desired, self.kernel).ops)
 
@@ -117,11 +129,24 @@ class Machine:
         if self.planner is None or self.pending:
             return False
         own = self.planner.inputs.own_paths("net")
-        ripe = frozenset() if patient else unneeded(self.planner)
-        new = told(self.planner, self._stands, ripe, {"net": own} if own else {})
+        now = self._now({"net": own} if own else {})
+        new = told(self.planner, now, frozenset() if patient else idle(self.planner, now))
         changed = self.store.paths.get(self.name) != new
         self.store.paths[self.name] = new
         return changed
+
+    def _now(self, own: dict[str, Paths]) -> Now:
+        return Now(own, self._stands, pods([self.pod]))
+
+    def resize(self) -> None:
+        """The pod follows, in the order of the engine: after everything else."""
+        if self.planner is None or self.pending:
+            return
+        size = self.planner.inputs.sizes["net"]
+        routes = size.routes if size.routes < size.links else 0
+        self.pod = msgspec.structs.replace(self.pod, mtu=size.links, route_mtu=routes)
+        self.planner.update_endpoint(self.pod.id, self.pod)
+        self.pending = list(diff(self.planner.desired, self.kernel).ops)
 
     def _stands(self, way: Way) -> bool:
         assert self.planner is not None
@@ -165,6 +190,10 @@ class Cluster:
             )
             assert ("neighbour", route.dev, route.via, "") in sender.kernel
             assert any(key[:2] == ("fdb", route.dev) for key in sender.kernel)
+        largest = sender.pod.route_mtu or sender.pod.mtu
+        carries = sender.kernel["link", route.dev].mtu if route.dev != "up0" else 1500  # type: ignore[union-attr]
+        assert carries is not None and largest <= carries, (pair, "too large for the way", largest, carries)
+        assert largest <= receiver.pod.mtu, (pair, "too large for the pod", largest, receiver.pod.mtu)
         back = receiver.route(sender.name)
         if back is not None and back.dev != route.dev:
             loose = receiver.kernel.get(transport.loose(route.dev).key)
@@ -177,6 +206,8 @@ class Cluster:
             machine.crash()
         elif action == "look":
             machine.look()
+        elif action == "resize":
+            machine.resize()
         elif action == "tell":
             machine.tell(patient=number % 2 == 0)
         else:
@@ -192,6 +223,9 @@ class Cluster:
                 machine.look()
                 for _ in machine.apply():
                     self.check()
+                machine.resize()
+                for _ in machine.apply():
+                    self.check()
                 news |= machine.tell(patient=False)
             if not news:
                 return
@@ -199,9 +233,11 @@ class Cluster:
 
     def is_done(self) -> None:
         way = wanted(self.store.network.spec)
+        size = mtu.effective(self.store.network, NodeFacts(name="", uplinks=(Uplink(name="up0", mtu=1500),)))
         for machine in self.machines.values():
             said = self.store.paths[machine.name]["net"]
             assert (said.accepts, said.sends) == ((way.text,), (way.text,))
+            assert (machine.pod.mtu, machine.pod.route_mtu) == (size, 0)
             tunnels = {o.name for o in machine.kernel.values() if isinstance(o, Link) and o.kind == "vxlan"}
             assert tunnels == {
                 key[1] for key in transport.receiver(way, NodeFacts(name="")) if key[0] == "link"
@@ -209,15 +245,18 @@ class Cluster:
             assert all(machine.route(peer) for peer in NAMES if peer != machine.name)
 
 
+DOINGS = ["look", "some", "all", "resize", "tell", "tell"]
 steps = st.tuples(
     st.sampled_from(NAMES),
-    st.sampled_from(["look", "look", "some", "all", "all", "tell", "tell", "crash", "spec"]),
+    st.sampled_from(
+        ["look", "look", "some", "all", "all", "resize", "resize", "tell", "tell", "crash", "spec"]
+    ),
     st.integers(0, 9),
 )
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.integers(0, 4), st.lists(steps, max_size=60))
+@given(st.integers(0, 6), st.lists(steps, max_size=60))
 def test_any_interleaving(spec: int, moves: list[tuple[str, str, int]]) -> None:
     """Whatever the order: nothing is sent that isn't received, and in the end only the wanted way stands."""
     cluster = Cluster(spec)
@@ -235,7 +274,7 @@ def test_random_walks() -> None:
         cluster = Cluster(dice.randrange(len(SPECS)))
         cluster.settle()
         for _ in range(150):
-            action = "spec" if dice.random() < 0.04 else dice.choice(["look", "some", "all", "tell", "tell"])
+            action = "spec" if dice.random() < 0.04 else dice.choice(DOINGS)
             cluster.step(cluster.machines[dice.choice(NAMES)], action, dice.randrange(10))
         cluster.settle()
         cluster.is_done()

@@ -20,6 +20,7 @@ from podway.model.objects import (
     Desired,
     Key,
     Link,
+    NftElement,
     NftRule,
     Op,
     Qdisc,
@@ -108,6 +109,9 @@ def _rank(op: Op) -> tuple[int, int, int, Key]:
     key = subject.key
     order = ORDER[key[0]] if key[0] != "sysctl" else _order_of_sysctl(key[1])
     first = 0 if isinstance(subject, Link) and subject.kind in LINK_KINDS_FIRST else 1
+    if removal and isinstance(subject, NftElement) and "/" in subject.value[0]:
+        # A set of prefixes takes none that overlaps another: a pool that grows changes in one transaction.
+        return (0, order, -1, key)
     if removal:
         return (1, -order, -first, key)
     return (0, order, first, key)

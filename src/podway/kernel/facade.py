@@ -10,6 +10,8 @@ import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 
+import msgspec
+
 from podway.kernel import namespaces, sysctl
 from podway.kernel.nftables import Nft
 from podway.kernel.rtnetlink import Rtnetlink
@@ -37,6 +39,8 @@ ALL_KINDS = (
     frozenset({"link", "address", "route", "rule", "neighbour", "fdb", "qdisc", "filter", "sysctl"})
     | NFT_KINDS
 )
+
+LOCAL_TABLE = 255  # RT_TABLE_LOCAL, linux/rtnetlink.h: the kernel's own
 
 #: queueing disciplines that only somebody's configuration makes
 SHAPERS = ("tbf", "htb", "ingress")
@@ -153,6 +157,27 @@ class Kernel:
             finally:
                 inside.close()
 
+    def resize_inside(self, namespace: int, ifname: str, links: int, routes: int, before: int) -> str:
+        """Set the MTU of a pod's interface and of its routes (0: none of their own; ``before`` what Podway
+        set last), in the order in which no packet is too large for the link. Returns why not, "" if done."""
+        with namespaces.entered(namespace):
+            inside = Rtnetlink()
+            try:
+                have = inside.get_link(ifname)
+                if have is None:
+                    return f"there is no {ifname}"
+                resize = [Op(Link(name=ifname, kind=have.kind, mtu=links, up=None), have)]
+                narrow = [
+                    Op(msgspec.structs.replace(route, mtu=routes), route)
+                    for route in inside.dump("route").values()
+                    if isinstance(route, Route) and _follows(route, ifname, routes, before)
+                ]
+                first_link = not routes and links <= (have.mtu or 0)
+                results = inside.apply(resize + narrow if first_link else narrow + resize)
+                return next((f"{' '.join(r.op.key)}: {r.error}" for r in results if r.errno), "")
+            finally:
+                inside.close()
+
     def index_inside(self, namespace: int, ifname: str) -> int:
         """The ifindex of a link in a pod's namespace, 0 when there is none."""
         with namespaces.entered(namespace):
@@ -195,6 +220,15 @@ class Kernel:
                 for bridge in ignored
             },
         )
+
+
+def _follows(route: Route, ifname: str, routes: int, before: int) -> bool:
+    """Whether a pod's route has to get another MTU: not one that somebody in the pod made smaller still."""
+    if route.dev != ifname or route.type != "unicast" or route.table == LOCAL_TABLE:
+        return False
+    if route.dst.startswith(("fe80:", "ff00:")) or route.mtu == routes:
+        return False
+    return route.mtu in (0, before) or route.mtu > routes > 0
 
 
 def _is_global(address: str) -> bool:

@@ -37,6 +37,18 @@ def identity(fd: int) -> str:
     return f"{found.st_dev}:{found.st_ino}"
 
 
+def open_same(path: str, known: str) -> int | None:
+    """A descriptor of the namespace at ``path`` if it still is the one of ``identity`` ``known``."""
+    try:
+        fd = open_namespace(path)
+    except OSError:
+        return None
+    if identity(fd) == known:
+        return fd
+    os.close(fd)
+    return None
+
+
 @contextlib.contextmanager
 def entered(fd: int) -> Iterator[None]:
     """Run the body in the namespace ``fd`` on this thread. Sockets made inside stay there.

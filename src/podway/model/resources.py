@@ -141,6 +141,15 @@ class NodeSpec(_Spec, frozen=True, kw_only=True):
     ] = ()
 
 
+class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+    """The MTU of a network's pods on a node, in bytes: what the node is to reach under ``generation`` (a text
+    of the network's settings), and the largest packet that its pods send."""
+
+    generation: str
+    target: int
+    sends: int
+
+
 class Paths(msgspec.Struct, frozen=True, kw_only=True):
     """How a node carries one network, as texts of ``plan.way``: what others may send it, what it sends.
 
@@ -149,6 +158,7 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
     accepts: tuple[str, ...] = ()
     sends: tuple[str, ...] = ()
     mtu: int = 0
+    sizes: Sizes | None = None
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,6 +246,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     host_link: str = ""
     bridge: str = ""  # what host_link is a port of; "" = routed
     mtu: int = 0
+    route_mtu: int = 0  # of its routes, while the network's MTU changes; 0 = none
+    own_mtu: bool = False  # it was asked for, and doesn't follow the network's
     namespace: str = ""
     namespace_id: str = ""
     boot_id: str = ""

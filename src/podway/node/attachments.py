@@ -98,6 +98,7 @@ class Attachments:
         published.check(request, network, self.endpoints.values())
         choice = self._book.allocate(network, key, request.ips, request.ranges)
         reach("add.claimed")
+        links, routes = self._book.mtu(network)
         return Endpoint(
             container=request.container,
             ifname=request.ifname,
@@ -108,7 +109,9 @@ class Attachments:
             mac=request.mac or names.pod_mac(choice.addresses[0]),
             host_link=names.host_link(request.container, request.ifname),
             bridge=bridge_of(network),
-            mtu=request.mtu or self._book.mtu(network),
+            mtu=request.mtu or links,
+            route_mtu=0 if request.mtu else routes,
+            own_mtu=bool(request.mtu),
             namespace=request.namespace,
             namespace_id=identity,
             boot_id=self._boot_id,
@@ -137,6 +140,8 @@ class Attachments:
         # the interface and lo exist: they are changed, not created
         inner = ordered(_as_change(op) for op in diff(wanted, {}).ops)
         _raise_first(self._kernel.apply_inside(namespace, inner), endpoint)
+        if endpoint.route_mtu:  # those that the kernel made by itself too
+            self._kernel.resize_inside(namespace, endpoint.ifname, endpoint.mtu, endpoint.route_mtu, 0)
 
     def delete(self, container: str, ifname: str) -> None:
         """Take a pod's interface out of service; unknown is no error. Its links go at the burial."""

@@ -9,7 +9,6 @@ from podway.model.errors import Conflict, InvalidInput, Unavailable
 from podway.model.resources import Endpoint, Network
 from podway.node.cluster import Cluster
 from podway.node.database import Database
-from podway.plan import mtu
 from podway.plan.planner import Planner
 
 Ranges = Sequence[Sequence[tuple[str, str]]]
@@ -51,9 +50,10 @@ class AddressBook:
             raise Unavailable(refused.reason, refused.subject, refused.fix)
         return network
 
-    def mtu(self, network: Network) -> int:
-        """What pods of the network get."""
-        return mtu.effective(network, self._planner.inputs.facts)
+    def mtu(self, network: Network) -> tuple[int, int]:
+        """What links and routes of the network's pods get; the routes 0 when they need none of their own."""
+        size = self._planner.inputs.sizes[network.name]
+        return size.links, size.routes if size.routes < size.links else 0
 
     def hold(self, endpoint: Endpoint) -> None:
         """Enter what the database says an endpoint holds."""

@@ -140,6 +140,12 @@ class Database:
             rows = [(one.id, "ready", msgspec.json.encode(one)) for one in endpoints]
             self._connection.executemany("INSERT OR REPLACE INTO endpoint VALUES (?, ?, ?)", rows)
 
+    def change(self, endpoint: Endpoint) -> None:
+        """What is known of an endpoint that stands."""
+        with self._commit():
+            row = (msgspec.json.encode(endpoint), endpoint.id)
+            self._connection.execute("UPDATE endpoint SET value = ? WHERE id = ?", row)
+
     def finish_add(self, name: str) -> None:
         """Everything of it stands."""
         self._state(name, "ready")

@@ -24,10 +24,11 @@ from podway.node.flannel import FlannelParts
 from podway.node.lock import WriterLock
 from podway.node.reconciler import Reconciler, Report
 from podway.node.requests import AttachRequest
+from podway.node.resize import Resizer
 from podway.plan import generation, narrow, targets, transport
 from podway.plan.path import Chosen, PathKey
 from podway.plan.planner import Planner
-from podway.plan.way import Way, wishes
+from podway.plan.way import Way
 from podway.store import Objects, open_store
 
 STEPS = 4  # at most, of one synchronization; the watch brings the next
@@ -57,9 +58,11 @@ class NodeEngine:
         self.book = AddressBook(self.cluster, database, self.planner, time.time, self._follow)
         self.attachments = Attachments(database, kernel, self.planner, self.book, boot_id, time.time)
         self.reconciler = Reconciler(database, kernel, self.planner, self.attachments, time.time)
+        self.resizer = Resizer(database, kernel, self.planner)
         self._lingering = generation.Lingering()
         #: when to synchronize again though nothing has changed (monotonic seconds; None: no need)
         self.next_step: float | None = None
+        self._more = False  # pods have to follow yet
         self._stood = tuple(kernel.rtnetlink.dump("route", protocol=ROUTE_PROTOCOL).values())
         self._recover(boot_id)
         self.synchronize()
@@ -117,23 +120,29 @@ class NodeEngine:
         """Tell of one's ways before anything is sent by them. Whether that was news."""
         networks = self.cluster.snapshot.networks.values()
         told = self.cluster.own_paths
-        new = {
-            n.name: Paths(sends=tuple(way.text for way in wishes(n.spec)))
-            for n in networks
-            if n.name not in told
-        }
+        now = self._now()
+        new = {n.name: generation.introduction(self.planner, n, now) for n in networks if n.name not in told}
         return bool(new) and self.cluster.tell_paths(told | new)
 
     def _follow_snapshot(self) -> Report:
         self._plan_snapshot()
-        return self.reconciler.run()
+        report = self.reconciler.run()
+        changed, self._more = self.resizer.run()
+        return report + self.reconciler.run({"link"}) if changed else report
+
+    def _now(self) -> generation.Now:
+        moved = not any(key[0] == "route" for key in self.reconciler.problems)
+        return generation.Now(self.cluster.own_paths, self._receives, self.resizer.pods(), moved)
 
     def _told(self) -> dict[str, Paths]:
-        idle = generation.unneeded(self.planner)
+        now = self._now()
+        idle = generation.idle(self.planner, now)
         if any(one.kind == "Node" for one in self.cluster.snapshot.unreadable):
             idle = frozenset()  # what that node sends isn't known
         ripe, self.next_step = self._lingering.step(idle, time.monotonic())
-        return generation.told(self.planner, self._receives, ripe, self.cluster.own_paths)
+        if self._more:
+            self.next_step = time.monotonic()
+        return generation.told(self.planner, now, ripe)
 
     def _receives(self, way: Way) -> bool:
         """Whether everything that receives by ``way`` stands in the kernel."""

@@ -181,7 +181,8 @@ class Reconciler:
         pods: dict[str, int] = {}
         try:
             for name in lost:
-                fd = self._open(name)
+                endpoint = self._attachments.endpoints[name]
+                fd = namespaces.open_same(endpoint.namespace, endpoint.namespace_id)
                 if fd is not None:
                     pods[name] = fd
             dead = {lost[name].key[1] for name in lost if name not in pods}
@@ -193,17 +194,6 @@ class Reconciler:
         finally:
             for fd in pods.values():
                 os.close(fd)
-
-    def _open(self, name: str) -> int | None:
-        endpoint = self._attachments.endpoints[name]
-        try:
-            fd = namespaces.open_namespace(endpoint.namespace)
-        except OSError:
-            return None
-        if namespaces.identity(fd) == endpoint.namespace_id:
-            return fd
-        os.close(fd)
-        return None
 
     def _rewire(self, name: str, fd: int) -> None:
         try:

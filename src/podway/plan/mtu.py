@@ -1,9 +1,18 @@
-"""The MTU of a network's pods: a fold over the uplinks, less what the transport adds."""
+"""The MTU of a network's pods: a fold over the uplinks, less what the transport adds; and while it changes,
+over what the nodes say of theirs.
+
+It changes like a way does (``generation``): a pod sends larger packets only once every node tells that they
+reach its pods, and pods' links shrink only once nobody tells of sending larger ones. Until then the routes in
+the pods carry the smaller value.
+"""
 
 from __future__ import annotations
 
-from podway.model.resources import Network, NodeFacts
-from podway.plan.way import Way, of_flannel, wanted
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from podway.model.resources import Network, NodeFacts, Paths
+from podway.plan.way import Way, of_flannel, parse, wanted
 
 DEFAULT = 1500  # no uplink: Ethernet's
 
@@ -24,6 +33,43 @@ def of_way(network: Network, way: Way, facts: NodeFacts) -> int:
 
 
 def effective(network: Network, facts: NodeFacts) -> int:
-    """What pods of the network get: the least of the ways that they use at once."""
+    """What pods of the network get once nothing changes any more: the least of the ways used at once."""
     ways = (wanted(network.spec), *of_flannel(network.spec))
     return min(of_way(network, way, facts) for way in ways)
+
+
+class Size(NamedTuple):
+    """Now: MTU of pods' links, and of their routes (the same when the routes need none of their own).
+
+    ``least``: what pods' links may shrink to as far as the others go."""
+
+    links: int
+    routes: int
+    least: int
+
+
+def generation(network: Network) -> str:
+    """The settings that an MTU follows from."""
+    return f"{network.spec.mtu} {wanted(network.spec).text}"
+
+
+def now(network: Network, facts: NodeFacts, own: Paths | None, said: Iterable[Paths], links: int) -> Size:
+    """``own`` and ``said`` are what this node and the others told; ``links``: the largest that pods have.
+
+    A node that has reached what it is to reach under the same settings is not waited for: nodes with other
+    uplinks have other MTUs for good."""
+    target, settings = effective(network, facts), generation(network)
+    mine = own.sizes if own is not None else None
+    if own is None or mine is None:
+        return Size(target, target, target)
+    theirs = [(paths.mtu, paths.sizes) for paths in said if paths.sizes is not None]
+    unlowered = [s.sends for _, s in theirs if s.generation != settings or s.sends > s.target]
+    unraised = [accepts for accepts, s in theirs if s.generation != settings or accepts < s.target]
+    ways = [way for text in own.sends if (way := parse(text)) is not None]
+    carried = [of_way(network, way, facts) for way in ways]
+    least = max([target, *(min(size, links) for size in unlowered)])
+    return Size(
+        links=max(least, min(own.mtu, links)),
+        routes=min([target, mine.sends, own.mtu, *unraised, *carried]),
+        least=least,
+    )

@@ -16,8 +16,9 @@ import msgspec
 
 from podway.model.objects import AnyObject, Desired, Key
 from podway.model.resources import Block, Endpoint, ForeignBlock, Network, Node, NodeFacts, Paths, Snapshot
-from podway.plan import attach, base, doubts, flannel, narrow, nat, transport
+from podway.plan import attach, base, doubts, flannel, mtu, narrow, nat, transport
 from podway.plan.attach import bridge
+from podway.plan.mtu import Size
 from podway.plan.notes import Note
 from podway.plan.path import Chosen, PathKey, Target, unasked
 from podway.plan.targets import Targets, key_of, target
@@ -51,6 +52,7 @@ class Inputs(msgspec.Struct, kw_only=True):
     foreigns: dict[str, ForeignBlock] = {}
     endpoints: dict[str, Endpoint] = {}
     held: dict[str, Held] = {}  # network → ways to receive and send; a fold over the nodes
+    sizes: dict[str, Size] = {}  # network → MTU of its pods here; a fold over the nodes
     holes: narrow.Holes = {}  # what probes found
     paths: dict[PathKey, Chosen] = {}  # what was chosen so far
 
@@ -66,10 +68,11 @@ class Inputs(msgspec.Struct, kw_only=True):
 
 def _network(inputs: Inputs, name: str) -> Built:
     network = inputs.networks[name]
-    ends, notes = transport.ends(network, inputs.held[name].ways, inputs.own, inputs.facts)
+    told = inputs.own_paths(name)
+    ends, notes = transport.ends(network, inputs.held[name].ways, told, inputs.own, inputs.facts)
     refused = bridge.refusal(network, inputs.facts)
     notes = (*notes, refused) if refused else notes
-    return Built((*attach.network(network, inputs.facts), *ends), notes)
+    return Built((*attach.network(network, inputs.facts, inputs.sizes[name].links), *ends), notes)
 
 
 def _pools(inputs: Inputs, _: str) -> Built:
@@ -92,7 +95,7 @@ def _block(inputs: Inputs, cidr: str) -> Built:
     held = inputs.held[network.name]
     node = inputs.nodes.get(block.spec.node)
     if block.spec.node == inputs.facts.name:
-        stands = attach.own_block(block, network, inputs.facts)
+        stands = attach.own_block(block, network, inputs.facts, inputs.sizes[network.name].links)
         return Built((*stands, *transport.own_block(block, held.ways, node)))
     if node is None:
         return Built((), (Note(f"block {cidr}", f"its node {block.spec.node} is not registered"),))
@@ -102,9 +105,14 @@ def _block(inputs: Inputs, cidr: str) -> Built:
 def _peer_block(inputs: Inputs, block: Block, node: Node, held: Held) -> Built:
     """By the best way that may be sent now and that leads to the peer."""
     name = block.spec.network
-    first = flannel.way_of(inputs.networks[name].spec, block.cidr) or held.wanted
+    own, network = inputs.own_paths(name), inputs.networks[name]
+    first = flannel.way_of(network.spec, block.cidr) or held.wanted
     wished = (*held.wished[:-1], first)
-    now, asked = choose(wished, inputs.own_paths(name), node.paths.get(name), held.ways)
+    now, asked = choose(wished, own, node.paths.get(name), held.ways)
+    if own is not None and own.sizes is not None:
+        # a way that is too narrow for what pods still send comes last
+        largest = own.sizes.sends
+        now = tuple(sorted(now, key=lambda way: mtu.of_way(network, way, inputs.facts) < largest))
     asks = (name, asked) if asked is not None else None
     proof = target(wished, now, block, node, inputs.facts)
     chosen = inputs.paths.get(key_of(block)) or (unasked(proof) if proof else None)
@@ -114,9 +122,7 @@ def _peer_block(inputs: Inputs, block: Block, node: Node, held: Held) -> Built:
         objects, notes = transport.peer_block(block, way, node, inputs.own, inputs.facts, chosen)
         said += notes if way == first else ()
         if objects:
-            objects = narrow.narrowed(
-                objects, block, inputs.networks[name], way, node, inputs.facts, inputs.holes
-            )
+            objects = narrow.narrowed(objects, block, network, way, node, inputs.facts, inputs.holes)
             return Built(objects, tuple(said), (name, way), asks, proving)
     if not now and asked is None:
         theirs = ", ".join(node.paths[name].accepts) or "nothing"
@@ -130,7 +136,7 @@ def _endpoint(inputs: Inputs, name: str) -> Built:
     if network is None:
         note = Note(f"pod {name}", f"its network {endpoint.network} is not known", "apply the Network")
         return Built((), (note,))
-    return Built(attach.endpoint(endpoint, network, inputs.facts))
+    return Built(attach.endpoint(endpoint, network, inputs.facts, inputs.sizes[network.name].links))
 
 
 def _foreign(inputs: Inputs, cidr: str) -> Built:
@@ -192,6 +198,7 @@ class Planner:
         self._wants: dict[Key, dict[FragmentId, AnyObject]] = {}
         self._by_network: dict[str, set[FragmentId]] = {}
         self._by_node: dict[str, set[FragmentId]] = {}
+        self._links: dict[str, Counter[int]] = {}  # network → MTUs of its pods here, each how often
         self._sends, self._asks = _Ways(), _Ways()
         self._paths: dict[str, Counter[Paths]] = {}  # network → what its nodes say, each how often
         #: what has to be proved before it is sent directly
@@ -245,6 +252,8 @@ class Planner:
         if facts == self.inputs.facts:
             return set()
         self.inputs.facts = facts
+        for name in self.inputs.networks:
+            self._hold(name)
         changed = self._rebuild(set(self._fragments) | {FACTS})
         return changed | self.update_snapshot(self._told)
 
@@ -316,6 +325,8 @@ class Planner:
         if kind == "network":
             self._hold(name)
             dirty |= {POOLS} | self._by_network.get(name, set())
+        if isinstance(value, Endpoint) and self._hold(value.network):
+            dirty |= {("network", value.network)} | self._by_network.get(value.network, set())
         if kind == "node":
             dirty |= self._by_node.get(name, set())
             dirty |= self._count_paths(name, old, value)
@@ -350,11 +361,15 @@ class Planner:
         """Fold what the nodes say into the ways that this one holds; whether that changed."""
         network = self.inputs.networks.get(name)
         if network is None:
+            self.inputs.sizes.pop(name, None)
             return self.inputs.held.pop(name, None) is not None
         said = [paths for paths, count in self._paths.get(name, Counter()).items() if count > 0]
-        new = flannel.with_ways(network.spec, held(wishes(network.spec), self.inputs.own_paths(name), said))
-        changed = self.inputs.held.get(name) != new
-        self.inputs.held[name] = new
+        own, facts = self.inputs.own_paths(name), self.inputs.facts
+        links = max((size for size, count in self._links.get(name, {}).items() if count > 0), default=0)
+        ways = flannel.with_ways(network.spec, held(wishes(network.spec), own, said))
+        new = ways, mtu.now(network, facts, own, said, links)
+        changed = (self.inputs.held.get(name), self.inputs.sizes.get(name)) != new
+        self.inputs.held[name], self.inputs.sizes[name] = new
         return changed
 
     def _index(self, fragment: FragmentId, value: object | None, remove: bool = False) -> None:
@@ -363,6 +378,8 @@ class Planner:
             pairs = [(self._by_network, value.spec.network), (self._by_node, value.spec.node)]
         elif isinstance(value, ForeignBlock | Endpoint):
             pairs = [(self._by_network, value.network)]
+            if isinstance(value, Endpoint) and not value.own_mtu:
+                self._links.setdefault(value.network, Counter())[value.mtu] += -1 if remove else 1
         else:
             return
         for index, name in pairs:

@@ -12,23 +12,23 @@ from podway.model.resources import Block, Endpoint, Network, NodeFacts
 from podway.plan.attach import bridge, routed
 
 
-def network(network: Network, facts: NodeFacts) -> tuple[AnyObject, ...]:
-    """What stands on the node for a network before its first pod."""
-    return bridge.network(network, facts) if network.spec.attach == "bridge" else routed.network()
+def network(network: Network, facts: NodeFacts, mtu: int) -> tuple[AnyObject, ...]:
+    """What stands on the node for a network before its first pod. ``mtu``: of its pods' links."""
+    return bridge.network(network, facts, mtu) if network.spec.attach == "bridge" else routed.network()
 
 
-def own_block(block: Block, network: Network, facts: NodeFacts) -> tuple[AnyObject, ...]:
+def own_block(block: Block, network: Network, facts: NodeFacts, mtu: int) -> tuple[AnyObject, ...]:
     """What one of this node's blocks needs, its kind of attachment included."""
     if block.spec.attach == "bridge":
-        return (*bridge.network(network, facts), *bridge.own_block(block, network))
+        return (*bridge.network(network, facts, mtu), *bridge.own_block(block, network))
     return (*routed.network(), *routed.own_block(block))
 
 
-def endpoint(endpoint: Endpoint, network: Network, facts: NodeFacts) -> tuple[AnyObject, ...]:
+def endpoint(endpoint: Endpoint, network: Network, facts: NodeFacts, mtu: int) -> tuple[AnyObject, ...]:
     """The host's side of one pod interface."""
     if not endpoint.bridge:
         return routed.endpoint(endpoint, network)
-    left_over = bridge.network(network, facts) if network.spec.attach != "bridge" else ()
+    left_over = bridge.network(network, facts, mtu) if network.spec.attach != "bridge" else ()
     return (*left_over, *bridge.endpoint(endpoint, network))
 
 

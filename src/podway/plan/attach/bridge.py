@@ -7,7 +7,7 @@ import ipaddress
 from podway.model import names
 from podway.model.objects import Address, AnyObject, BridgeOptions, BridgePort, Link, Peer, Sysctl, family_of
 from podway.model.resources import Block, Endpoint, Network, NodeFacts
-from podway.plan import bandwidth, mtu, nat, ports, spoofing
+from podway.plan import bandwidth, nat, ports, spoofing
 from podway.plan.notes import Note
 
 
@@ -16,7 +16,7 @@ def bridge_name(network: Network) -> str:
     return names.bridge(network.name, network.spec.bridge.name)
 
 
-def network(network: Network, facts: NodeFacts) -> tuple[AnyObject, ...]:
+def network(network: Network, facts: NodeFacts, mtu: int) -> tuple[AnyObject, ...]:
     """The bridge itself, without addresses."""
     name = bridge_name(network)
     adopted = network.spec.bridge.adopt
@@ -29,7 +29,7 @@ def network(network: Network, facts: NodeFacts) -> tuple[AnyObject, ...]:
             alias=None if adopted else names.bridge_alias(network.name),
             # Pinned: otherwise the bridge takes the lowest MAC of its ports and changes it with every pod.
             mac=None if adopted else mac,
-            mtu=None if adopted else mtu.effective(network, facts),
+            mtu=None if adopted else mtu,
             promisc=network.spec.bridge.promisc or (None if adopted else False),
             # The kernel's own fe80:: address would be tentative for a second, and without one the node can't
             # ask for its pods' neighbours on behalf of forwarded packets.

@@ -28,6 +28,7 @@ def _route(dst: str, via: str, endpoint: Endpoint, table: int = MAIN_TABLE) -> R
         scope="global" if via or family_of(dst) == 6 else "link",
         metric=IPV6_METRIC if family_of(dst) == 6 else 0,
         onlink=_is_off_link(via, endpoint),
+        mtu=endpoint.route_mtu,
     )
 
 

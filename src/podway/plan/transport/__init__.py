@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from podway.model.objects import AnyObject, Key, Sysctl
-from podway.model.resources import Block, Network, Node, NodeFacts
+from podway.model.resources import Block, Network, Node, NodeFacts, Paths
 from podway.plan.notes import Note
 from podway.plan.path import ASKING, Chosen
 from podway.plan.transport import hostgw, vxlan
@@ -24,13 +24,15 @@ def receiver(way: Way, facts: NodeFacts) -> tuple[Key, ...]:
     return (*(("link", name) for name in links), *loosened)
 
 
-def ends(network: Network, held: tuple[Way, ...], own: Node | None, facts: NodeFacts) -> Planned:
-    """What this node needs once to take part in every way that it holds."""
+def ends(
+    network: Network, held: tuple[Way, ...], told: Paths | None, own: Node | None, facts: NodeFacts
+) -> Planned:
+    """What this node needs once to take part in every way that it holds. ``told``: what it says of them."""
     objects: list[AnyObject] = []
     notes: list[Note] = []
     for way in held:
         if way.transport == "vxlan":
-            planned, why = vxlan.device(network, way, own, facts)
+            planned, why = vxlan.device(network, way, told, own, facts)
             objects += planned
             notes += why
     if len(held) > 1:

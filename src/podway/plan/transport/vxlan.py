@@ -23,7 +23,7 @@ from podway.model.objects import (
     VxlanOptions,
     family_of,
 )
-from podway.model.resources import Block, Network, Node, NodeFacts
+from podway.model.resources import Block, Network, Node, NodeFacts, Paths
 from podway.plan import mtu
 from podway.plan.attach.pod import IPV6_METRIC
 from podway.plan.notes import Note
@@ -63,7 +63,7 @@ def outer(node: Node | None, way: Way) -> str:
     return next((a.partition("/")[0] for a in addresses if family_of(a) == way.underlay), "")
 
 
-def device(network: Network, way: Way, node: Node | None, facts: NodeFacts) -> Planned:
+def device(network: Network, way: Way, told: Paths | None, node: Node | None, facts: NodeFacts) -> Planned:
     """This node's end of the tunnel, or why it can't have one."""
     local = outer(node, way)
     if not local:
@@ -75,12 +75,18 @@ def device(network: Network, way: Way, node: Node | None, facts: NodeFacts) -> P
         kind="vxlan",
         alias=f"{ALIAS_PREFIX}vxlan:{network.name}",
         mac=vtep_mac(network.name, facts.name),
-        mtu=mtu.of_way(network, way, facts),
+        mtu=_mtu(network, way, told, facts),
         # A zero outer checksum over IPv4 is what RFC 7348 asks for, and no offload can get it wrong.
         vxlan=VxlanOptions(vni=way.vni, port=way.port, local=local, checksum=way.underlay == 6),
     )
     # Each direction of a conversation takes the way that its sender chose: strict would drop the other's.
     return (link, Sysctl(path=f"net/ipv4/conf/{name}/rp_filter", value="2")), ()
+
+
+def _mtu(network: Network, way: Way, told: Paths | None, facts: NodeFacts) -> int:
+    """Not below what pods still send by it."""
+    sent = told.sizes.sends if told is not None and told.sizes is not None and way.text in told.sends else 0
+    return max(mtu.of_way(network, way, facts), sent)
 
 
 def own_block(block: Block, way: Way, node: Node | None) -> tuple[AnyObject, ...]:
