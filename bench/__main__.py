@@ -13,7 +13,8 @@ from pathlib import Path
 
 import machine
 
-from bench import inside
+from bench import inside, reference
+from bench.rows import AGAINST_PLUGINS
 
 # Everything that the sides write outside of their directories lands in these.
 SETUP = """
@@ -27,10 +28,13 @@ exec "$@"
 
 def main() -> int:
     """Exit status of the measuring."""
-    inside.options().parse_args()
+    rows = inside.arguments().row
     if os.geteuid() != 0:
         print("bench: not root: the bench makes namespaces and links of its own", file=sys.stderr)
         return 1
+    # Out here is the network that a build needs.
+    if (not rows or set(rows) & AGAINST_PLUGINS) and (trouble := reference.prepare()):
+        print(f"bench: {trouble}", file=sys.stderr)
     # An interrupt reaches the inner process too, which cleans up and ends; this one waits for it.
     signal.signal(signal.SIGINT, lambda number, frame: None)
     made = not machine.CNI_CACHE.exists()

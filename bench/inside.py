@@ -12,20 +12,20 @@ from pathlib import Path
 from bench import report, rows
 from bench.measure import Row
 
+LEAST = 10  # rounds
 LATEST = Path(__file__).parent / "latest.json"
 
 
 def main() -> int:
     """Measure the rows asked for (all by default); 0 unless one could not be measured."""
-    arguments = options().parse_args()
-    rounds = 10 if arguments.quick else arguments.rounds
+    asked = arguments()
     measured: list[Row] = []
     failed = 0
-    for name in arguments.row or rows.NAMES:
+    for name in asked.row or rows.NAMES:
         print(f"measuring {name}", file=sys.stderr, flush=True)
         try:
             with tempfile.TemporaryDirectory(prefix="pwb-") as directory:
-                measured += rows.load(name)(rounds, Path(directory))
+                measured += rows.load(name)(asked.rounds, Path(directory))
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
@@ -34,20 +34,26 @@ def main() -> int:
             print(f"{name} could not be measured:", file=sys.stderr)
             traceback.print_exc()
     report.show(measured)
-    if not arguments.row:
+    if not asked.row:
         LATEST.write_text(json.dumps([row.document() for row in measured], indent=1) + "\n")
     return 1 if failed else 0
 
 
-def options() -> argparse.ArgumentParser:
-    """The command line."""
+def arguments() -> argparse.Namespace:
+    """The command line: ``row`` and ``rounds``. Ends the process when it makes no sense."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Podway beside its alternatives.")
     parser.add_argument(
         "row", nargs="*", choices=[*rows.NAMES, []], help=", ".join(rows.NAMES), metavar="ROW"
     )
-    parser.add_argument("--rounds", type=int, default=20, help="rounds of each row, at least 10 (default 20)")
-    parser.add_argument("--quick", action="store_true", help="ten rounds")
-    return parser
+    parser.add_argument(
+        "--rounds", type=int, default=20, help=f"rounds of each row, {LEAST} at least (default 20)"
+    )
+    parser.add_argument("--quick", action="store_true", help=f"{LEAST} rounds")
+    found = parser.parse_args()
+    if found.rounds < LEAST:
+        parser.error(f"--rounds {found.rounds}: fewer than {LEAST} say nothing")
+    found.rounds = LEAST if found.quick else found.rounds
+    return found
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from rich.table import Table
 import podway
 from bench.goals import GOALS
 from bench.measure import Row
-from bench.reference import RELEASE, debian_version
+from bench.reference import references
 
 VERSIONS = (
     ["iptables", "-V"],
@@ -60,7 +60,7 @@ def versions() -> list[str]:
     """What was compared, on what."""
     lines = [
         f"podway {podway.__version__}, Python {platform.python_version()}, Linux {platform.release()}",
-        f"reference plugins: {debian_version()}, and {RELEASE} built with Go",
+        f"reference plugins: {', '.join(reference.name for reference in references())}",
     ]
     for command in VERSIONS:
         try:

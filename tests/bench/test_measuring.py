@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import random
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from bench import built, reference
 from bench.chain import Attachment, Chain
 from bench.measure import Row, in_turn, interval, median_row, quantile
 
+ROOT = Path(__file__).parents[2]
 ECHO = """#!/bin/sh
 cat > {directory}/$CNI_COMMAND.{name}.json
 echo {name} $CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME $CNI_NETNS >> {directory}/calls
@@ -49,6 +53,30 @@ def test_a_ratio_is_held_against_its_goal(ours: float, met: bool) -> None:
     assert row.met is met
     assert row.document()["goal"] == "≤ 1.08 ×"
     assert list(row.document()) == ["row", "ours", "reference", "ratio", "goal", "met", "unit", "runs"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"), [(["--rounds", "9"], "fewer than 10 say nothing"), (["foo"], "invalid choice: 'foo'")]
+)
+def test_a_bench_that_makes_no_sense_is_refused(words: list[str], says: str) -> None:
+    """Before anything is made."""
+    done = subprocess.run([sys.executable, "-m", "bench", *words], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and says in done.stderr
+
+
+def test_what_can_not_be_built_leaves_out_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler that fails, as without a network; one that works, as with it."""
+    monkeypatch.setattr(built, "CACHE", tmp_path)
+    monkeypatch.setattr(reference, "CACHE", tmp_path)
+    compiler = tmp_path / "go"
+    compiler.write_text("#!/bin/sh\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert "their rows are missing" in reference.prepare()
+    assert [one.directory for one in reference.references()] == [reference.DEBIAN]
+    compiler.write_text("#!/bin/sh\ntouch $GOBIN/bridge\n")
+    assert reference.prepare() == ""
+    assert [one.backend for one in reference.references()] == ["iptables", "iptables", "nftables"]
 
 
 def test_a_row_without_a_goal_is_neither_met_nor_missed() -> None:
