@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,13 +90,25 @@ class Node(Machine):
             assert time.monotonic() < deadline, (self.name, one, self.log())
             time.sleep(0.02)
 
+    def podway(self, *command: str) -> str:
+        """stdout of a command that asks this node's agent."""
+        environment = os.environ | {"PODWAY_NODE": self.name, "PODWAY_SOCKET": str(self.socket)}
+        call = [sys.executable, "-m", "podway", *command]
+        return subprocess.run(call, env=environment, capture_output=True, text=True, check=False).stdout
+
     def log(self) -> str:
         """What its agent said."""
         return (self.directory / "log").read_text()
 
-    def route(self, peer: Node, family: int = 4) -> str:
-        """The kernel's route to a pod of ``peer``."""
-        return self.run("ip", f"-{family}", "route", "get", gateway(peer, family))
+    def goes(self, peer: Node, dev: str, family: int = 4) -> None:
+        """Wait until the kernel's route to a pod of ``peer`` leaves by ``dev``."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            found = self.run("ip", f"-{family}", "route", "get", gateway(peer, family), check=False)
+            if re.search(rf" dev {dev}", found):
+                return
+            assert time.monotonic() < deadline, (self.name, found, self.peers(), self.log())
+            time.sleep(0.02)
 
 
 class Segments:
@@ -149,9 +162,12 @@ class Segments:
         """Plug a node's uplink into another segment, behind the router or away from it."""
         self.switch.run("ip", "link", "set", f"to-{node.name}", "master", segment)
         if self.router is not None:
+            here, there = ("lan0", "far0") if segment == "lan" else ("far0", "lan0")
             for address in (f"192.0.2.{node.number}/32", f"2001:db8::{node.number}/128"):
-                port = "lan0" if segment == "lan" else "far0"
-                self.router.run("ip", "route", "replace", address, "dev", port)
+                self.router.run("ip", "route", "replace", address, "dev", here)
+            proxied = ("neighbour", "del", "proxy", f"2001:db8::{node.number}", "dev")
+            self.router.run("ip", *proxied, here, check=False)
+            self.router.run("ip", *(word.replace("del", "add") for word in proxied), there, check=False)
 
     def route_between(self) -> None:
         """A router that answers for everybody on the other side: proxy ARP, proxied neighbour discovery."""
@@ -169,9 +185,6 @@ class Segments:
             self.set(self.router, setting)
         for node in self.nodes.values():
             self.move(node, "lan")
-            for port in ("lan0", "far0"):
-                proxied = f"2001:db8::{node.number}"
-                self.router.run("ip", "neighbour", "add", "proxy", proxied, "dev", port)
 
     @staticmethod
     def set(machine: Machine, setting: str) -> None:

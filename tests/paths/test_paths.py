@@ -2,24 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
-from segments import Segments, reaches
+from segments import Node, Segments, gateway, reaches
 
 pytestmark = pytest.mark.kernel
 Make = Callable[..., Segments]
+DIRECT = {"directWithinSubnet": True}
 
 
-@pytest.mark.parametrize("family", [4, 6])
-def test_host_gw_on_one_segment_is_proved(make_segments: Make, family: int) -> None:
-    """Both nodes prove each other, and packets go."""
-    made = make_segments(transport="host-gw")
+def _two(made: Segments) -> tuple[Node, Node]:
+    """Two nodes with running agents on one segment."""
     a, b = made.node("a"), made.node("b")
-    for node in (a, b):
+    return a, b
+
+
+def _started(*nodes: Node) -> None:
+    for node in nodes:
         node.start()
-    for node, peer in ((a, b), (b, a)):
-        one = node.until(peer.name, "direct", "proved", family)
-        assert one.dev == "up0" and one.mtu == 1500 and one.last_probe and one.probe_ms
-        assert "dev up0" in node.route(peer, family)
-    assert reaches(a, b, family)
+
+
+def test_host_gw_on_one_segment_is_proved(make_segments: Make) -> None:
+    """Both nodes prove each other, by ARP and by neighbour discovery, and packets go."""
+    made = make_segments(transport="host-gw")
+    a, b = _two(made)
+    _started(a, b)
+    for family in (4, 6):
+        for node, peer in ((a, b), (b, a)):
+            one = node.until(peer.name, "direct", "proved", family)
+            assert one.dev == "up0" and one.mtu == 1500 and one.last_probe and one.probe_ms
+            node.goes(peer, "up0", family)
+        assert reaches(a, b, family)
+
+
+def test_a_router_that_answers_for_a_peer_is_not_believed(make_segments: Make) -> None:
+    """host-gw: behind proxy ARP and proxied neighbour discovery the peer gets no route, and is named."""
+    made = make_segments(transport="host-gw")
+    a, b = _two(made)
+    made.route_between()
+    made.move(b, "far")
+    _started(a, b)
+    for family in (4, 6):
+        one = a.until("b", "none", "a router answers in its place", family)
+        assert one.address in a.run("ip", f"-{family}", "neighbour")  # the kernel itself believes the router
+        assert gateway(b, family).removesuffix("1") not in a.run("ip", f"-{family}", "route")
+    shown = a.podway("status")
+    assert "peer b block 10.244.2.0/24: " in shown and "use a transport that crosses routers" in shown
+
+
+def test_moved_behind_a_router_and_back(make_segments: Make) -> None:
+    """directWithinSubnet: direct when proved, tunnel behind the router, direct again, both families."""
+    made = make_segments(transport="vxlan", vxlan=DIRECT)
+    a, b = _two(made)
+    made.route_between()
+    _started(a, b)
+    for family in (4, 6):
+        one = a.until("b", "direct", "proved", family)
+        assert one.mtu == 1500
+        a.goes(b, "up0", family)
+    made.move(b, "far")
+    for family in (4, 6):
+        one = a.until("b", "tunnel", "", family)
+        assert one.mtu == 1450
+        a.goes(b, "pwv", family)
+        b.until("a", "tunnel", "", family)
+        b.goes(a, "pwv", family)
+        assert reaches(a, b, family)
+    a.until("b", "tunnel", "a router answers in its place")
+    made.move(b, "lan")
+    for family in (4, 6):
+        a.until("b", "direct", "proved", family)
+        a.goes(b, "up0", family)
+
+
+@contextmanager
+def _traffic(node: Node, peer: Node) -> Iterator[subprocess.Popen[str]]:
+    """A hundred packets a second between two blocks, until the end of the body."""
+    command = ["ping", "-i", "0.01", "-I", gateway(node), gateway(peer)]
+    running = subprocess.Popen(node.enter(*command), pass_fds=[node.fd], stdout=subprocess.PIPE, text=True)
+    try:
+        yield running
+    finally:
+        running.terminate()
+
+
+def test_each_direction_decides_for_itself(make_segments: Make) -> None:
+    """One side direct, the other through the tunnel, with reverse path filters strict: nothing is lost."""
+    made = make_segments(transport="vxlan", vxlan=DIRECT)
+    a, b = _two(made)
+    for node in (a, b):
+        made.set(node, "ipv4/conf/up0/rp_filter=1")
+        made.set(node, "ipv4/conf/all/rp_filter=1")
+    _started(a, b)
+    a.until("b", "direct", "proved")
+    b.until("a", "direct", "proved")
+    with _traffic(a, b) as running:
+        # b hears no answer about a's address any more: it goes back to the tunnel, a doesn't
+        b.run("nft", "add table netdev deaf")
+        b.run("nft", 'add chain netdev deaf in { type filter hook ingress device "up0" priority 0; }')
+        b.run("nft", "add rule netdev deaf in ether type arp arp operation reply drop")
+        (mac,) = b.peers()["a", 4].macs
+        b.run("ip", "neighbour", "replace", "192.0.2.1", "lladdr", mac, "dev", "up0", "nud", "permanent")
+        b.until("a", "tunnel", "nobody on up0 answers for 192.0.2.1")
+        b.goes(a, "pwv")
+        a.goes(b, "up0")
+        assert a.peers()["b", 4].path == "direct"
+        assert reaches(a, b, count=20)
+        b.run("nft", "delete table netdev deaf")
+        b.until("a", "direct", "proved")
+        running.send_signal(2)
+        shown, _ = running.communicate(timeout=30)
+    assert " 0% packet loss" in shown, shown[-300:]

@@ -224,7 +224,7 @@ def _heard(state: State, mac: str, now: float, watch: float) -> State:
 def _complete(state: State, now: float, watch: float) -> State:
     if not (state.asking and state.mac and state.inside):
         return state
-    if state.answered_at < state.began:
+    if state.answered_at <= state.began:
         state = _set(state, answered_at=now, took=now - state.began)
     return state if state.stranger or state.careful else _conclude(state, now, watch)
 
