@@ -244,6 +244,10 @@ class Fleet:
         """Wait until it is so."""
         until(self.settled, "agents settle")
 
+    def podway(self, *arguments: str) -> str:
+        """stdout of a command of podway's about the cluster."""
+        return next(iter(self.machines.values())).podway(*arguments).stdout
+
     def close(self) -> None:
         """End all of it."""
         for machine in self.machines.values():

@@ -252,9 +252,8 @@ class Agent:
         noticed, self._noticed = self._noticed, {}
 
         def job() -> Report:
-            if FACTS in kinds:
-                self._engine.refresh_facts()
-            return self._engine.reconciler.run(kinds - {FACTS}, noticed)
+            more = self._engine.refresh_facts() if FACTS in kinds else set()
+            return self._engine.reconciler.run((kinds - {FACTS}) | more, noticed)
 
         self._detached(self._writer.submit(REPAIR, job))
 
@@ -310,7 +309,13 @@ class Agent:
 
     def _heartbeat(self) -> None:
         self._loop.call_later(HEARTBEAT, self._heartbeat)
-        self._detached(self._writer.submit(BULK, lambda: self._engine.reconciler.run({"sysctl"})))
+
+        def job() -> Report:
+            # a route that is somebody else's decides what canReach means, and changes without a look
+            more = self._engine.refresh_facts() if self._engine.planner.inputs.facts.towards else set()
+            return self._engine.reconciler.run({"sysctl"} | more)
+
+        self._detached(self._writer.submit(BULK, job))
 
     def _watchdog(self) -> None:
         interval = watchdog_interval()

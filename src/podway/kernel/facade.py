@@ -6,7 +6,9 @@ one thread (the caller's duty). Pods' namespaces are visited for one call and le
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 
@@ -189,21 +191,27 @@ class Kernel:
             finally:
                 inside.close()
 
-    def facts(self, name: str, ignored: Collection[str] = ()) -> NodeFacts:
+    def facts(self, name: str, ignored: Collection[str] = (), targets: Collection[str] = ()) -> NodeFacts:
         """Who this node is: its uplinks are the links with a global address that aren't Podway's.
 
-        ``ignored``: names of adopted bridges. The uplink with the default route comes first.
+        ``ignored``: names of adopted bridges. ``targets``: addresses whose ``towards`` is asked for. The
+        uplink with the best default route comes first.
         """
         links = [link for link in self.rtnetlink.dump("link").values() if isinstance(link, Link)]
         addresses = [a for a in self.rtnetlink.dump("address").values() if isinstance(a, Address)]
         routes = self.rtnetlink.dump("route").values()
-        default = {r.dev for r in routes if isinstance(r, Route) and r.dst in ("0.0.0.0/0", "::/0")}
+        metrics: dict[str, int] = {}
+        for route in routes:
+            if isinstance(route, Route) and route.dst in ("0.0.0.0/0", "::/0"):
+                metrics[route.dev] = min(route.metric, metrics.get(route.dev, route.metric))
         uplinks = [
             Uplink(
                 name=link.name,
                 mtu=link.mtu or 0,
                 addresses=tuple(
-                    a.address for a in addresses if a.link == link.name and _is_global(a.address)
+                    a.address
+                    for a in addresses
+                    if a.link == link.name and _is_global(a.address) and not a.passing
                 ),
                 mac=link.mac or "",
                 accept_ra=sysctl.read(f"net/ipv6/conf/{link.name}/accept_ra") in ("1", "2"),
@@ -214,7 +222,10 @@ class Kernel:
         found = [uplink for uplink in uplinks if uplink.addresses]
         return NodeFacts(
             name=name,
-            uplinks=tuple(sorted(found, key=lambda u: (u.name not in default, u.name))),
+            uplinks=tuple(
+                sorted(found, key=lambda u: (u.name not in metrics, metrics.get(u.name, 0), u.name))
+            ),
+            towards={target: source_towards(target) for target in targets},
             adopted={
                 bridge: tuple(a.address for a in addresses if a.link == bridge and _is_global(a.address))
                 for bridge in ignored
@@ -229,6 +240,17 @@ def _follows(route: Route, ifname: str, routes: int, before: int) -> bool:
     if route.dst.startswith(("fe80:", "ff00:")) or route.mtu == routes:
         return False
     return route.mtu in (0, before) or route.mtu > routes > 0
+
+
+def source_towards(target: str) -> str:
+    """The address that a packet to ``target`` would carry, "" without a route; nothing is sent."""
+    family = socket.AF_INET6 if ":" in target else socket.AF_INET
+    with contextlib.closing(socket.socket(family, socket.SOCK_DGRAM)) as asking:
+        try:
+            asking.connect((target, 9))  # discard, RFC 863
+        except OSError:
+            return ""
+        return str(asking.getsockname()[0])
 
 
 def _is_global(address: str) -> bool:

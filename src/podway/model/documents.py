@@ -285,7 +285,8 @@ def _with_status(node: Node, status: bytes) -> Node:
     found = node_status(status)
     addresses = node.spec.addresses or tuple(filter(_is_address, found.addresses))
     spec = msgspec.structs.replace(node.spec, addresses=addresses)
-    return Node(name=node.name, spec=spec, paths=found.paths, macs=found.macs)
+    declared = bool(node.spec.addresses)
+    return Node(name=node.name, spec=spec, declared=declared, paths=found.paths, macs=found.macs)
 
 
 def _is_address(text: str) -> bool:

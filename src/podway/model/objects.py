@@ -111,6 +111,7 @@ class Address(Object, frozen=True, kw_only=True):
     address: str
     nodad: bool = False  # creation only, never compared
     noprefixroute: bool | None = None  # IFA_F_NOPREFIXROUTE
+    passing: bool | None = None  # IPv6: temporary, deprecated or found to be a duplicate
 
     @property
     def key(self) -> Key:

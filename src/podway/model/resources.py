@@ -132,6 +132,22 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     spec: NetworkSpec
 
 
+class DetectSpec(_Spec, frozen=True, kw_only=True):
+    """How a node finds its own address, when none is declared. All that is given must hold."""
+
+    interfaces: Annotated[
+        tuple[str, ...], Meta(description="Links, by name or regular expression, the best first.")
+    ] = ()
+    cidrs: Annotated[tuple[str, ...], Meta(description="Prefixes that it may be in, the best first.")] = ()
+    can_reach: Annotated[
+        str, Meta(description="The address that the machine would send from to reach this one.")
+    ] = ""
+    skip: Annotated[
+        tuple[str, ...],
+        Meta(description="Links never to use, besides those of container runtimes and hypervisors."),
+    ] = ()
+
+
 class NodeSpec(_Spec, frozen=True, kw_only=True):
     """A node of the cluster."""
 
@@ -139,6 +155,9 @@ class NodeSpec(_Spec, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description="With prefix length; empty: as found. The first of a family is its next hop."),
     ] = ()
+    detect: Annotated[
+        DetectSpec, Meta(description="Which of the machine's addresses to find, when none is given here.")
+    ] = DetectSpec()
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,6 +185,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     spec: NodeSpec
+    declared: bool = False  # whether its addresses were written down
     paths: dict[str, Paths] = {}
     macs: tuple[str, ...] = ()
 
@@ -294,8 +314,15 @@ class Uplink(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the planner may know of the node: who it is and which uplinks it has."""
+    """What the planner may know of the node: who it is, which uplinks and which addresses it has.
+
+    ``addresses``: that of each family first which peers send to, then the others; () when it has none,
+    and ``trouble`` says why. ``others``: addresses on links that are no uplinks."""
 
     name: str
     uplinks: tuple[Uplink, ...] = ()  # the one with the default route first
+    addresses: tuple[str, ...] = ()
+    trouble: str = ""
+    others: tuple[str, ...] = ()
+    towards: dict[str, str] = {}  # address → the one that the machine would send from to reach it
     adopted: dict[str, tuple[str, ...]] = {}  # foreign bridge that is used → addresses on it

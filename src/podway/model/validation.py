@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -10,7 +11,16 @@ import msgspec
 
 from podway.model.objects import family_of
 from podway.model.problems import Problem, suggest
-from podway.model.resources import BLOCK_SIZES, PRESETS, Network, NetworkSpec, Node, NodeSpec, Pool
+from podway.model.resources import (
+    BLOCK_SIZES,
+    PRESETS,
+    DetectSpec,
+    Network,
+    NetworkSpec,
+    Node,
+    NodeSpec,
+    Pool,
+)
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -46,7 +56,7 @@ def _prefix(text: str) -> IpNetwork | str:
 
 def node_problems(spec: NodeSpec) -> list[Problem]:
     """Problems within a Node's spec."""
-    problems = []
+    problems = [*_detect_problems(spec.detect)]
     for number, address in enumerate(spec.addresses):
         path = f"spec.addresses[{number}]"
         try:
@@ -59,6 +69,25 @@ def node_problems(spec: NodeSpec) -> list[Problem]:
         if "/" not in address:
             problems.append(Problem(path, f"{address!r} has no prefix length", f"such as {address}/24"))
     return problems
+
+
+def _detect_problems(spec: DetectSpec) -> Iterator[Problem]:
+    for key, patterns in (("interfaces", spec.interfaces), ("skip", spec.skip)):
+        for number, pattern in enumerate(patterns):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                what = f"{pattern!r} is no regular expression: {error}"
+                yield Problem(f"spec.detect.{key}[{number}]", what, "such as eth0 or ens.*")
+    for number, cidr in enumerate(spec.cidrs):
+        prefix = _prefix(cidr)
+        if isinstance(prefix, str):
+            yield Problem(f"spec.detect.cidrs[{number}]", prefix)
+    try:
+        if spec.can_reach:
+            ipaddress.ip_address(spec.can_reach)
+    except ValueError:
+        yield Problem("spec.detect.canReach", f"{spec.can_reach!r} is no address", "such as 192.0.2.254")
 
 
 def network_problems(spec: NetworkSpec) -> list[Problem]:

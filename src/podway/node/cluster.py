@@ -75,9 +75,9 @@ class Cluster:
 
     def register(self, facts: NodeFacts) -> None:
         """Make this node's object if nobody declared it, and say in its status what was found here."""
-        addresses = tuple(a for uplink in facts.uplinks for a in uplink.addresses)
         macs = tuple(sorted({uplink.mac for uplink in facts.uplinks if uplink.mac}))
-        record = self._tell({"addresses": addresses, "macs": macs})
+        # a link that is being set up anew has no address for a moment: what was told last stays
+        record = self._tell({"addresses": facts.addresses, "macs": macs} if facts.addresses else {})
         if record is None:
             return
         one, _ = documents.snapshot([record])

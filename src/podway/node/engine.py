@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from podway.kernel.facade import NFT_KINDS, Kernel
+from podway.kernel.facade import ALL_KINDS, NFT_KINDS, Kernel
 from podway.model.errors import PodwayError, Unavailable
 from podway.model.objects import ROUTE_PROTOCOL
 from podway.model.resources import Endpoint, NodeFacts, Paths
-from podway.node import holes, rebuild
+from podway.node import facts, holes, rebuild
 from podway.node.attachments import Attachments
 from podway.node.book import AddressBook
 from podway.node.cluster import Cluster
@@ -68,7 +68,7 @@ class NodeEngine:
         self.synchronize()
 
     def _facts(self) -> NodeFacts:
-        return self.kernel.facts(self.node, self.cluster.adopted_bridges)
+        return facts.look(self.kernel, self.cluster, self.database.directory)
 
     def _recover(self, boot_id: str) -> None:
         """Endpoints of an earlier boot are gone with it; half-made and half-deleted ones are undone."""
@@ -181,11 +181,12 @@ class NodeEngine:
         self._plan_snapshot()
         self.reconciler.run({"link", "address", "route"})
 
-    def refresh_facts(self) -> None:
-        """Look at the uplinks again and tell the cluster of new addresses."""
-        facts = self._facts()
-        self.planner.update_facts(facts)
-        self.cluster.register(facts)
+    def refresh_facts(self) -> set[str]:
+        """Look at the uplinks again and tell the cluster of new addresses. Returns what kinds may change."""
+        found = self._facts()
+        changed = {key[0] for key in self.planner.update_facts(found)}
+        self.cluster.register(found)
+        return set(ALL_KINDS) if "link" in changed else changed
 
     def add(self, request: AttachRequest, namespace_fd: int) -> Endpoint:
         """See ``requests.Engine``."""

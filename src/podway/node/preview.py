@@ -7,7 +7,7 @@ import msgspec
 from podway.delta.differ import Refusal
 from podway.kernel.facade import Kernel
 from podway.model.objects import ROUTE_PROTOCOL, Op
-from podway.node import holes
+from podway.node import facts, holes
 from podway.node.cluster import Cluster
 from podway.node.database import Database
 from podway.node.reconciler import plan_pass
@@ -30,7 +30,7 @@ def preview(node: str, state_dir: str, store_url: str) -> Preview:
     cluster = Cluster(node, store_url, database)
     try:
         cluster.refresh(remember=False)
-        planner = Planner(kernel.facts(node, cluster.adopted_bridges))
+        planner = Planner(facts.look(kernel, cluster, state_dir))
         planner.update_holes(holes.load(state_dir))
         routes = kernel.rtnetlink.dump("route", protocol=ROUTE_PROTOCOL).values()
         planner.update_paths({**standing(routes, cluster.snapshot, planner.inputs.facts)})

@@ -116,6 +116,9 @@ def _underlay(snapshot: Snapshot, facts: NodeFacts) -> Iterator[tuple[str, str]]
         for address in node.spec.addresses:
             ip = ipaddress.ip_interface(address).ip
             yield f"{ip}/{ip.max_prefixlen}", f"{ip}, an address of node {node.name}"
+    for address in facts.others:
+        network = ipaddress.ip_interface(address).network
+        yield str(network), f"{network}, which is on a link of this node that other software made"
     for uplink in facts.uplinks:
         for address in uplink.addresses:
             network = ipaddress.ip_interface(address).network

@@ -16,7 +16,7 @@ import msgspec
 
 from podway.model.objects import AnyObject, Desired, Key
 from podway.model.resources import Block, Endpoint, ForeignBlock, Network, Node, NodeFacts, Paths, Snapshot
-from podway.plan import attach, base, doubts, flannel, mtu, narrow, nat, transport
+from podway.plan import attach, base, detect, doubts, flannel, mtu, narrow, nat, transport
 from podway.plan.attach import bridge
 from podway.plan.mtu import Size
 from podway.plan.notes import Note
@@ -72,6 +72,8 @@ def _network(inputs: Inputs, name: str) -> Built:
     ends, notes = transport.ends(network, inputs.held[name].ways, told, inputs.own, inputs.facts)
     refused = bridge.refusal(network, inputs.facts)
     notes = (*notes, refused) if refused else notes
+    if network.spec.transport != "none":
+        notes = (*notes, *detect.note(inputs.facts))
     return Built((*attach.network(network, inputs.facts, inputs.sizes[name].links), *ends), notes)
 
 
@@ -210,8 +212,10 @@ class Planner:
     @property
     def notes(self) -> list[Note]:
         """All notes, ordered by subject."""
-        said = [note for notes in self._notes.values() for note in notes]
-        return sorted(said + [doubt.note for doubt in self._judged.doubts], key=lambda n: n.subject)
+        said = {note for notes in self._notes.values() for note in notes}
+        return sorted(
+            said | {doubt.note for doubt in self._judged.doubts}, key=lambda n: (n.subject, n.reason)
+        )
 
     @property
     def closed(self) -> frozenset[str]:
@@ -288,6 +292,7 @@ class Planner:
 
         Returns the changed keys."""
         self._told = snapshot
+        snapshot = detect.with_own(snapshot, self.inputs.facts)
         foreigns = flannel.not_ours(snapshot)
         self._judged = doubts.judge(snapshot, self.inputs.facts)
         snapshot = self._judged.snapshot
