@@ -14,6 +14,7 @@ import pytest
 import yaml
 from podway_command import DOCUMENTS, Podway
 
+from podway.model.resources import BlockSpec
 from podway.store import Record, open_store
 
 pytestmark = pytest.mark.kernel
@@ -249,3 +250,21 @@ def test_a_block_size_stays_while_blocks_are_claimed(applied: Podway) -> None:
 def test_reading_makes_no_store(podway: Podway, arguments: list[str]) -> None:
     assert "there is no store yet" in podway.bad(*arguments)
     assert not list(podway.directory.glob("store.db*"))
+
+
+def test_what_loses_packets_is_told_and_asked_for(applied: Podway) -> None:
+    """``diff`` says what happens; ``apply`` refuses what loses packets, until it is allowed."""
+    applied.claim()
+    spec = BlockSpec(network="pods", node="b", attach="bridge")
+    applied.put(Record(kind="Block", name="10.244.4.0/24", spec=msgspec.json.encode(spec)))
+    lossless = DOCUMENTS.replace("flannel-host-gw", "flannel-vxlan")
+    shown = applied.run("diff", "-f", "-", text=lossless).stdout
+    assert "what happens to network pods:" in shown and "risk: datagrams of more than" in shown
+    lossy = DOCUMENTS.replace("flannel-host-gw", "docker")
+    shown = applied.run("diff", "-f", "-", text=lossy).stdout
+    assert "loss: pods of different nodes no longer reach each other: a, b" in shown
+    before = applied.stored()
+    refused = applied.bad("apply", "-f", "-", text=lossy)
+    assert "without loss" in refused and "--allow-disruption" in refused
+    assert applied.stored() == before
+    applied.good("apply", "--allow-disruption", "-f", "-", text=lossy)

@@ -21,6 +21,7 @@ from podway.model.errors import Conflict, InvalidInput, PodwayError
 from podway.model.problems import Problem
 from podway.model.resources import Block, Network, Node
 from podway.model.validation import cluster_problems
+from podway.plan.change import Outlook, outlook
 from podway.store import Exists, NoStore, NotFound, Record, Stale, Store, open_store
 
 FILE = click.option("-f", "--file", "path", required=True, help="YAML or JSON documents; - is stdin")
@@ -78,8 +79,27 @@ def check(store: Store, wanted: list[Placed]) -> None:
     for one in wanted:
         if isinstance(one.resource, Network):
             lines += [one.at(problem) for problem in _used_pools(store, one.resource)]
+            clashes = _outlook(store, one.resource).clashes
+            lines += [one.at(Problem("spec.vxlan.vni", text)) for text in clashes]
     if lines:
         raise InvalidInput("\n  ".join(lines), fix="nothing was changed")
+
+
+def _outlook(store: Store, new: Network) -> Outlook:
+    """What changing a stored network into ``new`` does to it."""
+    records = [record for kind in ("Network", "Node", "Block") for record in store.list(kind)[0]]
+    cluster, _ = documents.snapshot(records)
+    old = cluster.networks.get(new.name)
+    return outlook(old, documents.resolve(new), cluster) if old is not None else Outlook()
+
+
+def _refuse_losses(store: Store, wanted: list[Placed]) -> None:
+    """Raise Conflict when something can't be done without losing packets."""
+    networks = [one.resource for one in wanted if isinstance(one.resource, Network)]
+    losses = [f"network {n.name}: {loss}" for n in networks for loss in _outlook(store, n).losses]
+    if losses:
+        fix = "apply it with --allow-disruption if that is meant; podway diff shows all that happens"
+        raise Conflict("this can't be done without loss: " + "\n  ".join(losses), fix=fix)
 
 
 def _used_pools(store: Store, new: Network) -> list[Problem]:
@@ -127,14 +147,17 @@ def _apply_one(store: Store, one: Placed) -> str:
 
 @click.command()
 @FILE
+@click.option("--allow-disruption", is_flag=True, help="also what can't be done without losing packets")
 @store_option
-def apply(path: str, store: str) -> None:
+def apply(path: str, allow_disruption: bool, store: str) -> None:
     """Create or change what FILE declares. Every document is checked before the first is written."""
     wanted = yaml_input.resources(path)
     _prepare_default(store)
     done: list[str] = []
     with contextlib.closing(open_store(store, create=True)) as opened:
         check(opened, wanted)
+        if not allow_disruption:
+            _refuse_losses(opened, wanted)
         for one in wanted:
             name = f"{one.kind.lower()} {one.name}"
             try:
@@ -150,11 +173,11 @@ def apply(path: str, store: str) -> None:
 @FILE
 @store_option
 def diff(path: str, store: str) -> None:
-    """What apply would change. Exit code 1 if anything."""
+    """What apply would change, what happens then, and what it risks. Exit code 1 if anything."""
     wanted = yaml_input.resources(path)
     with _stored_or_nothing(store) as opened:
         check(opened, wanted)
-        changes = [line for one in wanted for line in _difference(opened, one)]
+        changes = [line for one in wanted for line in (*_difference(opened, one), *_foretold(opened, one))]
     for line in changes:
         click.echo(line)
     raise SystemExit(1 if changes else 0)
@@ -170,6 +193,17 @@ def _stored_or_nothing(url: str) -> Iterator[Store]:
             place = stack.enter_context(tempfile.TemporaryDirectory())
             opened = open_store(f"sqlite:{place}/store.db", create=True)
         yield stack.enter_context(contextlib.closing(opened))
+
+
+def _foretold(store: Store, one: Placed) -> Iterator[str]:
+    if not isinstance(one.resource, Network):
+        return
+    found = _outlook(store, one.resource)
+    if found.steps or found.risks or found.losses:
+        yield f"what happens to network {one.name}:"
+    yield from (f"  {number}. {step}" for number, step in enumerate(found.steps, 1))
+    yield from (f"  risk: {risk}" for risk in found.risks)
+    yield from (f"  loss: {loss} (apply asks for --allow-disruption)" for loss in found.losses)
 
 
 def _difference(store: Store, one: Placed) -> list[str]:
