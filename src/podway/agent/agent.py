@@ -26,6 +26,7 @@ from podway.agent.http import Pages
 from podway.agent.leases import LeaseFollower
 from podway.agent.logs import configure
 from podway.agent.notify import notify, watchdog_interval
+from podway.agent.pace import Pace
 from podway.agent.proofs import Proofs
 from podway.agent.status import AgentStatus, describe
 from podway.agent.writer import BULK, POD, REPAIR, Writer
@@ -79,6 +80,7 @@ class Agent:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._started = time.time()
         self._mirror = Mirror(options.store, options.node)
+        self._pace = Pace()
         self._synchronizing = self._news = False
         self._funeral: asyncio.Task[None] | None = None
 
@@ -269,16 +271,21 @@ class Agent:
             self._news = True
             return
 
+        started = self._loop.time()
+
         def done(future: asyncio.Future[Report]) -> None:
-            self._synchronizing = False
             self._finish(future)
             self._step_later()
             self._leases.follow()
-            if self._news:
-                self._resynchronize()
+            self._loop.call_later(self._pace.rest(started, self._loop.time()), self._rested)
 
         self._synchronizing, self._news = True, False
         self._writer.submit(BULK, self._engine.synchronize).add_done_callback(done)
+
+    def _rested(self) -> None:
+        self._synchronizing = False
+        if self._news:
+            self._resynchronize()
 
     def _step_later(self) -> None:
         """A change of ways that goes on by itself."""

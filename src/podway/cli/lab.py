@@ -137,7 +137,14 @@ def _enter(name: str | None, target: str, command: tuple[str, ...]) -> None:
 @lab.command()
 @NAME
 @OUTPUT
-def test(name: str | None, output: str) -> None:
+@click.option(
+    "--between",
+    type=click.Choice(["all", "pods", "nodes"]),
+    default="all",
+    show_default=True,
+    help="pairs of pods or of nodes alone",
+)
+def test(name: str | None, output: str, between: str) -> None:
     """Try every pair of pods and nodes, both ways. Exit code 0 only if all were reached without NAT."""
     import msgspec
 
@@ -148,7 +155,7 @@ def test(name: str | None, output: str) -> None:
 
     place = find(name)
     with drawing.progress() as show:
-        verdicts = labs.test(place, show)
+        verdicts = labs.test(place, show, between)
     result = matrix.summarize(verdicts)
     if not result.ok and (words := crowded()):
         click.echo(f"warning: {words}", err=True)

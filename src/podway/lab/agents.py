@@ -16,10 +16,12 @@ from podway.lab.topology import Topology
 from podway.lab.wiring import inside
 from podway.model.errors import PodwayError, Unavailable
 
-READY = 60.0  # seconds; with a hundred nodes on two cores the last is late
-SETTLED = 30.0
-PAUSE = 0.02
+READY = 120.0  # seconds; with a hundred nodes on two cores the last is late
+SETTLED = 60.0
+PAUSE, LONGEST_PAUSE = 0.02, 1.0
 LOG_LINES = 5
+FEW = 8  # agents that start as soon without the others' bytecode
+WARM = "import podway.cli.main, podway.cli.agent, podway.agent.agent"
 
 #: The command itself, in the interpreter that runs the lab; -P: no module of the current directory.
 PODWAY = [sys.executable, "-P", "-c", "from podway.cli.main import main; main()"]
@@ -36,10 +38,11 @@ class Agents:
 
     def start(self) -> None:
         """Start every node's agent; ``wait`` says when they answer."""
+        bytecode = self._bytecode()
         for node in self._nodes:
             directory = self._place.node(node)
             directory.mkdir(exist_ok=True)
-            environment = os.environ | self._place.environment(node)
+            environment = os.environ | bytecode | self._place.environment(node)
             with open(directory / "agent.log", "ab") as log:
                 self._running[node] = subprocess.Popen(
                     [*self._place.enter(node), *PODWAY, "agent", "--listen", ""],
@@ -48,6 +51,15 @@ class Agents:
                     stdout=log,
                     stderr=log,
                 )
+
+    def _bytecode(self) -> dict[str, str]:
+        """Compiled once for all agents, where Python was told to leave no bytecode beside its source."""
+        if not sys.dont_write_bytecode:
+            return {}
+        own = {"PYTHONPYCACHEPREFIX": f"{self._place.directory}/pycache", "PYTHONDONTWRITEBYTECODE": ""}
+        if len(self._nodes) > FEW:  # else all would compile at the same time
+            subprocess.run([sys.executable, "-P", "-c", WARM], env=os.environ | own, check=False)
+        return own
 
     def apply(self) -> None:
         """``podway apply`` of the lab's documents."""
@@ -69,20 +81,22 @@ class Agents:
 
     def wait(self, progress: Callable[[int], None]) -> None:
         """Until every agent could serve an ADD. Raises Unavailable with the reason when one can't."""
-        waiting = list(self._nodes)
+        waiting = dict.fromkeys(self._nodes, (0.0, PAUSE))  # node → when to ask, and the pause after it
         deadline = time.monotonic() + READY
         trouble = ""
         while waiting:
-            for node in list(waiting):
-                if self._running[node].poll() is not None:
-                    raise Unavailable(f"the agent ended: {self._log(node)}", node)
-                trouble = self._trouble(node)
-                if not trouble:
-                    waiting.remove(node)
-                    progress(len(self._nodes) - len(waiting))
-            if time.monotonic() > deadline:
-                raise Unavailable(f"the agent is not ready: {trouble}", waiting[0])
-            time.sleep(PAUSE if waiting else 0)
+            node = min(waiting, key=lambda one: waiting[one])
+            due, pause = waiting.pop(node)
+            time.sleep(max(0.0, due - time.monotonic()))
+            if self._running[node].poll() is not None:
+                raise Unavailable(f"the agent ended: {self._log(node)}", node)
+            trouble = self._trouble(node)
+            if trouble:  # asked less and less often: a hundred that start need the processors themselves
+                waiting[node] = (time.monotonic() + pause, min(pause * 1.5, LONGEST_PAUSE))
+            else:
+                progress(len(self._nodes) - len(waiting))
+            if time.monotonic() > deadline and waiting:
+                raise Unavailable(f"the agent is not ready: {trouble}", next(iter(waiting)))
 
     def _trouble(self, node: str) -> str:
         """Why a node could not serve an ADD now; "" when it could."""

@@ -145,11 +145,13 @@ def environment(place: Place, target: str) -> dict[str, str]:
     return own
 
 
-def test(place: Place, progress: Callable[[Progress], None]) -> list[Verdict]:
-    """Try every pair of pods and nodes of a lab that is up, and what is beyond its routers."""
+def test(place: Place, progress: Callable[[Progress], None], between: str = "all") -> list[Verdict]:
+    """Try every pair of pods and nodes of a lab that is up, and what is beyond its routers.
+
+    ``between``: "pods" or "nodes" for pairs of these alone."""
     if not place.saved().up:
         raise Unavailable("the lab is not up yet", f"lab {place.name}")
-    probe = [sys.executable, "-P", "-m", "podway.lab.probe", place.name, str(place.directory)]
+    probe = [sys.executable, "-P", "-m", "podway.lab.probe", place.name, str(place.directory), between]
     report = Report()
     with subprocess.Popen(
         command(place, "", probe), stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -1,6 +1,6 @@
 """The probe process of a lab: looks at every namespace, tries every pair, ends. Runs inside the lab.
 
-Run as ``python -m podway.lab.probe NAME DIRECTORY`` in the lab's mount namespace; writes ``Report``
+Run as ``python -m podway.lab.probe NAME DIRECTORY BETWEEN`` in the lab's mount namespace; writes ``Report``
 lines to stdout: progress, and last the whole.
 """
 
@@ -37,8 +37,15 @@ def _families(addresses: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(sorted({ipaddress.ip_interface(one).version for one in addresses}))
 
 
-def survey(topology: Topology) -> tuple[Spot, ...]:
-    """Everybody who takes part, with the addresses found in their namespaces."""
+def survey(topology: Topology, between: str = "all") -> tuple[Spot, ...]:
+    """Everybody who takes part, with the addresses found in their namespaces.
+
+    ``between``: "pods" or "nodes" leaves out all others, hosts too."""
+    if between == "nodes":
+        return tuple(_machine(machine) for machine in topology.of("node"))
+    if between == "pods":
+        nodes = topology.of("node")
+        return tuple(_pod(pod, node.name, topology) for node in nodes for pod in node.pods)
     found = []
     for machine in (*topology.of("node"), *topology.of("host")):
         found.append(_machine(machine))
@@ -115,11 +122,11 @@ def tell(report: Report) -> None:
 
 def main() -> None:
     """See the module."""
-    name, directory = sys.argv[1:]
+    name, directory, between = sys.argv[1:]
     topology = Place(name, Path(directory)).saved().running
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    spots = survey(topology)
+    spots = survey(topology, between)
     wanted = list(probes(topology, spots))
     stations = [Station(spot.name) for spot in spots]
     prober = Prober(stations)
