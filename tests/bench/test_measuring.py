@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench import built, reference
 from bench.chain import Attachment, Chain
 from bench.measure import Row, in_turn, interval, median_row, quantile
+
+from bench import built, reference
 
 ROOT = Path(__file__).parents[2]
 ECHO = """#!/bin/sh

@@ -123,6 +123,7 @@ class Segments:
             self.switch.run("ip", "link", "set", name, "up")
         self.router: Machine | None = None
         self.nodes: dict[str, Node] = {}
+        self.attach = str(spec.get("attach", "bridge"))
         store = open_store(self.url, create=True)
         network = {"pools": POOLS} | spec
         store.create(Record(kind="Network", name="pods", spec=json.dumps(network).encode()))
@@ -151,9 +152,13 @@ class Segments:
         self.plug(node, "up0", f"to-{name}", segment)
         node.run("ip", "address", "add", f"192.0.2.{number}/24", "dev", "up0")
         node.run("ip", "address", "add", f"2001:db8::{number}/64", "dev", "up0", "nodad")
-        block = json.dumps({"network": "pods", "node": name, "attach": "bridge"}).encode()
+        block = json.dumps({"network": "pods", "node": name, "attach": self.attach}).encode()
+        four, six = (24, 64) if self.attach == "bridge" else (26, 122)
+        if self.attach == "routed":  # in place of a pod
+            for address in (f"{gateway(node)}/32", f"{gateway(node, 6)}/128"):
+                node.run("ip", "address", "add", address, "dev", "lo")
         store = open_store(self.url)
-        for cidr in (f"10.244.{number}.0/24", f"fd00:10:244:{number}::/64"):
+        for cidr in (f"10.244.{number}.0/{four}", f"fd00:10:244:{number}::/{six}"):
             store.create(Record(kind="Block", name=cidr, spec=block))
         store.close()
         return node

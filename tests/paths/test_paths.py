@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 from segments import Node, Segments, gateway, reaches
+
+from podway.kernel import namespaces
+from podway.kernel.monitor import Monitor
 
 pytestmark = pytest.mark.kernel
 Make = Callable[..., Segments]
@@ -25,9 +29,10 @@ def _started(*nodes: Node) -> None:
         node.start()
 
 
-def test_host_gw_on_one_segment_is_proved(make_segments: Make) -> None:
+@pytest.mark.parametrize("attach", ["bridge", "routed"])
+def test_host_gw_on_one_segment_is_proved(make_segments: Make, attach: str) -> None:
     """Both nodes prove each other, by ARP and by neighbour discovery, and packets go."""
-    made = make_segments(transport="host-gw")
+    made = make_segments(transport="host-gw", attach=attach)
     a, b = _two(made)
     _started(a, b)
     for family in (4, 6):
@@ -36,6 +41,32 @@ def test_host_gw_on_one_segment_is_proved(make_segments: Make) -> None:
             assert one.dev == "up0" and one.mtu == 1500 and one.last_probe and one.probe_ms
             node.goes(peer, "up0", family)
         assert reaches(a, b, family)
+
+
+@pytest.mark.parametrize("spec", [{"transport": "host-gw"}, {"transport": "vxlan", "vxlan": DIRECT}])
+def test_a_restart_changes_no_route(make_segments: Make, spec: dict[str, object]) -> None:
+    """Even while the peer's agent is down and nothing can be proved, what stood stays."""
+    made = make_segments(**spec)
+    a, b = _two(made)
+    _started(a, b)
+    for family in (4, 6):
+        a.until("b", "direct", "proved", family)
+        a.goes(b, "up0", family)
+    b.stop(signal.SIGKILL)
+    with namespaces.entered(a.fd):
+        monitor = Monitor()
+    try:
+        a.stop(signal.SIGKILL)
+        a.start()
+        for family in (4, 6):
+            one = a.until("b", "direct", "nor does its agent", family)
+            assert "stood before" in one.reason
+        changed = [event for event in monitor.read() if event.kind == "route"]
+        assert [event for event in changed if getattr(event.object, "protocol", 0) == 112] == []
+    finally:
+        monitor.close()
+    b.start()
+    a.until("b", "direct", "proved")
 
 
 def test_a_router_that_answers_for_a_peer_is_not_believed(make_segments: Make) -> None:

@@ -302,7 +302,9 @@ class Agent:
 
     def _follow_targets(self) -> None:
         """What has to be proved changes with the plan alone."""
-        self._proofs.follow(self._engine.planner.targets, self._engine.planner.inputs.paths)
+        inputs = self._engine.planner.inputs
+        uplinks = [uplink.name for uplink in inputs.facts.uplinks]
+        self._proofs.follow(self._engine.planner.targets, inputs.paths, uplinks)
 
     def _choose(self, chosen: dict[PathKey, Chosen | None]) -> None:
         def done(future: asyncio.Future[Report | None]) -> None:

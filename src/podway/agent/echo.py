@@ -21,6 +21,7 @@ from podway.probe.echo import Echo, Kind
 
 # linux/in.h, linux/in6.h: what Python's socket module has no names for
 IP_PKTINFO, IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE = 8, 10, 23, 3
+IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75  # to send from an address in a block that no link has
 SO_NO_CHECK, UDP_NO_CHECK6_TX, UDP_NO_CHECK6_RX = 11, 101, 102  # asm-generic/socket.h, linux/udp.h
 PKTINFO4 = struct.Struct("=I4s4s")  # struct in_pktinfo: ifindex, local address, destination in the header
 PKTINFO6 = struct.Struct("=16sI")  # struct in6_pktinfo: address, ifindex
@@ -68,16 +69,24 @@ class EchoService:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         return self._send(family, echo.encode(question), address, source)
 
+    def reply(self, question: Echo, asker: str, asked: str) -> None:
+        """Answer a question that came to ``asked``, though that is no address of this machine."""
+        data = echo.answer(question, self._node) if self._may_answer() else None
+        if data is not None:
+            self._send(socket.AF_INET6 if ":" in asker else socket.AF_INET, data, asker, asked)
+
     def _open(self, family: int) -> socket.socket:
         made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
             if family == socket.AF_INET6:
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                made.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
                 made.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
                 made.setsockopt(socket.IPPROTO_UDP, UDP_NO_CHECK6_RX, 1)
             else:
                 made.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+                made.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
                 made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
             made.bind(("", self._port))
         except BaseException:

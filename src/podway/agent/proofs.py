@@ -8,23 +8,25 @@ is well a path is asked again every ``WATCH`` seconds, or less often where there
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
 from podway.agent.echo import EchoService
+from podway.kernel.next_hops import NextHops
 from podway.plan import path
 from podway.plan.path import Chosen, PathKey, State
 from podway.plan.targets import Targets
 from podway.probe import echo, neighbours
 from podway.probe.echo import Echo, Kind
 from podway.probe.packets import datagram
-from podway.probe.segment import Segment
+from podway.probe.segment import Segment, Told
 
-WATCH = 10.0
-A_SECOND = 10
+WATCH = 5.0
+A_SECOND = 5
 BURST = 100  # deadlines before the loop gets a turn: a thousand peers at once are asked in ten
 REMEMBERED = 4  # attempts whose late answers still count
 
@@ -54,11 +56,14 @@ class Proofs:
         self._timer: asyncio.TimerHandle | None = None
         self._decided: dict[PathKey, Chosen | None] = {}
         self._version = -1
+        self._answers: frozenset[str] = frozenset()  # in own blocks
+        self._hops = NextHops()
 
     def start(self, loop: asyncio.AbstractEventLoop, service: EchoService) -> None:
         """``service`` sends questions by the kernel's own routes."""
         self._loop = loop
         self._service = service
+        loop.add_reader(self._hops.fileno(), self._news)
 
     def stop(self) -> None:
         """Let go of sockets and timers."""
@@ -66,11 +71,16 @@ class Proofs:
             self._timer.cancel()
         for dev in list(self._segments):
             self._leave(dev)
+        self._loop.remove_reader(self._hops.fileno())
+        self._hops.close()
 
     # what is to be proved -----------------------------------------------------------------------
 
-    def follow(self, wanted: Targets, chosen: Mapping[PathKey, Chosen]) -> None:
+    def follow(self, wanted: Targets, chosen: Mapping[PathKey, Chosen], uplinks: Collection[str]) -> None:
         """Take in what there is to prove now. ``chosen``: what the plan holds for a path not yet known."""
+        self._hops.watch(uplinks)
+        self._answers = frozenset(wanted.answers.values())
+        self._listen(uplinks if self._answers else ())
         if wanted.version == self._version:
             return
         self._version, targets = wanted.version, dict(wanted.by_path)
@@ -92,12 +102,21 @@ class Proofs:
             self._questions.pop(nonce, None)
         self._choose(key, None)
 
+    def _listen(self, uplinks: Iterable[str]) -> None:
+        """Peers' questions come by these, to addresses that may not be this machine's own."""
+        for dev in uplinks:
+            with contextlib.suppress(OSError):
+                self._segment(dev)
+
     # what comes ---------------------------------------------------------------------------------
 
-    def suspect(self, dev: str, address: str) -> None:
-        """The kernel has come to know another neighbour at ``address``, or none."""
-        for key in list(self._by_address.get((dev, address), ())):
-            self._step(key, path.Suspected())
+    def _news(self) -> None:
+        """The kernel has come to know something of neighbours: ask again where it speaks against the path."""
+        for dev, address, mac in self._hops.read():
+            for key in list(self._by_address.get((dev, address), ())):
+                state = self.states[key]
+                if (mac in state.target.macs) != (state.path.choice == "direct"):
+                    self._step(key, path.Suspected())
 
     def heard(self, answer: Echo) -> None:
         """An answer to a question of ours, by whatever way."""
@@ -110,11 +129,13 @@ class Proofs:
     def _read(self, dev: str) -> None:
         try:
             for found in self._segments[dev].read():
-                if isinstance(found, Echo):
-                    self.heard(found)
-                    continue
-                for key in list(self._by_address.get((dev, found[0]), ())):
-                    self._step(key, path.Heard(found[1]))
+                if isinstance(found, Told):
+                    for key in list(self._by_address.get((dev, found.address), ())):
+                        self._step(key, path.Heard(found.mac))
+                elif found.echo.kind not in echo.QUESTIONS:
+                    self.heard(found.echo)
+                elif found.target in self._answers:
+                    self._service.reply(found.echo, found.source, found.target)
         except OSError:
             self._leave(dev)
 

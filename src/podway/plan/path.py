@@ -27,7 +27,7 @@ Choice = Literal["direct", "tunnel", "none"]
 Fallback = Literal["tunnel", "none"]
 
 LEAVE = 3  # attempts in a row that speak against direct before it is left
-FIRST = 0.01  # seconds of the first attempt for a path that isn't direct; doubled for every further one
+FIRST = 0.005  # seconds of the first attempt for a path that isn't direct; doubled for every further one
 STEADY = 0.25  # the same for one that is: nothing is lost by waiting
 HOLD, LONGEST_HOLD = 2.0, 300.0  # seconds before direct is taken again after it was left
 FORGET = 600.0  # seconds without leaving after which the hold begins anew
@@ -169,7 +169,7 @@ def step(state: State, event: Event, now: float, watch: float) -> State:
         case Suspected():
             return _suspected(state, now, watch)
         case Due():
-            return _conclude(state, now, watch) if state.asking else _ask(state, now, watch)
+            return _conclude(state, now, watch) if state.asking else _ask(state, now, watch, state.careful)
 
 
 def _set(state: State, **fields: object) -> State:
@@ -196,14 +196,14 @@ def _choose(state: State, path: Chosen, now: float) -> State:
     return _set(state, path=path, since=since)
 
 
-def _ask(state: State, now: float, watch: float, careful: bool = False) -> State:
+def _ask(state: State, now: float, watch: float, suspected: bool = False) -> State:
     base = STEADY if state.path.choice == "direct" else FIRST
-    patience = min(base * 2 ** min(state.failures, 30), max(watch, STEADY))
+    patience = STEADY if suspected else min(base * 2 ** min(state.failures, 30), max(watch, STEADY))
     return _set(
         state,
         attempt=state.attempt + 1,
         asking=True,
-        careful=careful or state.failures > 0,
+        careful=suspected or bool(state.stranger),
         began=now,
         deadline=now + patience,
         mac="",
@@ -230,18 +230,16 @@ def _complete(state: State, now: float, watch: float) -> State:
 
 
 def _suspected(state: State, now: float, watch: float) -> State:
-    if state.asking:
-        return _set(state, careful=True)
     soonest = state.began + SUSPICION
-    if now < soonest:
-        return _set(state, deadline=soonest if state.deadline is None else min(state.deadline, soonest))
-    return _ask(state, now, watch, careful=True)
+    if now >= soonest:
+        return _ask(state, now, watch, suspected=True)
+    return _set(state, careful=True, deadline=min(state.deadline or soonest, soonest))
 
 
 def _conclude(state: State, now: float, watch: float) -> State:
     if state.mac and state.inside and not state.stranger:
         return _proved(state, now, watch)
-    state = _set(state, failures=state.failures + 1, careful=False, trouble=_finding(state))
+    state = _set(state, failures=state.failures + 1, trouble=_finding(state))
     if state.path.choice != "direct":
         state = _choose(state, Chosen(state.target.fallback, state.trouble), now)
     elif state.failures >= LEAVE and _speaks_against(state):

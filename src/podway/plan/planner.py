@@ -21,7 +21,7 @@ from podway.plan.attach import bridge
 from podway.plan.mtu import Size
 from podway.plan.notes import Note
 from podway.plan.path import Chosen, PathKey, Target, unasked
-from podway.plan.targets import Targets, key_of, target
+from podway.plan.targets import Targets, inside, key_of, target
 from podway.plan.way import Held, Way, choose, held, wishes
 
 FragmentId = tuple[str, str]  # ("block", "10.244.1.0/24")
@@ -29,13 +29,14 @@ FragmentId = tuple[str, str]  # ("block", "10.244.1.0/24")
 
 class Built(NamedTuple):
     """What one fragment wants, what it has to say, and (network, way) that it sends a peer by, and that it
-    would rather, and what has to be proved."""
+    would rather, what has to be proved, and where peers that prove it expect an answer."""
 
     objects: tuple[AnyObject, ...]
     notes: tuple[Note, ...] = ()
     sends: tuple[str, Way] | None = None
     asks: tuple[str, Way] | None = None
     target: tuple[PathKey, Target] | None = None
+    answers: str = ""
 
 
 FACTS: FragmentId = ("facts", "")
@@ -98,7 +99,7 @@ def _block(inputs: Inputs, cidr: str) -> Built:
     node = inputs.nodes.get(block.spec.node)
     if block.spec.node == inputs.facts.name:
         stands = attach.own_block(block, network, inputs.facts, inputs.sizes[network.name].links)
-        return Built((*stands, *transport.own_block(block, held.ways, node)))
+        return Built((*stands, *transport.own_block(block, held.ways, node)), answers=inside(block))
     if node is None:
         return Built((), (Note(f"block {cidr}", f"its node {block.spec.node} is not registered"),))
     return _peer_block(inputs, block, node, held)
@@ -407,7 +408,7 @@ class Planner:
             self._sends.put(fragment, built.sends)
             self._asks.put(fragment, built.asks)
             if fragment[0] == "block":
-                self.targets.put(fragment[1], built.target)
+                self.targets.put(fragment[1], built.target, built.answers)
             old = self._fragments.pop(fragment, ())
             self._notes.pop(fragment, None)
             if exists:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 
 from podway.model.objects import AnyObject, Route, family_of
@@ -17,6 +18,14 @@ ALWAYS_TUNNEL = "the network's transport"
 def key_of(block: Block) -> PathKey:
     """Which path a block's packets go."""
     return PathKey(block.spec.network, block.spec.node, family_of(block.cidr))
+
+
+def inside(block: Block) -> str:
+    """The address in a block where its node answers: the gateway on the bridge; without one the block's
+    first, which is no address of the node's own, so that its agent has to hear the question on the uplink."""
+    if block.spec.attach == "bridge":
+        return bridge.gateway(block.cidr).partition("/")[0]
+    return str(ipaddress.ip_network(block.cidr).network_address)
 
 
 def target(
@@ -40,7 +49,7 @@ def target(
         dev=hop.dev,
         source=hop.source,
         macs=node.macs,
-        inside=bridge.gateway(block.cidr).partition("/")[0],
+        inside=inside(block),
     )
 
 
@@ -58,7 +67,8 @@ class Targets:
 
     def __init__(self) -> None:
         self.by_path: dict[PathKey, Target] = {}
-        self.version = 0  # grows with every change of ``by_path``
+        self.version = 0  # grows with every change of ``by_path`` and ``answers``
+        self.answers: dict[str, str] = {}  # own block → address in it where peers expect an answer
         self._wanted: dict[PathKey, dict[str, Target]] = {}
         self._path_of: dict[str, PathKey] = {}
 
@@ -66,8 +76,11 @@ class Targets:
         """The blocks that go by one path."""
         return sorted(self._wanted.get(path, ()))
 
-    def put(self, cidr: str, wanted: tuple[PathKey, Target] | None) -> None:
-        """What one block asks for now; None: nothing."""
+    def put(self, cidr: str, wanted: tuple[PathKey, Target] | None, answers: str) -> None:
+        """What one block asks for now, and (one's own) where it answers; None and "": nothing."""
+        if self.answers.get(cidr, "") != answers:
+            self.answers = {**self.answers, cidr: answers} if answers else _without(self.answers, cidr)
+            self.version += 1
         before = self._path_of.pop(cidr, None)
         if before is not None:
             del self._wanted[before][cidr]
@@ -89,3 +102,7 @@ class Targets:
             del self.by_path[path]
         else:
             self.by_path[path] = first
+
+
+def _without(answers: dict[str, str], cidr: str) -> dict[str, str]:
+    return {key: value for key, value in answers.items() if key != cidr}

@@ -12,9 +12,11 @@ import socket
 import struct
 from collections.abc import Iterator
 
+import msgspec
+
 from podway.probe import echo, neighbours
 from podway.probe.echo import Echo
-from podway.probe.packets import ETH_ARP, ETH_IPV4, ETH_IPV6, ETHERNET, UDP, udp_payload
+from podway.probe.packets import ETH_ARP, ETH_IPV4, ETH_IPV6, ETHERNET, UDP, udp_content
 
 SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 _INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter: code, jt, jf, k
@@ -51,6 +53,21 @@ def _filters(port: int) -> dict[int, list[tuple[int, int, int, int]]]:
     }
 
 
+class Told(msgspec.Struct, frozen=True):
+    """``mac`` answers for ``address``."""
+
+    address: str
+    mac: str
+
+
+class Came(msgspec.Struct, frozen=True):
+    """An echo, as it came to ``target``, which need not be an address of this machine."""
+
+    echo: Echo
+    source: str
+    target: str
+
+
 class Segment:
     """The segment behind link ``dev``. Raises OSError when there is no such link, or no right to it."""
 
@@ -85,8 +102,8 @@ class Segment:
         """Send a whole frame. Raises OSError when the link is down or gone."""
         self._sockets[ETHERNET.unpack_from(frame)[2]].send(frame)
 
-    def read(self) -> Iterator[tuple[str, str] | Echo]:
-        """What came since the last call: (address, its MAC), or an echo. Never waits."""
+    def read(self) -> Iterator[Told | Came]:
+        """What came since the last call. Never waits."""
         for one in self._sockets.values():
             for _ in range(_BATCH):
                 try:
@@ -97,9 +114,18 @@ class Segment:
                     if error.errno == errno.ENETDOWN:
                         break  # said once when the link goes down; it comes up again by itself
                     raise
-                found = neighbours.answered(frame) or echo.decode(udp_payload(frame) or b"")
+                found = _found(frame)
                 if found is not None:
                     yield found
+
+
+def _found(frame: bytes) -> Told | Came | None:
+    told = neighbours.answered(frame)
+    if told is not None:
+        return Told(*told)
+    content = udp_content(frame)
+    came = echo.decode(content[2]) if content is not None else None
+    return Came(came, content[0], content[1]) if content is not None and came is not None else None
 
 
 def _open(dev: str, protocol: int, program: list[tuple[int, int, int, int]]) -> socket.socket:

@@ -12,6 +12,7 @@ NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
 NDMSG = struct.Struct("=BxxxiHBB")  # struct ndmsg: family, index, state, flags, type
 DST, LLADDR, IFINDEX = 1, 2, 8
 PERMANENT, NOARP = 0x80, 0x40  # NUD_*
+REACHABLE, STALE, FAILED = 0x02, 0x04, 0x20
 SELF, MASTER, PROXY = 0x02, 0x04, 0x08  # NTF_*
 BRIDGE = 7  # AF_BRIDGE
 
@@ -66,6 +67,11 @@ def is_permanent(payload: bytes) -> bool:
     """Whether a message's entry is one that was set, not learned, and still stands."""
     _, _, state, flags, _ = NDMSG.unpack_from(payload)
     return bool(state & PERMANENT or flags & PROXY)
+
+
+def has_failed(payload: bytes) -> bool:
+    """Whether a message tells that nobody answered."""
+    return bool(NDMSG.unpack_from(payload)[2] & FAILED)
 
 
 def decode(payload: bytes, name_of: Mapping[int, str]) -> Neighbour | Fdb | None:

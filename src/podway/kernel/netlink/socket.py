@@ -52,7 +52,11 @@ class NetlinkSocket:
 
     def hear_neighbours_of(self, links: Collection[int]) -> None:
         """Let events of neighbours and forwarding entries through for these ifindexes only."""
-        neighbour_filter.attach(self._socket, links)
+        neighbour_filter.attach(self._socket, neighbour_filter.program(links))
+
+    def hear_settled_neighbours_of(self, links: Collection[int]) -> None:
+        """Let only how the resolution of neighbours on these ifindexes ended through."""
+        neighbour_filter.attach(self._socket, neighbour_filter.settled(links))
 
     def close(self) -> None:
         """Let go of the socket."""
