@@ -38,4 +38,5 @@ GOALS = {
     "ready": Goal(300, "ms"),
     "wake-ups": Goal(2, ""),  # in 20 s: a heartbeat every ten
     "repair": Goal(50, "ms"),
+    "join": Goal(0.8),
 }

@@ -6,9 +6,10 @@ import contextlib
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class Node:
         self.name = name or host.name
         self.directory = directory
         self.store = store
+        self._chain: Chain | None = None
         self.socket = directory / f"{self.name}.sock"
         self.place = ["--node", self.name, "--store", store, "--state-dir", str(directory / self.name)]
 
@@ -41,31 +43,45 @@ class Node:
             path.write_text(json.dumps(document))
             self.podway("apply", "-f", str(path), "--store", self.store)
 
+    def begin(self) -> tuple[subprocess.Popen[bytes], Callable[[], None]]:
+        """The agent's process, just started, and a function that waits for its READY=1."""
+        notify = self.directory / f"{self.name}.notify"
+        notify.unlink(missing_ok=True)
+        ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ready.bind(str(notify))
+        ready.settimeout(120)
+        place = [*self.place, "--socket", str(self.socket)]
+        environment = {**os.environ, "NOTIFY_SOCKET": str(notify)}
+        process = self.host.spawn(*PODWAY, "agent", *place, env=environment)
+
+        def wait() -> None:
+            with ready:
+                while b"READY=1" not in ready.recv(4096):
+                    pass
+
+        return process, wait
+
     @contextlib.contextmanager
     def agent(self) -> Iterator[tuple[int, float]]:
         """The running agent for the body: its PID, and seconds from its start until READY=1."""
-        notify = self.directory / f"{self.name}.notify"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
-            ready.bind(str(notify))
-            ready.settimeout(30)
-            environment = {**os.environ, "NOTIFY_SOCKET": str(notify)}
-            started = time.monotonic()
-            process = self.host.spawn(
-                *PODWAY, "agent", *self.place, "--socket", str(self.socket), env=environment
-            )
-            with ended(process):
-                while b"READY=1" not in ready.recv(4096):
-                    pass
-                yield process.pid, time.monotonic() - started
-        notify.unlink()
+        started = time.monotonic()
+        process, wait = self.begin()
+        with ended(process):
+            wait()
+            yield process.pid, time.monotonic() - started
 
     def attach(self, pod: Host) -> str:
         """The address that ``pod`` got in network "pods"."""
-        chain = self.chain("pods")
+        chain = self._chain or self.install("pods")
         with self.host.entered():
             result = chain.add(Attachment(pod.name, pod.path))
         address: str = result["ips"][0]["address"]
         return address.partition("/")[0]
+
+    def install(self, network: str) -> Chain:
+        """The plugin, as it is installed before an agent is started."""
+        self._chain = self.chain(network)
+        return self._chain
 
     def chain(self, network: str) -> Chain:
         """The plugin as installed for ``network``."""

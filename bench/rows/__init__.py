@@ -22,6 +22,8 @@ _PLACES = {
     "agent": "agent:idle",
     "ready": "agent:ready",
     "repair": "repair:repaired",
+    "flannel-join-10": "join:small",
+    "flannel-join-50": "join:large",
 }
 NAMES = tuple(_PLACES)
 AGAINST_PLUGINS = {"cni", "hundred", "agentless"}  # want the reference plugins built

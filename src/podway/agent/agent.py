@@ -123,6 +123,8 @@ class Agent:
         self._echo = EchoService(self._options.node, self._options.probe_port, self._heard)
         pages = await self._start_pages()
         self._echo.start(self._loop)
+        # peers prove their way to a new block at once: whoever answers them must be there before it
+        await self._writer.submit(POD, self._engine.claim_ahead)
         self._health.start()
         self._loop.add_reader(self._mirror.fileno(), self._store_event)
         self._proofs.start(self._loop, self._echo)
@@ -280,7 +282,7 @@ class Agent:
             self._loop.call_later(self._pace.rest(started, self._loop.time()), self._rested)
 
         self._synchronizing, self._news = True, False
-        self._writer.submit(BULK, self._engine.synchronize).add_done_callback(done)
+        self._writer.submit(BULK, self._engine.follow_store).add_done_callback(done)
 
     def _rested(self) -> None:
         self._synchronizing = False

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, Protocol, get_args, get_origin
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple, Protocol, get_args, get_origin
 
 import msgspec
 
@@ -255,12 +256,7 @@ def snapshot(records: Iterable[StoredObject], last: Snapshot = EMPTY) -> tuple[S
     before = {"Network": last.networks, "Node": last.nodes, "Block": last.blocks}
     for record in records:
         try:
-            value = stored(record)
-            if isinstance(value, Network):
-                value = resolve(value)
-            elif isinstance(value, Node):
-                value = _with_status(value, record.status)
-            found[record.kind][record.name] = value
+            found[record.kind][record.name] = _seen(record.kind, record.name, record.spec, record.status)
         except InvalidInput as error:
             unreadable.append(Unreadable(record.kind, record.name, str(error)))
             known = before.get(record.kind, {}).get(record.name)  # type: ignore[attr-defined]
@@ -271,6 +267,22 @@ def snapshot(records: Iterable[StoredObject], last: Snapshot = EMPTY) -> tuple[S
         Snapshot(networks=networks, nodes=nodes, blocks=blocks, unreadable=tuple(unreadable), synced=True),
         unreadable,
     )
+
+
+class _Stored(NamedTuple):
+    kind: str
+    name: str
+    spec: bytes
+    status: bytes
+
+
+@lru_cache(maxsize=32768)
+def _seen(kind: str, name: str, spec: bytes, status: bytes) -> Resource:
+    """What a node sees of one object; of a large cluster all but a few are as they were at the last look."""
+    value = stored(_Stored(kind, name, spec, status))
+    if isinstance(value, Network):
+        return resolve(value)
+    return _with_status(value, status) if isinstance(value, Node) else value
 
 
 def node_status(status: bytes) -> NodeStatus:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 
+from podway.ipam.blocks import block_size
 from podway.ipam.state import Allocations, Choice, NeedBlock, exhausted
-from podway.model.errors import Conflict, InvalidInput, Unavailable
+from podway.model.errors import Conflict, InvalidInput, PodwayError, Unavailable
+from podway.model.objects import family_of
 from podway.model.resources import Endpoint, Network
 from podway.node.cluster import Cluster
 from podway.node.database import Database
@@ -79,6 +82,31 @@ class AddressBook:
                 return found
             self._claim(network, found)
             new = True
+
+    def claim_ahead(self, network: Network) -> bool:
+        """Have a block of each family before the first pod asks, so that it waits for no store. Whether one
+        was claimed now.
+
+        Not where nodes carry each other nothing, and not from a pool that is half claimed: whoever has pods
+        goes before whoever may get some. What can't be had is told to the pod that needs it."""
+        if network.spec.transport == "none" or network.spec.interop:
+            return False
+        have = {family_of(block) for block in self._cluster.blocks(network)}
+        wanted = {family_of(pool.cidr) for pool in network.spec.pools} - have
+        claimed = False
+        for family in sorted(wanted):
+            with contextlib.suppress(PodwayError):
+                if self._is_roomy(network, family):
+                    self._claim(network, NeedBlock(family))
+                    claimed = True
+        return claimed
+
+    def _is_roomy(self, network: Network, family: int) -> bool:
+        pools = [pool for pool in network.spec.pools if family_of(pool.cidr) == family]
+        total = sum(1 << (block_size(network, one) - int(one.cidr.rpartition("/")[2])) for one in pools)
+        blocks = self._cluster.snapshot.blocks.values()
+        used = sum(b.spec.network == network.name and family_of(b.cidr) == family for b in blocks)
+        return 2 * used < total
 
     def _keep_back(self) -> None:
         """An adopted bridge's own addresses are no pod's."""

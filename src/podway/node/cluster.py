@@ -31,6 +31,7 @@ class Cluster:
         self._opener = opener
         self._store: Objects | None = None
         self._database = database
+        self.unsaved = False  # whether the snapshot is other than what the database has
         known = database.snapshot()
         self.snapshot = msgspec.structs.replace(known, synced=False) if known else Snapshot()
 
@@ -63,9 +64,14 @@ class Cluster:
         new, _ = documents.snapshot(records, self.snapshot)
         self.trouble = ""
         new = msgspec.structs.replace(new, foreigns=self.snapshot.foreigns)  # of another source
-        if remember and new != self.snapshot:
-            self._database.save_snapshot(new)
+        self.unsaved |= remember and new != self.snapshot
         self.snapshot = new
+
+    def save(self) -> None:
+        """Keep the snapshot for an outage: once the kernel has it, which is what others wait for."""
+        if self.unsaved:
+            self._database.save_snapshot(self.snapshot)
+            self.unsaved = False
 
     @property
     def own_paths(self) -> dict[str, Paths]:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from podway.kernel.facade import ALL_KINDS, NFT_KINDS, Kernel
 from podway.model.errors import PodwayError, Unavailable
-from podway.model.objects import ROUTE_PROTOCOL
-from podway.model.resources import Endpoint, NodeFacts, Paths
+from podway.model.objects import ROUTE_PROTOCOL, Key
+from podway.model.resources import Endpoint, NodeFacts, Paths, Snapshot
 from podway.node import facts, holes, rebuild
 from podway.node.attachments import Attachments
 from podway.node.book import AddressBook
@@ -59,6 +59,9 @@ class NodeEngine:
         self.attachments = Attachments(database, kernel, self.planner, self.book, boot_id, time.time)
         self.reconciler = Reconciler(database, kernel, self.planner, self.attachments, time.time)
         self.resizer = Resizer(database, kernel, self.planner)
+        self._ahead = False
+        self._planned: Snapshot | None = None
+        self._changed: set[Key] = set()  # in plan, since the last pass
         self._lingering = generation.Lingering()
         #: when to synchronize again though nothing has changed (monotonic seconds; None: no need)
         self.next_step: float | None = None
@@ -98,13 +101,21 @@ class NodeEngine:
 
     def synchronize(self) -> Report:
         """Take in the store's state and bring the kernel to it. Works on the last one in an outage."""
+        return self._take_in(whole=True)
+
+    def follow_store(self) -> Report:
+        """The same for what is new only: of what changes in the kernel its own events tell."""
+        return self._take_in(whole=False)
+
+    def _take_in(self, whole: bool) -> Report:
         self.cluster.refresh()
         self.refresh_facts()
         if self._introduce():
             self.cluster.refresh()
-        if self.flannel.join(self.cluster):
-            self.database.save_snapshot(self.cluster.snapshot)
-        report = self._follow_snapshot()
+        self.cluster.unsaved |= self.flannel.join(self.cluster)
+        report = self._follow_snapshot(whole)
+        if self._ahead:
+            self.claim_ahead()
         for _ in range(STEPS):
             told = self._told()
             if told == self.cluster.own_paths:
@@ -113,8 +124,16 @@ class NodeEngine:
                 self.next_step = time.monotonic() + TELL_AGAIN
                 break
             self.cluster.refresh()  # what was told may allow the next step: see plan.generation
-            report += self._follow_snapshot()
+            report += self._follow_snapshot(whole)
+        self.cluster.save()
         return report
+
+    def claim_ahead(self) -> None:
+        """From now on, have a first block of every network before a pod asks for it."""
+        self._ahead = True
+        claimed = [self.book.claim_ahead(network) for network in self.cluster.snapshot.networks.values()]
+        if any(claimed):
+            self._follow_snapshot(whole=False)
 
     def _introduce(self) -> bool:
         """Tell of one's ways before anything is sent by them. Whether that was news."""
@@ -124,9 +143,18 @@ class NodeEngine:
         new = {n.name: generation.introduction(self.planner, n, now) for n in networks if n.name not in told}
         return bool(new) and self.cluster.tell_paths(told | new)
 
-    def _follow_snapshot(self) -> Report:
+    def _follow_snapshot(self, whole: bool) -> Report:
+        """Bring the kernel to the snapshot: a pass over everything, or over the kinds whose plan changed."""
+        might = self.reconciler.removals_allowed
         self._plan_snapshot()
-        report = self.reconciler.run()
+        # what was refused is tried again: what stood in its way may have gone
+        kinds = {key[0] for key in (*self._changed, *self.reconciler.problems)}
+        self._changed = set()
+        # what a link carries goes and comes with it, and what could not be removed before now can
+        whole = whole or "link" in kinds or might != self.reconciler.removals_allowed
+        if not (whole or kinds or self._more):
+            return Report()
+        report = self.reconciler.run(ALL_KINDS if whole else kinds)
         changed, self._more = self.resizer.run()
         return report + self.reconciler.run({"link"}) if changed else report
 
@@ -170,10 +198,13 @@ class NodeEngine:
     def _plan_snapshot(self) -> None:
         if self._stood:
             found = targets.standing(self._stood, self.cluster.snapshot, self.planner.inputs.facts)
-            self.planner.update_paths({k: p for k, p in found.items() if k not in self.planner.inputs.paths})
+            new = {k: p for k, p in found.items() if k not in self.planner.inputs.paths}
+            self._changed |= self.planner.update_paths(new)
             if self.cluster.snapshot.synced:
                 self._stood = ()
-        self.planner.update_snapshot(self.cluster.snapshot)
+        if self.cluster.snapshot != self._planned:
+            self._planned = self.cluster.snapshot
+            self._changed |= self.planner.update_snapshot(self._planned)
         self.reconciler.removals_allowed = self.cluster.snapshot.synced
 
     def _follow(self) -> None:
@@ -184,7 +215,9 @@ class NodeEngine:
     def refresh_facts(self) -> set[str]:
         """Look at the uplinks again and tell the cluster of new addresses. Returns what kinds may change."""
         found = self._facts()
-        changed = {key[0] for key in self.planner.update_facts(found)}
+        keys = self.planner.update_facts(found)
+        self._changed |= keys
+        changed = {key[0] for key in keys}
         self.cluster.register(found)
         return set(ALL_KINDS) if "link" in changed else changed
 
