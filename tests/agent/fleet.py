@@ -142,7 +142,7 @@ class Machine:
         target = ["--network", network, "--socket", str(self.directory / "cni.sock")]
         done = self.podway("cni", "install", *where, *target)
         assert done.returncode == 0, done.stderr
-        (conflist,) = (self.directory / "net.d").glob("*.conflist")
+        (conflist,) = (self.directory / "net.d").glob(f"*-{network}.conflist")
         whole = json.loads(conflist.read_text())
         conflist.unlink()
         conf = whole["plugins"][0] | {"cniVersion": "1.0.0", "name": whole["name"]}

@@ -87,7 +87,7 @@ def test_wrong_usage(podway: Podway, arguments: list[str]) -> None:
 
 def test_stores_that_can_not_be_used(podway: Podway) -> None:
     assert "no directory" in podway.bad("get", "nodes", "--store", "sqlite:/missing/store.db")
-    assert "sqlite:" in podway.bad("get", "nodes", "--store", "etcd://localhost")
+    assert "sqlite:" in podway.bad("get", "nodes", "--store", "mysql://localhost")
     (podway.directory / "store.db").write_bytes(b"garbage" * 500)
     told = podway.bad("get", "nodes")
     assert "  where: " in told and "  fix:   move the file aside" in told

@@ -18,12 +18,13 @@ from typing import Any
 
 import msgspec
 
-from podway.agent import choices, culprit, metrics
+from podway.agent import choices, culprit, liveness, metrics
 from podway.agent.dirty import FACTS, dirty
 from podway.agent.echo import EchoService
 from podway.agent.health import Health
 from podway.agent.http import Pages
 from podway.agent.leases import LeaseFollower
+from podway.agent.liveness import Liveness
 from podway.agent.logs import configure
 from podway.agent.notify import notify, watchdog_interval
 from podway.agent.pace import Pace
@@ -39,6 +40,7 @@ from podway.kernel.monitor import Monitor
 from podway.kernel.nftables import NftMonitor
 from podway.model.errors import PodwayError
 from podway.model.objects import Key
+from podway.node.database import JournalEntry
 from podway.node.engine import NodeEngine, open_engine
 from podway.node.reconciler import Noticed, Report
 from podway.plan.narrow import Holes
@@ -81,6 +83,7 @@ class Agent:
         self._started = time.time()
         self._mirror = Mirror(options.store, options.node)
         self._pace = Pace()
+        self._liveness = Liveness()
         self._synchronizing = self._news = False
         self._funeral: asyncio.Task[None] | None = None
 
@@ -130,6 +133,7 @@ class Agent:
         self._proofs.start(self._loop, self._echo)
         self._follow_targets()
         self._step_later()
+        self._look_for_life()
         self._leases = LeaseFollower(
             self._loop, self._engine.flannel, self._engine.cluster, self._resynchronize
         )
@@ -264,8 +268,22 @@ class Agent:
     # the store -------------------------------------------------------------------------------
 
     def _store_event(self) -> None:
-        self._mirror.drain()
-        self._resynchronize()
+        kinds = self._mirror.drain()
+        if kinds - {"Alive"}:
+            self._resynchronize()
+        else:
+            self._look_for_life()
+
+    def _look_for_life(self) -> None:
+        """Whose agent is heard of no more, or again: noted, and nothing else."""
+        registered = [node.name for node in self._engine.cluster.snapshot.nodes.values() if node.paths]
+        before, self._liveness = self._liveness, self._liveness.step(registered, self._mirror.alive)
+        turned = liveness.changes(before, self._liveness, registered)
+        for node, state in turned:
+            self._log.warning("a node's agent", extra={"node": node, "state": state})
+        entries = [JournalEntry(time.time(), state, f"node {node}", "", 0.0, "") for node, state in turned]
+        if entries:
+            self._detached(self._writer.submit(BULK, lambda: self._engine.database.journal_add(entries)))
 
     def _resynchronize(self) -> None:
         """Take in what the store holds; what comes meanwhile is taken in together, after it."""
@@ -279,6 +297,7 @@ class Agent:
             self._finish(future)
             self._step_later()
             self._leases.follow()
+            self._look_for_life()
             self._loop.call_later(self._pace.rest(started, self._loop.time()), self._rested)
 
         self._synchronizing, self._news = True, False
@@ -372,7 +391,7 @@ class Agent:
     # pages -----------------------------------------------------------------------------------
 
     def _describe(self) -> AgentStatus:
-        return describe(self._engine, self._started, self._health)
+        return describe(self._engine, self._started, self._health, self._liveness)
 
     async def _healthz(self) -> tuple[int, str, bytes]:
         status = self._describe()

@@ -67,7 +67,10 @@ def render(status: AgentStatus) -> bytes:
         ready = GaugeMetricFamily(
             "podway_ready", "1 once peers are programmed and probed", value=status.ready
         )
-        return [peers, probes, ready]
+        suspect = GaugeMetricFamily(
+            "podway_peers_suspect", "Nodes not heard of in the store", value=len(status.suspect)
+        )
+        return [peers, probes, ready, suspect]
 
     registry = CollectorRegistry()
     registry.register(Collector())

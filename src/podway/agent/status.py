@@ -9,6 +9,7 @@ import msgspec
 
 import podway
 from podway.agent.health import Health, failing
+from podway.agent.liveness import Liveness
 from podway.node.engine import NodeEngine
 from podway.plan.notes import Note
 from podway.probe import readiness
@@ -30,6 +31,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     readiness: str  # in a sentence: what is missing until ready, who didn't answer when it turned so
     peers: dict[str, int]  # verdict → how many peers
     failing: tuple[str, ...]  # a sentence for each peer that something is wrong with
+    suspect: tuple[str, ...]  # nodes whose agents aren't heard of in the store
     probes: dict[str, int]  # "sent", "answered", "refused", "damaged", "foreign"
 
 
@@ -41,7 +43,7 @@ def _notes(engine: NodeEngine) -> list[Note]:
     return [*engine.planner.notes, *engine.flannel.notes]
 
 
-def describe(engine: NodeEngine, started: float, health: Health) -> AgentStatus:
+def describe(engine: NodeEngine, started: float, health: Health, liveness: Liveness) -> AgentStatus:
     """The agent's status now. Reads only what the writer thread replaces as a whole."""
     problems = [_sentence(note.subject, note.reason, note.fix) for note in _notes(engine)]
     for key, fragments in list(engine.planner.conflicts.items()):
@@ -66,5 +68,6 @@ def describe(engine: NodeEngine, started: float, health: Health) -> AgentStatus:
         readiness=readiness.sentence(health.readiness),
         peers=dict(Counter(peer.verdict.name for peer in health.verdicts().values())),
         failing=tuple(failing(health)),
+        suspect=tuple(sorted(liveness.suspect)),
         probes=dict(health.probes),
     )

@@ -59,6 +59,8 @@ def status(
             click.echo("  peers: " + ", ".join(f"{n} {name}" for name, n in sorted(found.peers.items())))
         for line in found.failing:
             click.echo(f"  {line}")
+        for name in found.suspect:
+            click.echo(f"  suspect: node {name} is not heard of in the store; its routes and blocks stay")
         for problem in found.problems:
             click.echo(f"  problem: {problem}")
     raise SystemExit(1 if found.problems or (wait and not found.ready) else 0)

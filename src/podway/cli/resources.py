@@ -13,7 +13,7 @@ from podway.cli.options import agent_socket, socket_option, store_option
 from podway.model import documents, problems
 from podway.model.errors import Conflict, InvalidInput
 from podway.model.resources import Block, Network, Node
-from podway.store import Compacted, Record, Store, open_store
+from podway.store import Compacted, Record, Store, StoreUnavailable, open_store
 
 KINDS = {"network": "Network", "node": "Node", "block": "Block"}
 OUTPUT = click.option("-o", "--output", type=click.Choice(["table", "wide", "json", "yaml"]), default="table")
@@ -23,7 +23,7 @@ COLUMNS: dict[str, list[str]] = {
     "Node": ["NAME", "ADDRESSES"],
     "Block": ["CIDR", "NETWORK", "NODE", "ATTACH"],
 }
-WIDE: dict[str, list[str]] = {"Network": ["MTU", "PRESET", "BRIDGE"]}
+WIDE: dict[str, list[str]] = {"Network": ["MTU", "PRESET", "BRIDGE"], "Node": ["AGENT"]}
 
 
 def kinds_of(text: str) -> list[str]:
@@ -39,17 +39,29 @@ def kinds_of(text: str) -> list[str]:
     return found
 
 
-def _row(record: Record, wide: bool) -> list[str]:
+def _row(record: Record, wide: bool, alive: frozenset[str] | None = None) -> list[str]:
     try:
         value = documents.stored(record)
         if isinstance(value, Network):
             return _network_row(value, wide)
         if isinstance(value, Node):
             one, _ = documents.snapshot([record])
-            return [value.name, ", ".join(one.nodes[value.name].spec.addresses) or "-"]
+            node = one.nodes[value.name]
+            return [
+                value.name,
+                ", ".join(node.spec.addresses) or "-",
+                *([_agent(node, alive)] if wide else []),
+            ]
         return [value.cidr, value.spec.network, value.spec.node, value.spec.attach]
     except InvalidInput:
         return [record.name, "(of another version, see -o json)"]
+
+
+def _agent(node: Node, alive: frozenset[str] | None) -> str:
+    """Whether its agent is heard of; "-" for one that never was, or where the store keeps no such thing."""
+    if alive is None or not (node.paths or node.name in alive):
+        return "-"
+    return "alive" if node.name in alive else "suspect"
 
 
 def _network_row(network: Network, wide: bool) -> list[str]:
@@ -74,7 +86,9 @@ def _columns(titles: list[str], rows: list[list[str]], head: bool = True) -> str
     return "\n".join(line.rstrip() for line in shown)
 
 
-def _show(kinds: list[str], records: list[Record], output: str, single: bool) -> str:
+def _show(
+    kinds: list[str], records: list[Record], output: str, single: bool, alive: frozenset[str] | None
+) -> str:
     if output in ("json", "yaml"):
         found = [documents.show(record) for record in records]
         if output == "json":
@@ -84,7 +98,7 @@ def _show(kinds: list[str], records: list[Record], output: str, single: bool) ->
         return yaml.safe_dump_all(found, sort_keys=False).rstrip()
     parts = []
     for kind in kinds:
-        rows = [_row(record, output == "wide") for record in records if record.kind == kind]
+        rows = [_row(record, output == "wide", alive) for record in records if record.kind == kind]
         parts.append(_table(kind, rows, output == "wide") if rows else f"no {kind.lower()}s")
     return "\n\n".join(parts)
 
@@ -106,14 +120,13 @@ def get(
         return
     kinds = kinds_of(kind)
     with contextlib.closing(open_store(store)) as opened:
-        lists = [opened.list(one) for one in kinds]
-        records = (
-            [opened.get(one, name) for one in kinds] if name else [r for found, _ in lists for r in found]
-        )
-        click.echo(_show(kinds, records, output, single=name is not None and len(kinds) == 1))
+        listed, token = opened.list(*kinds, "Alive")
+        alive = frozenset(one.name for one in listed if one.kind == "Alive") if opened.leases else None
+        found = [one for one in listed if one.kind != "Alive"]
+        records = [opened.get(one, name) for one in kinds] if name else found
+        click.echo(_show(kinds, records, output, name is not None and len(kinds) == 1, alive))
         if watch:
-            # the first token: what changed between two lists comes once more
-            _follow(opened, kinds, lists[0][1], name, output)
+            _follow(opened, kinds, token, name, output)
 
 
 def _peers(path: str, name: str | None, output: str) -> str:
@@ -143,14 +156,25 @@ def _yaml(values: object) -> str:
 
 def _follow(store: Store, kinds: list[str], token: str, name: str | None, output: str) -> None:
     try:
-        with contextlib.closing(store.watch(tuple(kinds), token)) as changes:
-            while True:
-                select.select([changes], [], [])
-                for event in changes.read():
-                    if name in (None, event.record.name):
-                        _tell(event.record, event.deleted, output)
+        changes = store.watch(tuple(kinds), token)
     except Compacted as error:
         raise Conflict("the store no longer has all changes", fix="run it again") from error
+    while True:
+        with contextlib.closing(changes):
+            try:
+                while True:
+                    select.select([changes], [], [])
+                    for event in changes.read():
+                        if name in (None, event.record.name):
+                            _tell(event.record, event.deleted, output)
+            except Compacted as error:
+                raise Conflict("the store no longer has all changes", fix="run it again") from error
+            except StoreUnavailable as error:  # one member may be gone and another there
+                lost = error
+        try:
+            changes = store.watch(tuple(kinds), changes.token)
+        except Compacted:
+            raise lost from None
 
 
 def _tell(record: Record, deleted: bool, output: str) -> None:

@@ -21,7 +21,7 @@ import random
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from podway.model.errors import PodwayError
 from podway.store import open_store
@@ -57,6 +57,7 @@ class Mirror:
         #: own writes that the watch has not told yet
         self._untold: dict[tuple[str, str], tuple[Record, concurrent.futures.Future[Record]]] = {}
         self._commands: queue.SimpleQueue[_Command] = queue.SimpleQueue()
+        self._news: set[str] = set()
         self._changed = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._first = threading.Event()  # the first attempt is over, well or badly
@@ -86,10 +87,18 @@ class Mirror:
         """Readable when objects changed, or when the store came into or went out of reach."""
         return self._changed
 
-    def drain(self) -> None:
-        """Take the wake-ups."""
+    def drain(self) -> frozenset[str]:
+        """Take the wake-ups: kinds of what changed; all of them when the store came or went."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._changed)
+        with self._guard:
+            news, self._news = frozenset(self._news), set()
+        return news
+
+    def _tell(self, kinds: Iterable[str]) -> None:
+        with self._guard:
+            self._news |= set(kinds)
+        os.eventfd_write(self._changed, 1)
 
     def session(self) -> Session:
         """What the engine works with."""
@@ -189,7 +198,7 @@ class Mirror:
             self._trouble, self._leases = None, store.leases
         self._retry = Retry()
         self._first.set()
-        os.eventfd_write(self._changed, 1)
+        self._tell(MIRRORED)
 
     def _out_of_reach(self, error: PodwayError) -> None:
         trouble = error if isinstance(error, StoreUnavailable) else StoreUnavailable(str(error))
@@ -201,7 +210,7 @@ class Mirror:
         self._first.set()
         if news:
             _log.warning("the store is out of reach", extra={"why": str(trouble)})
-            os.eventfd_write(self._changed, 1)
+            self._tell(MIRRORED)
 
     def _pause(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -246,11 +255,12 @@ class Mirror:
 
     def _take(self, store: Store, watch: Watch) -> None:
         events = watch.read()
-        news = False
+        news: set[str] = set()
         with self._guard:
             for event in events:
                 key = (event.record.kind, event.record.name)
-                news = news or event.deleted or self._objects.get(key) != event.record
+                if event.deleted or self._objects.get(key) != event.record:
+                    news.add(event.record.kind)
                 if event.deleted:
                     self._objects.pop(key, None)
                 else:
@@ -263,7 +273,7 @@ class Mirror:
             if event.deleted and key == ("Alive", self._node):
                 self._beat(store, anew=True)
         if news:
-            os.eventfd_write(self._changed, 1)
+            self._tell(news)
 
     def _work(self, store: Store) -> None:
         """Carry out what was submitted; a store that went away in it fails the watch too."""
