@@ -129,7 +129,7 @@ class Machine:
         cluster = Cluster(self.name, self.url, database)
         try:
             cluster.refresh(remember=False)
-            return cluster.blocks(network)
+            return cluster.blocks(cluster.snapshot.networks[network])
         finally:
             cluster.close()
             database.close()

@@ -40,7 +40,7 @@ def _sentence(subject: str, reason: str, fix: str) -> str:
 
 
 def _notes(engine: NodeEngine) -> list[Note]:
-    return [*engine.planner.notes, *engine.flannel.notes]
+    return [*engine.membership.standing.notes, *engine.planner.notes, *engine.flannel.notes]
 
 
 def describe(engine: NodeEngine, started: float, health: Health, liveness: Liveness) -> AgentStatus:

@@ -21,6 +21,7 @@ from podway.model.resources import (
     PRESETS,
     Block,
     BlockSpec,
+    Identity,
     Network,
     NetworkSpec,
     Node,
@@ -212,6 +213,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     addresses: tuple[str, ...] = ()
     macs: tuple[str, ...] = ()
+    identity: Identity = Identity()
     paths: dict[str, Paths] = {}
 
 

@@ -180,6 +180,34 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
     sizes: Sizes | None = None
 
 
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine that acts as a node: a number in its state directory, its boot id, its host name."""
+
+    state: str
+    boot: str
+    host: str = ""
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine and when it asked or was refused, in seconds since 1970 of whoever wrote it."""
+
+    machine: Machine
+    since: float
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """Which machine holds a node's name, which asks for it, and which was refused; see ``plan.identity``."""
+
+    machine: Machine | None = None
+    claimant: Claim | None = None
+    refused: Claim | None = None
+
+    @property
+    def refused_machine(self) -> Machine | None:
+        """The machine that was refused last."""
+        return self.refused.machine if self.refused is not None else None
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """A Node document, and what its agent says: its ways (network → Paths), and its uplinks' MACs."""
 

@@ -117,6 +117,21 @@ class AddressBook:
             holders.pop(address, None)
         self._kept_back = {a: who for a, who in now.items() if holders.setdefault(a, who) == who}
 
+    def reclaim(self, endpoints: Iterable[Endpoint]) -> bool:
+        """Claim blocks again that went while their pods lived: with the node's record, or the whole store.
+
+        Whether any was. Raises Unavailable."""
+        news = False
+        for endpoint in endpoints:
+            network = self._cluster.snapshot.networks.get(endpoint.network)
+            if network is None:
+                continue
+            for address in bare(endpoint.addresses):
+                if not any(_holds(cidr, address) for cidr in self._cluster.blocks(network)):
+                    claimed = self._cluster.claim(network, family_of(address), address, self._planner.avoid)
+                    news = news or claimed is not None
+        return news
+
     def _claim(self, network: Network, need: NeedBlock) -> None:
         if network.spec.interop:
             why = "a node has one block of a network that it shares with Flannel, and this one's "

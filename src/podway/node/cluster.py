@@ -10,7 +10,7 @@ import msgspec
 from podway.ipam.blocks import candidates
 from podway.model import documents
 from podway.model.errors import PodwayError, Unavailable
-from podway.model.resources import Block, BlockSpec, Network, NodeFacts, Paths, Snapshot
+from podway.model.resources import Block, BlockSpec, Identity, Network, NodeFacts, Paths, Snapshot
 from podway.node.database import Database
 from podway.store import Exists, NotFound, Objects, Record, Stale, open_store
 
@@ -90,6 +90,18 @@ class Cluster:
         # its ways are taken in with everybody else's only, as seen at one moment: see plan.generation
         own = {name: msgspec.structs.replace(node, paths=self.own_paths) for name, node in one.nodes.items()}
         self.snapshot = msgspec.structs.replace(self.snapshot, nodes=self.snapshot.nodes | own)
+
+    def own_status(self) -> documents.NodeStatus | None:
+        """What the store says of this node's state; None when it has no such node. Raises Unavailable."""
+        assert self._store is not None
+        try:
+            return documents.node_status(self._store.get("Node", self.node).status)
+        except NotFound:
+            return None
+
+    def tell_identity(self, identity: Identity) -> bool:
+        """Say which machine this node is; whether that was written."""
+        return self._tell({"identity": identity}) is not None
 
     def tell_paths(self, paths: dict[str, Paths]) -> bool:
         """Say in this node's status which ways it accepts and sends; whether that was news.

@@ -69,6 +69,7 @@ class Database:
         self._connection = connection
         self._path = path
         self.recovered = recovered
+        self.fresh = False  # there was no file
         self._written = 0
 
     @classmethod
@@ -81,8 +82,11 @@ class Database:
                 connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
                 connection.execute("SELECT count(*) FROM endpoint").fetchone()
                 return cls(connection, path)
+        fresh = not os.path.exists(path)
         try:
-            return cls(_connect(path), path)
+            opened = cls(_connect(path), path)
+            opened.fresh = fresh
+            return opened
         except sqlite3.DatabaseError as error:
             if not _is_corrupt(error):
                 fix = "check free space and permissions of the state directory"

@@ -22,6 +22,7 @@ from podway.node.cluster import Cluster
 from podway.node.database import Database, JournalEntry
 from podway.node.flannel import FlannelParts
 from podway.node.lock import WriterLock
+from podway.node.membership import Membership
 from podway.node.reconciler import Reconciler, Report
 from podway.node.requests import AttachRequest
 from podway.node.resize import Resizer
@@ -62,6 +63,8 @@ class NodeEngine:
         self._ahead = False
         self._planned: Snapshot | None = None
         self._changed: set[Key] = set()  # in plan, since the last pass
+        self.membership = Membership(node, database.directory, boot_id)
+        self._reclaimed = False
         self._lingering = generation.Lingering()
         #: when to synchronize again though nothing has changed (monotonic seconds; None: no need)
         self.next_step: float | None = None
@@ -75,7 +78,7 @@ class NodeEngine:
 
     def _recover(self, boot_id: str) -> None:
         """Endpoints of an earlier boot are gone with it; half-made and half-deleted ones are undone."""
-        if self.database.recovered:
+        if self.database.recovered or self.database.fresh:
             self._rebuild(boot_id)
         self.database.free_earlier_boot(boot_id)
         unfinished: list[Endpoint] = []
@@ -90,13 +93,14 @@ class NodeEngine:
         self.attachments.burial.complete()
 
     def _rebuild(self, boot_id: str) -> None:
-        """The database was lost: living pods are entered again before anything is compared with it."""
+        """The database was lost, or is new: living pods are entered before anything is compared with it."""
         self.cluster.refresh()
         found = rebuild.endpoints(self.kernel, self.cluster.snapshot.networks, boot_id)
         self.database.restore(found)
         now = time.time()
-        words = [("node.db", self.database.recovered)]
-        words += [(one.id, ", ".join(one.addresses)) for one in found]
+        words = [(one.id, ", ".join(one.addresses)) for one in found]
+        if words or self.database.recovered:
+            words.insert(0, ("node.db", self.database.recovered or "there was none"))
         self.database.journal_add(JournalEntry(now, "recovered", key, text, 0.0, "") for key, text in words)
 
     def synchronize(self) -> Report:
@@ -109,11 +113,22 @@ class NodeEngine:
 
     def _take_in(self, whole: bool) -> Report:
         self.cluster.refresh()
+        report = self._act(whole) if self.membership.look(self.cluster, time.time()) else Report()
+        wake = self.membership.standing.wake
+        if wake is not None:
+            due = time.monotonic() + max(0.0, wake - time.time())
+            self.next_step = due if self.next_step is None else min(self.next_step, due)
+        return report
+
+    def _act(self, whole: bool) -> Report:
+        """What a machine does that may act as the node."""
         self.refresh_facts()
         if self._introduce():
             self.cluster.refresh()
         self.cluster.unsaved |= self.flannel.join(self.cluster)
         report = self._follow_snapshot(whole)
+        if self.cluster.snapshot.synced and not self._reclaimed:
+            report += self._reclaim(whole)
         if self._ahead:
             self.claim_ahead()
         for _ in range(STEPS):
@@ -128,9 +143,20 @@ class NodeEngine:
         self.cluster.save()
         return report
 
+    def _reclaim(self, whole: bool) -> Report:
+        """Once: blocks that went while their pods lived."""
+        with contextlib.suppress(Unavailable):
+            news = self.book.reclaim(self.planner.inputs.endpoints.values())
+            self._reclaimed = True
+            if news:
+                return self._follow_snapshot(whole)
+        return Report()
+
     def claim_ahead(self) -> None:
         """From now on, have a first block of every network before a pod asks for it."""
         self._ahead = True
+        if not self.membership.standing.serves:
+            return
         claimed = [self.book.claim_ahead(network) for network in self.cluster.snapshot.networks.values()]
         if any(claimed):
             self._follow_snapshot(whole=False)
@@ -218,11 +244,13 @@ class NodeEngine:
         keys = self.planner.update_facts(found)
         self._changed |= keys
         changed = {key[0] for key in keys}
-        self.cluster.register(found)
+        if self.membership.standing.serves:
+            self.cluster.register(found)
         return set(ALL_KINDS) if "link" in changed else changed
 
     def add(self, request: AttachRequest, namespace_fd: int) -> Endpoint:
         """See ``requests.Engine``."""
+        self.membership.require()
         return self.attachments.add(request, namespace_fd)
 
     def delete(self, container: str, ifname: str) -> None:
@@ -250,6 +278,7 @@ class NodeEngine:
     def status(self, network: str) -> None:
         """See ``requests.Engine``."""
         self.database.probe()
+        self.membership.require()
         self.book.network(network)
         _, refusals, _ = self.reconciler.plan({"link"})
         for refusal in refusals:
