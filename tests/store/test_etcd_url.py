@@ -9,7 +9,7 @@ from podway.store.etcd_url import Address, Endpoint, parse
 
 
 def test_members_prefix_and_files() -> None:
-    url = "etcd:https://h1:2379,h2,https://[2001:db8::1]:4001/my/fleet?cacert=/a%20b.pem&cert=c&key=k"
+    url = "etcd:https://h1:2379,h2,https://[2001:db8::1]:4001/my/fleet?cacert=/a%20b.pem&cert=/c&key=/k"
     assert parse(url) == Address(
         endpoints=(
             Endpoint("h1", 2379, True),
@@ -18,8 +18,8 @@ def test_members_prefix_and_files() -> None:
         ),
         prefix="my/fleet",
         cacert="/a b.pem",
-        cert="c",
-        key="k",
+        cert="/c",
+        key="/k",
     )
 
 
@@ -42,11 +42,12 @@ def test_what_is_left_out_has_a_default() -> None:
         ("etcd:http://me:secret@h1", "user inside"),
         ("etcd:http://h1?password=secret", "others can see"),
         ("etcd:https://h1?ca=x", "known: cacert"),
-        ("etcd:https://h1?cert=x", "cert and key together"),
+        ("etcd:https://h1?cert=/x", "cert and key together"),
         ("etcd:https://h1?user=x", "user and password-file together"),
-        ("etcd:https://h1?cacert=a&cacert=b", "twice"),
+        ("etcd:https://h1?cacert=/a&cacert=/b", "twice"),
         ("etcd:https://h1?cacert=", "without a value"),
-        ("etcd:http://h1?cacert=a", "no endpoint with https"),
+        ("etcd:https://h1?cacert=ca.pem", "no absolute path"),
+        ("etcd:http://h1?cacert=/a", "no endpoint with https"),
     ],
 )
 def test_what_is_wrong_is_named(url: str, words: str) -> None:

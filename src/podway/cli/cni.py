@@ -89,3 +89,46 @@ def remove(bin_dir: Path, conf_dir: Path, network: str) -> None:
         click.echo(f"left {path}: it was changed since it was installed", err=True)
     if not removed and not left:
         click.echo("nothing to remove")
+
+
+_IFNAME = click.option("--ifname", default="eth0", show_default=True, help="its interface's name")
+
+
+def _by_hand(command: str, network: str, namespace: str, ifname: str, ip: str, *places: Path) -> str:
+    from podway.cni import byhand
+
+    return byhand.carry_out(command, network, namespace, ifname, ip, byhand.Places(*places))
+
+
+@cni.command()
+@click.argument("network")
+@click.argument("namespace")
+@_IFNAME
+@click.option("--ip", default="", help="an address of the network's that it shall have")
+@_BIN
+@_CONF
+def add(network: str, namespace: str, ifname: str, ip: str, bin_dir: Path, conf_dir: Path) -> None:
+    """Attach NAMESPACE, a name of "ip netns" or a path, as a runtime would. Prints the result."""
+    click.echo(_by_hand("ADD", network, namespace, ifname, ip, bin_dir, conf_dir).rstrip())
+
+
+@cni.command("del")
+@click.argument("network")
+@click.argument("namespace")
+@_IFNAME
+@_BIN
+@_CONF
+def detach(network: str, namespace: str, ifname: str, bin_dir: Path, conf_dir: Path) -> None:
+    """Detach NAMESPACE again."""
+    _by_hand("DEL", network, namespace, ifname, "", bin_dir, conf_dir)
+
+
+@cni.command()
+@click.argument("network")
+@click.argument("namespace")
+@_IFNAME
+@_BIN
+@_CONF
+def check(network: str, namespace: str, ifname: str, bin_dir: Path, conf_dir: Path) -> None:
+    """Whether NAMESPACE still has everything that add made. Exit code 1 if not."""
+    _by_hand("CHECK", network, namespace, ifname, "", bin_dir, conf_dir)

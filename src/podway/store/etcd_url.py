@@ -79,6 +79,9 @@ def _options(url: str, query: str) -> dict[str, str]:
             raise InvalidInput("the store's URL holds a password, which others can see", "--store", fix)
         if name not in OPTIONS:
             raise _wrong(url, f"has an option {name!r} that is not known", suggest(name, OPTIONS))
+        if name != "user" and value and not value.startswith("/"):
+            fix = "the store is opened from wherever a runtime calls"
+            raise _wrong(url, f"has {name}={value}, which is no absolute path", fix)
         if name in found or not value:
             raise _wrong(url, f"has {name!r} {'twice' if name in found else 'without a value'}")
         found[name] = value
