@@ -25,6 +25,8 @@ from lab_tools import (
     wait_gone,
 )
 
+from podway.model.resources import PRESETS
+
 pytestmark = pytest.mark.kernel
 NAME = f"e{os.getpid()}"
 
@@ -87,6 +89,18 @@ def test_interrupted_before_its_first_word_a_lab_leaves_nothing(delay: float) ->
     time.sleep(delay)
     kill(starter, signal.SIGINT)
     assert left_of(frozenset(), NAME) == []
+
+
+def test_the_tour_ends_with_all_transports_in_one_table() -> None:
+    """``make lab``: one host, host-gw and VXLAN; each reaches all its pairs, and nothing is left."""
+    done = podway("demo")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    rows = {line[0]: " ".join(line) for line in lines if line and line[0] in PRESETS}
+    assert list(rows) == ["docker", "flannel-host-gw", "flannel-vxlan"]
+    assert "16 of 16" in rows["docker"] and "1500 bytes nothing 4 links" in rows["docker"]
+    assert "81 of 81" in rows["flannel-host-gw"] and "1500 bytes nothing" in rows["flannel-host-gw"]
+    assert "81 of 81" in rows["flannel-vxlan"] and "1450 bytes VXLAN 1, UDP 8472" in rows["flannel-vxlan"]
+    assert not os.path.lexists(BASE / "demo")
 
 
 def test_two_labs_side_by_side_do_not_meet(tmp_path: Path) -> None:

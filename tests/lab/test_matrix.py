@@ -113,6 +113,29 @@ def test_an_error_names_the_probe_that_it_quotes(head: bytes, tail: bytes, numbe
     assert packet.error(4, b"othr", error) is None
 
 
+INNER = b"\x01" * 6 + b"\x02" * 6 + b"\x08\x00" + bytes(40)
+VXLAN = struct.pack("!HHHHII", 40000, 8472, 0, 0, 0x08000000, 66 << 8) + INNER
+OUTER4 = bytes(12) + b"\x08\x00\x45" + bytes(8) + b"\x11\0\0" + bytes((192, 0, 2, 1, 192, 0, 2, 2))
+OUTER6 = bytes(12) + b"\x86\xdd\x60" + bytes(5) + b"\x11\x40" + bytes(15) + b"\x01" + bytes(15) + b"\x02"
+
+
+@pytest.mark.parametrize(
+    ("outer", "words"),
+    [
+        (OUTER4, "VXLAN 66, UDP 8472, 192.0.2.1 → 192.0.2.2"),
+        (OUTER6, "VXLAN 66, UDP 8472, ::1 → ::2"),
+    ],
+)
+def test_a_frame_in_a_tunnel_is_taken_out(outer: bytes, words: str) -> None:
+    assert packet.peel(outer + VXLAN) == (words, INNER)
+
+
+@given(st.binary(max_size=120))
+def test_any_other_frame_is_left_as_it_is(data: bytes) -> None:
+    for frame in (data, OUTER4 + data[:40], OUTER6 + data[:40], INNER + data):
+        assert packet.peel(frame) == ("", frame)
+
+
 @given(st.binary(max_size=40))
 def test_foreign_bytes_are_nobodys(data: bytes) -> None:
     assert packet.parse(NONCE, data) is None

@@ -287,12 +287,16 @@ def down(names: tuple[str, ...], every: bool) -> None:
 @PRESET
 @FILE
 def demo(nodes: int | None, pods: int | None, preset: str | None, path: str | None) -> None:
-    """A lab from start to end: up, every pair tried, a short walk through it, down."""
+    """Labs from start to end: up, every pair tried, a short walk, down.
+
+    Without options three of them: one host's bridge, host-gw and VXLAN, side by side in a table."""
     from podway.lab import demo as demonstration
     from podway.lab import lab as labs
 
-    topology = _topology(path, nodes, pods, preset)
     labs.preflight()
     with labs.terminable():
-        result = demonstration.run(topology)
-    raise SystemExit(0 if result.ok else 1)
+        if (nodes, pods, preset, path) == (None, None, None, None):
+            ok = demonstration.tour()
+        else:
+            ok = demonstration.run(_topology(path, nodes, pods, preset)).result.ok
+    raise SystemExit(0 if ok else 1)

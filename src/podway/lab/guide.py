@@ -19,26 +19,33 @@ if TYPE_CHECKING:
 RULES = ("IPv4 source is not the pod's own", "a pod's packet leaves the cluster")
 
 
-def walk(screen: Console, place: Place) -> None:
-    """Show it, with real output from inside."""
+def walk(screen: Console, place: Place, whole: bool = True) -> list[Sighting]:
+    """Show it, with real output from inside; the way of the packet alone unless ``whole``. What was seen."""
     topology = place.saved().topology
     sender, receiver = _ends(topology)
     if sender is None:
         screen.print("This lab has no pods to look at.")
-        return
+        return []
     node = topology.home(sender)
     guide = _Guide(screen, place)
-    guide.title(f"The pod {sender}: an ordinary interface, and one way out")
-    guide.show(sender, "ip", "-br", "addr", "show", INTERFACE)
-    guide.show(sender, "ip", "route")
-    guide.title(f"Its node {node}: a bridge with the pods' gateway, and a route to each peer's pods")
-    guide.show(node, "ip", "-br", "addr")
+    if whole:
+        guide.title(f"The pod {sender}: an ordinary interface, and one way out")
+        guide.show(sender, "ip", "-br", "addr", "show", INTERFACE)
+        guide.show(sender, "ip", "route")
+    peers = ", and a route to each peer's pods" if len(topology.of("node")) > 1 else ""
+    guide.title(f"Its node {node}: a bridge with the pods' gateway{peers}")
+    if whole:
+        guide.show(node, "ip", "-br", "addr")
     guide.show(node, "ip", "route")
-    guide.title("Two of its rules: nobody sends as another, and only what leaves the cluster is translated")
-    guide.rules(node)
-    if receiver is not None:
-        guide.title(f"One packet's way, from {sender} to {receiver}: what every link on it saw")
-        guide.way(sender, receiver)
+    if whole:
+        guide.title(
+            "Two of its rules: nobody sends as another, and only what leaves the cluster is translated"
+        )
+        guide.rules(node)
+    if receiver is None:
+        return []
+    guide.title(f"One packet's way, from {sender} to {receiver}: what every link on it saw")
+    return guide.way(sender, receiver)
 
 
 def _ends(topology: Topology) -> tuple[str | None, str | None]:
@@ -74,22 +81,23 @@ class _Guide:
             shown = [line.strip() for line in lines if reason in line]
             self._lines([*shown[:1], f"… {sum('comment' in line for line in lines)} rules in all"])
 
-    def way(self, sender: str, receiver: str) -> None:
+    def way(self, sender: str, receiver: str) -> list[Sighting]:
         sightings = lab.way(self._place, sender, receiver)
         if not sightings:
             self._lines([f"nothing was seen: podway lab test says whether {receiver} is reached"])
-            return
+            return []
         first = sightings[0]
         self._lines([f"{first.source} → {sightings[-1].target}"])
-        self._lines(_line(one, before) for one, before in zip(sightings, [None, *sightings], strict=False))
+        self._lines(line(one, before) for one, before in zip(sightings, [None, *sightings], strict=False))
+        return sightings
 
     def _lines(self, lines: Iterable[str]) -> None:
         for line in lines:
             self._screen.print(f"  {line}", markup=False, soft_wrap=True)
 
 
-def _line(one: Sighting, before: Sighting | None) -> str:
-    """Time, place, and what has changed since the last link."""
+def line(one: Sighting, before: Sighting | None, clock: bool = True) -> str:
+    """Time (or none), place, and what has changed since the last link."""
     where = f"{one.namespace or '(segment)'} {one.link}"
     way = "out" if one.outgoing else "in"
     notes = []
@@ -99,4 +107,9 @@ def _line(one: Sighting, before: Sighting | None) -> str:
         notes.append(f"to {one.target_mac}")
     if before is not None and (one.source, one.target) != (before.source, before.target):
         notes.append(f"translated: {one.source} → {one.target}")
-    return f"{one.at / 1000:7.1f} µs  {where:26} {way:4} {', '.join(notes)}".rstrip()
+    if one.outer and (before is None or one.outer != before.outer):
+        notes.append(f"inside {one.outer}")
+    if before is not None and before.outer and not one.outer:
+        notes.append("taken out")
+    time = f"{one.at / 1000:7.1f} µs  " if clock else ""
+    return f"{time}{where:26} {way:4} {', '.join(notes)}".rstrip()

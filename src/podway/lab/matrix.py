@@ -17,6 +17,7 @@ from podway.lab.topology import Topology, segments_between
 Protocol = Literal["icmp", "tcp", "udp", "mtu"]
 PROTOCOLS: tuple[Protocol, ...] = ("icmp", "tcp", "udp", "mtu")
 FAMILIES = (4, 6)
+HEADERS = {4: 20 + 8, 6: 40 + 8}  # bytes of IP and UDP
 Place = Literal["node", "pod", "host"]
 
 
@@ -63,7 +64,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "from", "receiver": "to"}):
-    """One probe of one pair, judged. ``expected``: the addresses that the receiver may see."""
+    """One probe of one pair, judged. ``expected``: the addresses that the receiver may see; ``size``: bytes
+    of the IP packet of an "mtu" probe, else 0."""
 
     sender: str
     receiver: str
@@ -77,6 +79,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "from
     nat: bool
     error: str
     milliseconds: float
+    size: int = 0
 
 
 def probes(topology: Topology, spots: Sequence[Spot]) -> Iterator[Probe]:
@@ -119,8 +122,7 @@ def _pair(sender: Spot, receiver: Spot, mtu: int) -> Iterator[Probe]:
     for family in FAMILIES:
         if family not in sender.families or family not in receiver.families:
             continue
-        # IPv4 header 20, IPv6 header 40, UDP header 8 bytes
-        full = mtu - (28 if family == 4 else 48)
+        full = mtu - HEADERS[family]
         for protocol in PROTOCOLS:
             size = full if protocol == "mtu" else 0
             yield Probe(
@@ -159,6 +161,7 @@ def _verdict(topology: Topology, spots: dict[str, Spot], outcome: Outcome) -> Ve
         nat=nat,
         error=outcome.error or (_words(sender, receiver, outcome.seen) if nat else ""),
         milliseconds=outcome.milliseconds,
+        size=probe.size + HEADERS[probe.family] if probe.size else 0,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 
 PAYLOAD = struct.Struct("!2s4scI")  # "PW", the run, question or answer, the probe
@@ -76,3 +77,29 @@ def error(family: int, nonce: bytes, icmp: bytes) -> tuple[int, str] | None:
         return None
     words = ERRORS.get((family, icmp[0], icmp[1]), f"ICMP type {icmp[0]} code {icmp[1]}")
     return found[1], words
+
+
+ETHER, UDP = 14, 8  # bytes of an Ethernet and of a UDP header
+VXLAN_FLAGS = 0x08000000  # a valid VNI, and nothing reserved: RFC 7348 section 5
+IP = {b"\x08\x00": 4, b"\x86\xdd": 6}
+
+
+def peel(frame: bytes) -> tuple[str, bytes]:
+    """(what is around it, the inner frame) of a frame in a VXLAN tunnel; ("", the frame) of another."""
+    version = IP.get(frame[12:14])
+    if version is None or len(frame) < ETHER + 40:
+        return "", frame
+    if version == 4:
+        start, protocol, ends = ETHER + (frame[ETHER] & 0xF) * 4, frame[ETHER + 9], frame[26:34]
+    else:
+        start, protocol, ends = ETHER + 40, frame[ETHER + 6], frame[22:54]
+    if protocol != 17 or len(frame) < start + UDP + 8 + ETHER:
+        return "", frame
+    (port,) = struct.unpack_from("!H", frame, start + 2)
+    flags, vni = struct.unpack_from("!II", frame, start + UDP)
+    inner = frame[start + UDP + 8 :]
+    if flags != VXLAN_FLAGS or inner[12:14] not in IP:
+        return "", frame
+    half = len(ends) // 2
+    source, target = (ipaddress.ip_address(one) for one in (ends[:half], ends[half:]))
+    return f"VXLAN {vni >> 8}, UDP {port}, {source} → {target}", inner

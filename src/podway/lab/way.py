@@ -32,7 +32,10 @@ SEGMENTS = ""  # the lab's own namespace, where the bridges are
 
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):
-    """``at``: ns since the first sighting. ``outgoing``: the link sent it, else it came in there."""
+    """``at``: ns since the first sighting. ``outgoing``: the link sent it, else it came in there.
+
+    ``outer``: what was around it, "" = nothing; ``size``: bytes with all headers, Ethernet's too. All else is
+    of the echo request itself."""
 
     at: int
     namespace: str
@@ -43,6 +46,8 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     target: str
     ttl: int
+    outer: str
+    size: int
 
 
 def watch(namespace: str) -> socket.socket:
@@ -100,6 +105,8 @@ def _sightings(one: socket.socket, namespace: str, mark: bytes) -> list[Sighting
             frame, ancillary, _, address = one.recvmsg(2048, 64)
         except BlockingIOError:
             return found
+        size = len(frame)
+        outer, frame = packet.peel(frame)
         if frame[12:14] != ETH_P_IP.to_bytes(2, "big") or mark not in frame or frame[34] != packet.ECHO[4]:
             continue
         seconds, nanoseconds = TIMESPEC.unpack(ancillary[0][2])
@@ -114,6 +121,8 @@ def _sightings(one: socket.socket, namespace: str, mark: bytes) -> list[Sighting
                 source=socket.inet_ntoa(frame[26:30]),
                 target=socket.inet_ntoa(frame[30:34]),
                 ttl=frame[22],
+                outer=outer,
+                size=size,
             )
         )
 
