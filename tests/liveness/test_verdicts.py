@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import re
 import signal
-import socket
-import struct
 from collections.abc import Callable, Iterator
 
 import pytest
 from liveness_pair import Pair
-
-from podway.kernel import namespaces
 
 pytestmark = pytest.mark.kernel
 BLOCK_TUNNEL = "table bridge t { chain c { type filter hook forward priority 0; udp dport 8472 drop; }; }"
@@ -24,7 +18,6 @@ CORRUPT = """table bridge t { chain c { type filter hook forward priority 0;
 SHRINK = """table bridge t {{ chain c {{ type filter hook forward priority 0;
     meta length > {size} drop; }}; }}"""
 HEAL = "nft delete table bridge t"
-SIOCETHTOOL, ETHTOOL_STXCSUM = 0x8946, 0x17  # linux/sockios.h, linux/ethtool.h
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +32,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         yield made
     finally:
         made.close()
-
-
-def _checksums_in_software(pair: Pair, node: str) -> None:
-    """A veth leaves checksums to a hardware that there is none of: then nobody could make them wrong."""
-    with namespaces.entered(pair.nodes[node]), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        value = ctypes.create_string_buffer(struct.pack("II", ETHTOOL_STXCSUM, 0))
-        fcntl.ioctl(any_socket, SIOCETHTOOL, struct.pack("16sP", b"eth0", ctypes.addressof(value)))
 
 
 def test_the_tunnel_is_blocked(pair: Pair) -> None:
@@ -73,7 +59,7 @@ def test_the_tunnel_is_blocked(pair: Pair) -> None:
 def test_wrong_checksums_in_the_tunnel(pair: Pair) -> None:
     """Datagrams whose checksums are made wrong on the way, as a broken offload does."""
     for node in pair.nodes:
-        _checksums_in_software(pair, node)
+        pair.real_frames(node)
     pair.nft(pair.middle, CORRUPT)
     found = pair.until_title("a", "checksum corruption")
     by_target = {path["target"]: path["finding"] for path in found["paths"]}

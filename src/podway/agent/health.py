@@ -150,8 +150,14 @@ class Health:
     # readiness -------------------------------------------------------------------------------
 
     def _look_later(self, delay: float = LOOK) -> None:
-        if self._looking is None and not self.readiness.ready:
-            self._looking = self._loop.call_later(delay, self._look)
+        if self.readiness.ready:
+            return
+        at = self._loop.time() + delay
+        if self._looking is not None:
+            if self._looking.when() <= at:
+                return
+            self._looking.cancel()
+        self._looking = self._loop.call_at(at, self._look)
 
     def _look(self) -> None:
         self._looking = None
