@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +83,15 @@ class Pair:
             value = ctypes.create_string_buffer(struct.pack("II", ETHTOOL_STXCSUM, 0))
             fcntl.ioctl(any_one, SIOCETHTOOL, struct.pack("16sP", b"eth0", ctypes.addressof(value)))
 
-    def nft(self, where: str | int, rules: str) -> None:
-        """Load a ruleset."""
-        self.run(where, "nft -f -", rules)
+    @contextlib.contextmanager
+    def damaged(self, rule: str) -> Iterator[None]:
+        """A rule for what the segment forwards, in nft's words, for the body."""
+        hook = "type filter hook forward priority 0"
+        self.run(self.middle, "nft -f -", f"table bridge damage {{ chain c {{ {hook}; {rule}; }}; }}")
+        try:
+            yield
+        finally:
+            self.run(self.middle, "nft delete table bridge damage")
 
     def environment(self, node: str) -> dict[str, str]:
         """What makes commands speak of a node."""
