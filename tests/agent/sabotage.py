@@ -97,6 +97,15 @@ def _links(actual: Actual) -> list[Fault]:
             Fault(one.key, words(f"ip link set {one.name} down; ip link set {one.name} up"), over=True),
             Fault(one.key, words(f"ip link set {one.name} mtu 1333"), "1333"),
         ]
+        faults += [
+            Fault(one.key, words(f"ip link set {one.name} alias mine"), '"alias":"mine"'),
+            Fault(one.key, words(f"ip link set {one.name} name renamed0"), "missing"),
+        ]
+        if one.kind == "bridge":
+            faults.append(
+                Fault(one.key, words(f"ip link set {one.name} type bridge stp_state 1"), '"stp":true')
+            )
+            faults.append(Fault(one.key, words(f"ip link set {one.name} promisc on"), '"promisc":true'))
         if one.kind != "veth":
             faults.append(Fault(one.key, words(f"ip link set {one.name} address {STRANGER}"), STRANGER))
         else:

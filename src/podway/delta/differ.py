@@ -137,12 +137,22 @@ def _refuse(want: AnyObject, have: AnyObject | None) -> Refusal | None:
         if isinstance(have, Link) and have.kind != want.kind:
             return Refusal(want.key, f"{want.name} is a {have.kind or 'hardware'} link, not a bridge")
         return None
-    if isinstance(have, Link) and want.alias is not None and not _is_ours(have):
+    if (
+        isinstance(have, Link)
+        and want.alias is not None
+        and not _is_ours(have)
+        and not _has_our_mac(want, have)
+    ):
         fix = "remove or rename it, choose another bridge.name, or set bridge.adopt to true"
         return Refusal(
             want.key, f"a {have.kind or 'hardware'} link {want.name} that Podway did not make", fix
         )
     return None
+
+
+def _has_our_mac(want: Link, have: Link) -> bool:
+    """A link that lost its alias: a MAC that follows from Podway's own names is proof enough."""
+    return bool(want.mac) and (have.kind, have.mac) == (want.kind, want.mac)
 
 
 def _step(want: AnyObject | None, have: AnyObject | None) -> list[Op]:

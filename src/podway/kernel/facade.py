@@ -7,6 +7,7 @@ one thread (the caller's duty). Pods' namespaces are visited for one call and le
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -104,18 +105,27 @@ class Kernel:
         tunnels = {link.name for link in links.values() if isinstance(link, Link) and link.vxlan} & owned
         for name in tunnels:
             for kind in {"neighbour", "fdb"} & set(kinds):
-                actual.update(self.rtnetlink.dump(kind, link=name))
+                actual.update(self._dump_of(kind, name))
         if "qdisc" in kinds and owned:
             queues = self.rtnetlink.dump("qdisc")
             actual.update({k: q for k, q in queues.items() if _is_own_shaper(q, owned)})
             shaped = {q.link for q in queues.values() if isinstance(q, Qdisc) and q.kind == "ingress"}
             for name in shaped & owned:
-                actual.update(self.rtnetlink.dump("filter", link=name, parent="ffff:"))
+                actual.update(self._dump_of("filter", name, "ffff:"))
         if NFT_KINDS & set(kinds):
             actual.update(self.nft.observe())
         if "sysctl" in kinds:
             actual.update(sysctl.observe(sysctls))
         return actual
+
+    def _dump_of(self, kind: str, link: str, parent: str = "") -> Actual:
+        """What stands on one link; nothing when it went since it was seen."""
+        try:
+            return self.rtnetlink.dump(kind, link=link, parent=parent)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return {}
 
     def apply(self, ops: Sequence[Op], pods: Mapping[str, int] | None = None) -> list[OpResult]:
         """Apply in order. One failure doesn't stop operations that don't depend on it.

@@ -9,7 +9,7 @@ import msgspec
 
 from podway.delta.clash import explained
 from podway.delta.differ import Refusal, diff, on_link
-from podway.kernel import namespaces
+from podway.kernel import namespaces, suspects
 from podway.kernel.facade import ALL_KINDS, DOOMED_GROUP, NFT_KINDS, Kernel
 from podway.model.errors import PodwayError
 from podway.model.objects import Actual, AnyObject, Key, Link, Op, OpResult, Sysctl
@@ -130,7 +130,9 @@ class Reconciler:
     def run(self, kinds: Collection[str] = ALL_KINDS, noticed: Mapping[Key, Noticed] | None = None) -> Report:
         """One pass over ``kinds``. ``noticed`` tells the journal since when and by whom."""
         kinds, seen = looked_at(kinds), noticed or {}
-        self._culprits |= {key: notice.who for key, notice in seen.items() if notice.who}
+        told = {key: notice.who for key, notice in seen.items() if notice.who}
+        nobody = {key for key, who in told.items() if who == "the kernel" and key in self._culprits}
+        self._culprits |= {key: who for key, who in told.items() if key not in nobody}
         planned, refusals, actual = self.plan(kinds)
         now = self._now()
         ops, waiting = self._without_fights(planned, seen, now)
@@ -165,9 +167,10 @@ class Reconciler:
                 allowed.append(op)
                 continue
             who = self._culprits.get(op.key, "")
-            waiting[op.key] = f"keeps being changed{' by ' + who if who else ''}; next repair in " + (
-                f"{fight.allowed_at - now:.0f} s"
-            )
+            if who in ("", "the kernel"):
+                self._culprits[op.key] = who = suspects.sentence(self._kernel.portids)
+            by = who if who.startswith(";") else f" by {who}"
+            waiting[op.key] = f"keeps being changed{by}; next repair in {fight.allowed_at - now:.0f} s"
         missing = {op.key[1] for op in ops if op.key in waiting and op.key[0] == "link" and op.have is None}
         return [op for op in allowed if link_of(op) not in missing], waiting
 
