@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -107,6 +109,33 @@ def test_moved_behind_a_router_and_back(make_segments: Make) -> None:
     for family in (4, 6):
         a.until("b", "direct", "proved", family)
         a.goes(b, "up0", family)
+
+
+def test_get_peers_says_which_path_and_why(make_segments: Make) -> None:
+    """The table, the wide one and JSON: peer, path, reason, since when, MTU on that path, last probe."""
+    made = make_segments(transport="vxlan", vxlan=DIRECT)
+    a, b = _two(made)
+    made.route_between()
+    c = made.node("c")
+    made.move(c, "far")
+    _started(a, b, c)
+    a.until("b", "direct", "proved")
+    a.until("c", "tunnel", "a router answers in its place")
+    lines = {line.split()[0]: line for line in a.podway("get", "peers").splitlines()}
+    assert "  direct  proved: " in lines["b"] and "  tunnel  " in lines["c"] and "proxy ARP" in lines["c"]
+    (head, *wide) = a.podway("get", "peers", "-o", "wide").splitlines()
+    assert {"PATH", "MTU", "CHOSEN"} < set(head.split()) and "LAST PROOF" in head and "WHY THIS PATH" in head
+    assert any(line.startswith("b ") and "pods direct" in line and "proved: " in line for line in wide)
+    assert any(line.startswith("c ") and "pods tunnel, UDP 8472" in line for line in wide)
+    (one,) = json.loads(a.podway("get", "peers", "b", "-o", "json"))
+    four = next(choice for choice in one["choices"] if choice["family"] == 4)
+    assert (four["path"], four["mtu"], four["dev"], four["blocks"]) == (
+        "direct",
+        1500,
+        "up0",
+        ["10.244.2.0/24"],
+    )
+    assert 0 < four["since"] <= time.time() and 0 < four["last_probe"] <= time.time() and four["probe_ms"] > 0
 
 
 @contextmanager

@@ -15,9 +15,11 @@ from podway.lab.place import Place
 from podway.lab.topology import Topology
 from podway.lab.wiring import inside
 from podway.model.errors import PodwayError, Unavailable
+from podway.observe import client
 
 READY = 120.0  # seconds; with a hundred nodes on two cores the last is late
 SETTLED = 60.0
+PROVING = 3.0  # seconds: a path that isn't proved by then won't be soon
 PAUSE, LONGEST_PAUSE = 0.02, 1.0
 LOG_LINES = 5
 FEW = 8  # agents that start as soon without the others' bytecode
@@ -122,7 +124,16 @@ class Agents:
             while time.monotonic() < deadline:
                 with inside(node):
                     pending = preview(node, str(self._place.node(node) / "state"), self._place.store).ops
-                if not pending:
+                if not pending and not self._asks(node):
                     break
                 time.sleep(PAUSE)
             progress(done)
+
+    def _asks(self, node: str) -> bool:
+        """Whether a direct path of this node may only need a moment more to be proved."""
+        try:
+            paths = client.choices(str(self._place.node(node) / "agent.sock"))
+        except Unavailable:
+            return True
+        begun = time.time() - PROVING
+        return any(one.path == "none" and one.address and one.since > begun for one in paths)

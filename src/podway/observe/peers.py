@@ -44,8 +44,10 @@ def rows(peers: list[PeerReport], choices: list[PeerPath], wide: bool) -> list[l
 
 def _summary(peer: PeerReport, chosen: dict[tuple[str, int], PeerPath]) -> list[str]:
     path = "+".join(sorted({one.path for one in chosen.values()})) or "-"
-    why = "; ".join(dict.fromkeys(one.reason for one in chosen.values()))
-    return [peer.name, peer.title, _ago(peer.since), path, peer.reason or why or "-"]
+    # what is left to wish for comes first
+    reasons = sorted(chosen.values(), key=lambda one: (one.path == "direct", one.path == "tunnel"))
+    why = reasons[0].reason if reasons else "-"
+    return [peer.name, peer.title, _ago(peer.since), path, peer.reason or why]
 
 
 def _paths(peer: PeerReport, chosen: dict[tuple[str, int], PeerPath]) -> Iterator[list[str]]:

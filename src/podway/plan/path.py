@@ -27,8 +27,9 @@ Choice = Literal["direct", "tunnel", "none"]
 Fallback = Literal["tunnel", "none"]
 
 LEAVE = 3  # attempts in a row that speak against direct before it is left
-FIRST = 0.005  # seconds of the first attempt for a path that isn't direct; doubled for every further one
+FIRST = 0.002  # seconds of the first attempt for a path that isn't direct: its peer may only be starting
 STEADY = 0.25  # the same for one that is: nothing is lost by waiting
+GROWTH = 1.5  # of both, with every further attempt in a row
 HOLD, LONGEST_HOLD = 2.0, 300.0  # seconds before direct is taken again after it was left
 FORGET = 600.0  # seconds without leaving after which the hold begins anew
 SUSPICION = 1.0  # seconds between attempts that somebody's doubt may start
@@ -198,7 +199,7 @@ def _choose(state: State, path: Chosen, now: float) -> State:
 
 def _ask(state: State, now: float, watch: float, suspected: bool = False) -> State:
     base = STEADY if state.path.choice == "direct" else FIRST
-    patience = STEADY if suspected else min(base * 2 ** min(state.failures, 30), max(watch, STEADY))
+    patience = STEADY if suspected else min(base * GROWTH ** min(state.failures, 40), max(watch, STEADY))
     return _set(
         state,
         attempt=state.attempt + 1,
