@@ -18,7 +18,7 @@ import msgspec
 from podway.ipam.blocks import block_size
 from podway.model import names
 from podway.model.objects import ALIAS_PREFIX, Address, AnyObject, Fdb, Link, Neighbour, NftElement, Route
-from podway.model.resources import Network, NodeFacts, Snapshot, Unreadable
+from podway.model.resources import Network, Node, NodeFacts, Snapshot, Unreadable
 from podway.plan.notes import Note
 from podway.plan.way import Way, wanted
 
@@ -110,12 +110,17 @@ def judge(snapshot: Snapshot, facts: NodeFacts) -> Judged:
     )
 
 
+def underlay_of(node: Node) -> Iterator[tuple[str, str]]:
+    """(Prefix, what it is) of a node's addresses."""
+    for address in node.spec.addresses:
+        ip = ipaddress.ip_interface(address).ip
+        yield f"{ip}/{ip.max_prefixlen}", f"{ip}, an address of node {node.name}"
+
+
 def _underlay(snapshot: Snapshot, facts: NodeFacts) -> Iterator[tuple[str, str]]:
     """(Prefix, what it is) of what carries the tunnels and next hops."""
     for node in snapshot.nodes.values():
-        for address in node.spec.addresses:
-            ip = ipaddress.ip_interface(address).ip
-            yield f"{ip}/{ip.max_prefixlen}", f"{ip}, an address of node {node.name}"
+        yield from underlay_of(node)
     for address in facts.others:
         network = ipaddress.ip_interface(address).network
         yield str(network), f"{network}, which is on a link of this node that other software made"

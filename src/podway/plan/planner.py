@@ -18,6 +18,7 @@ from podway.model.objects import AnyObject, Desired, Key
 from podway.model.resources import Block, Endpoint, ForeignBlock, Network, Node, NodeFacts, Paths, Snapshot
 from podway.plan import attach, base, detect, doubts, flannel, mtu, narrow, nat, transport
 from podway.plan.attach import bridge
+from podway.plan.judging import Judge
 from podway.plan.mtu import Size
 from podway.plan.notes import Note
 from podway.plan.path import Chosen, PathKey, Target, unasked
@@ -206,6 +207,7 @@ class Planner:
         self._paths: dict[str, Counter[Paths]] = {}  # network → what its nodes say, each how often
         #: what has to be proved before it is sent directly
         self.targets = Targets()
+        self._judge = Judge()
         self._judged = doubts.Judged(snapshot=Snapshot())
         self._told = Snapshot()
         self._rebuild({FACTS, POOLS})
@@ -227,6 +229,11 @@ class Planner:
     def avoid(self) -> dict[str, str]:
         """Prefixes that no block may be claimed in: contested pools, and the underlay; and why."""
         return self._judged.avoid
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing is in doubt, in conflict or kept as it was found."""
+        return not self._judged.doubts and not self.kept_as_found
 
     def keeps(self, value: AnyObject) -> bool:
         """Whether ``value`` may not be removed: a record that is in doubt could be about it."""
@@ -295,7 +302,7 @@ class Planner:
         self._told = snapshot
         snapshot = detect.with_own(snapshot, self.inputs.facts)
         foreigns = flannel.not_ours(snapshot)
-        self._judged = doubts.judge(snapshot, self.inputs.facts)
+        self._judged = self._judge.step(snapshot, self.inputs.facts)
         snapshot = self._judged.snapshot
         dirty: set[FragmentId] = set()
         for kind, known, new in (
