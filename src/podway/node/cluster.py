@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,6 +16,8 @@ from podway.node.database import Database
 from podway.store import Exists, NotFound, Objects, Record, Stale, open_store
 
 KINDS = ("Network", "Node", "Block")
+CHEAP = 0.02  # seconds of a save that may be made every time
+SAVING = 0.01  # at most, of all time, where it takes longer
 
 
 class Cluster:
@@ -32,6 +35,7 @@ class Cluster:
         self._store: Objects | None = None
         self._database = database
         self.unsaved = False  # whether the snapshot is other than what the database has
+        self._pause = 0.0  # monotonic seconds before which a save has to wait
         known = database.snapshot()
         self.snapshot = msgspec.structs.replace(known, synced=False) if known else Snapshot()
 
@@ -67,11 +71,22 @@ class Cluster:
         self.unsaved |= remember and new != self.snapshot
         self.snapshot = new
 
-    def save(self) -> None:
-        """Keep the snapshot for an outage: once the kernel has it, which is what others wait for."""
-        if self.unsaved:
-            self._database.save_snapshot(self.snapshot)
-            self.unsaved = False
+    def save(self, now: bool = False) -> None:
+        """Keep the snapshot for an outage: once the kernel has it, which is what others wait for.
+
+        A large one is kept seldom enough to cost little: not before ``save_at``, but ``now``."""
+        began = time.monotonic()
+        if not self.unsaved or (began < self._pause and not now):
+            return
+        self._database.save_snapshot(self.snapshot)
+        self.unsaved = False
+        cost = time.monotonic() - began
+        self._pause = began + (cost / SAVING if cost > CHEAP else 0.0)
+
+    @property
+    def save_at(self) -> float | None:
+        """When to save what waits for it (monotonic seconds); None: nothing does."""
+        return self._pause if self.unsaved and self._pause > time.monotonic() else None
 
     @property
     def own_paths(self) -> dict[str, Paths]:

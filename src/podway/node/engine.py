@@ -27,6 +27,7 @@ from podway.node.reconciler import Reconciler, Report
 from podway.node.requests import AttachRequest
 from podway.node.resize import Resizer
 from podway.plan import generation, narrow, targets, transport
+from podway.plan.mtu import Size
 from podway.plan.path import Chosen, PathKey
 from podway.plan.planner import Planner
 from podway.plan.way import Way
@@ -63,6 +64,8 @@ class NodeEngine:
         self._ahead = False
         self._planned: Snapshot | None = None
         self._changed: set[Key] = set()  # in plan, since the last pass
+        self._sizes: dict[str, Size] = {}  # as of the last pass
+        self._says: object = None  # what the store said of this node at the last look at it
         self.membership = Membership(node, database.directory, boot_id)
         self._reclaimed = False
         self._lingering = generation.Lingering()
@@ -122,7 +125,7 @@ class NodeEngine:
 
     def _act(self, whole: bool) -> Report:
         """What a machine does that may act as the node."""
-        self.refresh_facts()
+        self._look_at_self(whole)
         if self._introduce():
             self.cluster.refresh()
         self.cluster.unsaved |= self.flannel.join(self.cluster)
@@ -170,19 +173,24 @@ class NodeEngine:
         return bool(new) and self.cluster.tell_paths(told | new)
 
     def _follow_snapshot(self, whole: bool) -> Report:
-        """Bring the kernel to the snapshot: a pass over everything, or over the kinds whose plan changed."""
+        """Bring the kernel to the snapshot: by a pass over everything, or by what changed."""
         might = self.reconciler.removals_allowed
         self._plan_snapshot()
-        # what was refused is tried again: what stood in its way may have gone
-        kinds = {key[0] for key in (*self._changed, *self.reconciler.problems)}
-        self._changed = set()
-        # what a link carries goes and comes with it, and what could not be removed before now can
-        whole = whole or "link" in kinds or might != self.reconciler.removals_allowed
-        if not (whole or kinds or self._more):
-            return Report()
-        report = self.reconciler.run(ALL_KINDS if whole else kinds)
-        changed, self._more = self.resizer.run()
-        return report + self.reconciler.run({"link"}) if changed else report
+        changed, self._changed = self._changed, set()
+        # what could not be removed before now can; pods that come may change what their network's links get
+        whole = whole or might != self.reconciler.removals_allowed or self._sizes != self.planner.inputs.sizes
+        self._sizes = dict(self.planner.inputs.sizes)
+        report = self.reconciler.run() if whole else self.reconciler.follow(changed)
+        resized, self._more = self.resizer.run()
+        return report + self.reconciler.run({"link"}) if resized else report
+
+    def _look_at_self(self, whole: bool) -> None:
+        """What the kernel tells by events is looked at again only for what the store may change in it."""
+        snapshot = self.cluster.snapshot
+        says = (snapshot.nodes.get(self.node), self.cluster.adopted_bridges, snapshot.synced)
+        if whole or says != self._says:
+            self._says = says
+            self.refresh_facts()
 
     def _now(self) -> generation.Now:
         moved = not any(key[0] == "route" for key in self.reconciler.problems)
@@ -194,8 +202,8 @@ class NodeEngine:
         if any(one.kind == "Node" for one in self.cluster.snapshot.unreadable):
             idle = frozenset()  # what that node sends isn't known
         ripe, self.next_step = self._lingering.step(idle, time.monotonic())
-        if self._more:
-            self.next_step = time.monotonic()
+        later = [self.next_step, self.cluster.save_at, time.monotonic() if self._more else None]
+        self.next_step = min((at for at in later if at is not None), default=None)
         return generation.told(self.planner, now, ripe)
 
     def _receives(self, way: Way) -> bool:
@@ -290,6 +298,7 @@ class NodeEngine:
             self.attachments.burial.complete()
         finally:
             self.flannel.close()
+            self.cluster.save(now=True)
             self.cluster.close()
             self.kernel.close()
             self.database.close()

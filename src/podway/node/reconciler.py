@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 import msgspec
 
 from podway.delta.clash import explained
-from podway.delta.differ import Refusal, diff, on_link
+from podway.delta.differ import Refusal, diff, on_link, ordered
 from podway.kernel import namespaces, suspects
 from podway.kernel.facade import ALL_KINDS, DOOMED_GROUP, NFT_KINDS, Kernel
 from podway.model.errors import PodwayError
@@ -46,6 +46,8 @@ class Report(msgspec.Struct, frozen=True):
         return [result for result in self.results if result.errno]
 
 
+#: kinds whose objects stand for themselves, and on no look at anything else
+SIMPLE = frozenset({"route", "neighbour", "fdb", "nftelement"})
 SHAPING = frozenset({"qdisc", "filter"})
 #: kinds that the kernel is asked for in one go: what is seen and not asked for would be taken for stray
 TOGETHER = (NFT_KINDS, SHAPING)
@@ -148,6 +150,33 @@ class Reconciler:
         errors = {r.op.key: explained(r.op.want, r.errno, r.error) for r in results if r.errno}
         self.problems = kept | refused | errors | waiting
         return Report(tuple(results), refusals, waiting, retry)
+
+    def follow(self, changed: Collection[Key]) -> Report:
+        """Bring the kernel to a changed plan. Where all else stood as wanted at the last look and the changes
+        are simple, at their cost alone: what was programmed is taken to stand, its loss is told by events."""
+        # what was refused is tried again: what stood in its way may have gone
+        kinds = {key[0] for key in (*changed, *self.problems)}
+        if not kinds:
+            return Report()
+        desired, known = self._planner.desired, self._programmed
+        # what stands that is neither wanted nor known? pods' own objects are made without a pass
+        unknown = any(key not in desired and key not in known for key in changed)
+        simple = kinds <= SIMPLE and not any(is_guard(key) for key in changed)
+        if unknown or not simple or self.problems or not self.removals_allowed or not self._planner.is_calm:
+            # what a link carries goes and comes with it
+            return self.run(ALL_KINDS if "link" in kinds else kinds)
+        pairs = [(desired.get(key), known.get(key)) for key in changed]
+        began = self._now()
+        results = self._apply(list(ordered(Op(want, have) for want, have in pairs if want != have)))
+        self._write_down(results, {}, began)
+        if any(result.errno for result in results):
+            return Report(tuple(results)) + self.run()
+        for key in changed:
+            if key in desired:
+                known[key] = desired[key]
+            else:
+                known.pop(key, None)
+        return Report(tuple(results))
 
     def _stand(self, seen: Collection[Key], kinds: Collection[str]) -> None:
         """Remember what is in the kernel as wanted; forget what is wanted no more, once it was looked at."""
