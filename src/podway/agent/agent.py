@@ -101,7 +101,10 @@ class Agent:
             self._monitor, self._nft_monitor = Monitor(), NftMonitor()
             self._engine = await self._writer.submit(POD, lambda: stack.enter_context(self._open()))
             self._own = self._engine.kernel.portids
-            self._health = Health(self._loop, self._engine, self._options.probe_port, self._narrow)
+            port = self._options.probe_port
+            self._health = Health(
+                self._loop, self._engine, port, self._narrow, lambda: self._liveness.suspect
+            )
             home.claim(self._options.state_dir)
             self._listen_to_kernel()
             await self._serve()

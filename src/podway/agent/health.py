@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
 from podway.agent import targets
 from podway.agent.prober import Prober
 from podway.model.objects import Key, family_of
-from podway.model.resources import Block, Snapshot
 from podway.node.engine import NodeEngine
 from podway.plan import narrow
 from podway.probe import finding, readiness, rotation
@@ -54,7 +53,7 @@ class PeerReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health:
-    """``narrowed`` gets all known MTU holes whenever they change."""
+    """``narrowed`` gets all known MTU holes whenever they change; ``suspect`` says who is not waited for."""
 
     def __init__(
         self,
@@ -62,14 +61,15 @@ class Health:
         engine: NodeEngine,
         port: int,
         narrowed: Callable[[narrow.Holes], None],
+        suspect: Callable[[], Collection[str]],
     ) -> None:
         self._loop = loop
         self._engine = engine
         self._narrowed = narrowed
+        self._suspect = suspect
         self._holes = dict(engine.planner.inputs.holes)
         self._prober = Prober(loop, engine.node, port, self._paths, self._first, self._told)
-        self._blocks: dict[str, list[Block]] = {}
-        self._seen: Snapshot | None = None
+        self._known: frozenset[str] = frozenset()
         self._looking: asyncio.TimerHandle | None = None
         self._log = logging.getLogger("podway")
         self.readiness = Readiness()
@@ -89,11 +89,12 @@ class Health:
     def looked(self) -> None:
         """A pass over the kernel, or over the store, has ended."""
         snapshot = self._engine.cluster.snapshot
-        if snapshot is not self._seen:
-            self._seen = snapshot
-            self._blocks = targets.by_node(snapshot)
+        if snapshot.nodes.keys() != self._known:
+            self._known = frozenset(snapshot.nodes)
             self._prober.update(self._peers())
-            self._forget(snapshot)
+            if snapshot.synced:
+                kept = {name: holes for name, holes in self._holes.items() if name in self._known}
+                self._set_holes(kept)
         self._look_later()
 
     def _peers(self) -> list[str]:
@@ -103,7 +104,7 @@ class Health:
 
     def _paths(self, peer: str) -> tuple[Path, ...]:
         node = self._engine.cluster.snapshot.nodes.get(peer)
-        return targets.paths(node, self._blocks.get(peer, ()), self._engine.planner) if node else ()
+        return targets.paths(node, self._engine.planner) if node else ()
 
     def _first(self, peer: str, paths: tuple[Path, ...]) -> Peer:
         """Holes of an earlier run are looked at first, and are in force until they are gone."""
@@ -137,10 +138,6 @@ class Health:
                 holes[key] = size
         self._set_holes({**self._holes, name: holes})
 
-    def _forget(self, snapshot: Snapshot) -> None:
-        if snapshot.synced:
-            self._set_holes({name: holes for name, holes in self._holes.items() if name in snapshot.nodes})
-
     def _set_holes(self, holes: narrow.Holes) -> None:
         known = {name: found for name, found in holes.items() if found}
         if known != self._holes:
@@ -172,7 +169,8 @@ class Health:
         cluster = self._engine.cluster
         if not cluster.snapshot.synced and not cluster.snapshot.nodes:
             return Look(store=f"store: {cluster.trouble}")
-        peers = self._peers()
+        suspect = self._suspect()
+        peers = [peer for peer in self._peers() if peer not in suspect]
         known = self._prober.peers
         programming = self.readiness.phase == "programming"
         return Look(
@@ -191,8 +189,8 @@ class Health:
         return missing
 
     def _keys(self, peer: str) -> list[Key]:
-        fragments = [("node", peer), *(("block", block.cidr) for block in self._blocks.get(peer, ()))]
         planner = self._engine.planner
+        fragments = [("node", peer), *(("block", block.cidr) for block in planner.blocks_of(peer))]
         return [one.key for kind, name in fragments for one in planner.fragment(kind, name)]
 
     # what people see ---------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from podway.model.objects import Link, Route, family_of
-from podway.model.resources import Block, Network, Node, NodeFacts, Snapshot
+from podway.model.resources import Block, Network, Node, NodeFacts
 from podway.plan import mtu, narrow
 from podway.plan.attach import bridge
 from podway.plan.planner import Planner
@@ -16,19 +16,11 @@ from podway.plan.transport import vxlan
 from podway.probe.finding import SMALL, Path
 
 
-def by_node(snapshot: Snapshot) -> dict[str, list[Block]]:
-    """Node → its blocks, by CIDR."""
-    found: dict[str, list[Block]] = {}
-    for block in sorted(snapshot.blocks.values(), key=lambda one: one.cidr):
-        found.setdefault(block.spec.node, []).append(block)
-    return found
-
-
-def paths(node: Node, blocks: Iterable[Block], planner: Planner) -> tuple[Path, ...]:
-    """The paths to one peer that owns ``blocks``; its node address alone when there are none."""
+def paths(node: Node, planner: Planner) -> tuple[Path, ...]:
+    """The paths to one peer: to its blocks; to its node address alone when it has none."""
     overlay: dict[tuple[str, int], Path] = {}
     needed: dict[int, int] = {}  # family of the node addresses → what their path must carry
-    for block in blocks:
+    for block in planner.blocks_of(node.name):
         network = planner.inputs.networks.get(block.spec.network)
         route = next((o for o in planner.fragment("block", block.cidr) if isinstance(o, Route)), None)
         if network is None or route is None:

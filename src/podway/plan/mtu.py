@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from podway.model.resources import Network, NodeFacts, Paths
+from podway.model.objects import family_of
+from podway.model.resources import Network, NodeFacts, Paths, Uplink
+from podway.model.validation import LEAST_MTU
+from podway.plan.notes import Note
 from podway.plan.way import Way, of_flannel, parse, wanted
 
 DEFAULT = 1500  # no uplink: Ethernet's
@@ -26,10 +29,25 @@ def overhead(way: Way) -> int:
 
 
 def of_way(network: Network, way: Way, facts: NodeFacts) -> int:
-    """What ``mtu`` says, or the smallest uplink's MTU less the way's overhead."""
+    """What ``mtu`` says, or the smallest MTU of the uplinks that carry the way, less its overhead."""
     if network.spec.mtu != "auto":
         return network.spec.mtu
-    return min((uplink.mtu for uplink in facts.uplinks), default=DEFAULT) - overhead(way)
+    return min((uplink.mtu for uplink in _carrying(way, facts)), default=DEFAULT) - overhead(way)
+
+
+def _carrying(way: Way, facts: NodeFacts) -> Iterable[Uplink]:
+    """A tunnel begins at the node's own address, on one uplink; other packets may take any."""
+    own = next((a for a in facts.addresses if family_of(a) == way.underlay), "")
+    return [uplink for uplink in facts.uplinks if own in uplink.addresses] or facts.uplinks
+
+
+def too_small(network: Network, facts: NodeFacts) -> Note | None:
+    """Why the pods' IPv6 can't work."""
+    least = LEAST_MTU[6]
+    if effective(network, facts) >= least or all(family_of(pool.cidr) == 4 for pool in network.spec.pools):
+        return None
+    reason = f"pods get an MTU of {effective(network, facts)}, and IPv6 needs {least}"
+    return Note(f"network {network.name}", reason, "raise the uplink's MTU, or take the IPv6 pool out")
 
 
 def effective(network: Network, facts: NodeFacts) -> int:

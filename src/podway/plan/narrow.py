@@ -13,12 +13,12 @@ import msgspec
 
 from podway.model.objects import AnyObject, NftChain, NftElement, NftRule, NftSet, Route, family_of
 from podway.model.resources import Block, Network, Node, NodeFacts
+from podway.model.validation import LEAST_MTU
 from podway.plan import mtu
 from podway.plan.way import Way
 
 FAMILY = "inet"
 MANGLE = -150  # NF_IP_PRI_MANGLE
-IPV6_LEAST = 1280  # RFC 8200 section 5: no route says less
 HEADERS = {4: 20 + 20, 6: 40 + 20}  # bytes of IP and TCP headers without options
 MATCH = {4: "ip", 6: "ip6"}
 
@@ -53,7 +53,7 @@ def narrowed(
     passes = min(expected, found) if found else expected
     if passes >= own:
         return objects
-    said = max(passes, IPV6_LEAST) if family_of(block.cidr) == 6 else passes
+    said = max(passes, LEAST_MTU[6]) if family_of(block.cidr) == 6 else passes
     made = [msgspec.structs.replace(o, mtu=said) if isinstance(o, Route) else o for o in objects]
     if passes < expected:
         made += _clamp(block.cidr, passes)

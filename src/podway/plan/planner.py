@@ -72,8 +72,8 @@ def _network(inputs: Inputs, name: str) -> Built:
     network = inputs.networks[name]
     told = inputs.own_paths(name)
     ends, notes = transport.ends(network, inputs.held[name].ways, told, inputs.own, inputs.facts)
-    refused = bridge.refusal(network, inputs.facts)
-    notes = (*notes, refused) if refused else notes
+    refused, small = bridge.refusal(network, inputs.facts), mtu.too_small(network, inputs.facts)
+    notes = (*notes, *(note for note in (refused, small) if note is not None))
     if network.spec.transport != "none":
         notes = (*notes, *detect.note(inputs.facts))
     return Built((*attach.network(network, inputs.facts, inputs.sizes[name].links), *ends), notes)
@@ -258,6 +258,12 @@ class Planner:
     def fragment(self, kind: str, name: str) -> tuple[AnyObject, ...]:
         """What one input wants, () when it is unknown."""
         return self._fragments.get((kind, name), ())
+
+    def blocks_of(self, node: str) -> list[Block]:
+        """A node's blocks, by CIDR. May be asked on any thread."""
+        fragments = tuple(self._by_node.get(node, ()))  # at once: the writer's thread may change the set
+        found = (self.inputs.blocks.get(cidr) for kind, cidr in fragments if kind == "block")
+        return sorted((block for block in found if block is not None), key=lambda block: block.cidr)
 
     def update_facts(self, facts: NodeFacts) -> set[Key]:
         """Returns the changed keys. Every fragment may look at the facts."""
