@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from podway.probe import readiness
 from podway.probe.readiness import PATIENCE, Look, Readiness
-from podway.probe.rotation import RATE, SHORTEST, SWEEP_RATE, Rotation, interval
+from podway.probe.rotation import RATE, SHORTEST, SWEEP_RATE, Rotation
 
 names = st.sampled_from(["b", "c", "d"])
 looks = st.builds(
@@ -79,7 +79,7 @@ def _run(peers: int, seconds: float, took: float = 0.01) -> list[tuple[float, st
         peer = rotation.take(now)
         assert peer is not None
         taken.append((now, peer))
-        rotation.again(peer, now + took + interval(peers))
+        rotation.again(peer, now + took, settled=True)
     return taken
 
 
@@ -90,8 +90,11 @@ def test_the_cost_does_not_grow_with_the_cluster() -> None:
     assert len({peer for _, peer in taken[:1000]}) == 1000 and sweep[-1] <= 1000 / SWEEP_RATE + 1
     later = [at for at, _ in taken if at > 300.0]
     assert len(later) <= 300 * RATE * 1.05
+    assert len(later) >= 300 * RATE * 0.9
     turns = [at for at, peer in taken if peer == "n7"]
     assert len(turns) >= 3
+    for begin in range(60, 600, 20):  # evenly, and not all of them one after the other
+        assert sum(begin <= at < begin + 20 for at, _ in taken) >= 20 * RATE * 0.6
 
 
 def test_in_a_small_cluster_turns_are_short() -> None:
@@ -117,5 +120,5 @@ def test_whoever_comes_is_asked_and_whoever_goes_is_not(steps: list[set[int]]) -
             peer = rotation.take(now)
             assert peer in peers
             asked.add(peer)
-            rotation.again(peer, now + 5.0)
+            rotation.again(peer, now, settled=True)
         assert asked == peers

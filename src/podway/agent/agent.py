@@ -284,6 +284,7 @@ class Agent:
         turned = liveness.changes(before, self._liveness, registered)
         for node, state in turned:
             self._log.warning("a node's agent", extra={"node": node, "state": state})
+            self._health.doubt(node)
         entries = [JournalEntry(time.time(), state, f"node {node}", "", 0.0, "") for node, state in turned]
         if entries:
             self._detached(self._writer.submit(BULK, lambda: self._engine.database.journal_add(entries)))

@@ -97,6 +97,10 @@ class Health:
                 self._set_holes(kept)
         self._look_later()
 
+    def doubt(self, peer: str) -> None:
+        """The store says something new of a peer's life: its turn is now."""
+        self._prober.soon(peer)
+
     def _peers(self) -> list[str]:
         return [name for name in self._engine.cluster.snapshot.nodes if name != self._engine.node]
 

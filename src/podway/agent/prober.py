@@ -33,7 +33,7 @@ from podway.model.objects import family_of
 from podway.probe import echo, verdict
 from podway.probe.echo import Echo, Kind
 from podway.probe.finding import Answered, Path, Reply, Shot
-from podway.probe.rotation import Rotation, interval
+from podway.probe.rotation import Rotation
 from podway.probe.verdict import Peer
 
 TIMEOUT = 1.0  # seconds that a round waits for answers
@@ -115,10 +115,9 @@ class Prober:
         self._arm()
 
     def soon(self, peer: str) -> None:
-        """Something of this peer's paths changed: its turn is now."""
-        if peer not in {one.peer for one in self._rounds}:
-            self._rotation.again(peer, self._loop.time())
-            self._arm()
+        """A peer's turn is now."""
+        self._rotation.now(peer, self._loop.time())
+        self._arm()
 
     # time ------------------------------------------------------------------------------------
 
@@ -161,8 +160,7 @@ class Prober:
             return  # the peer has gone meanwhile
         damage = before.diagnose and udp_checksum_errors() > ended.errors
         after = verdict.step(before, ended.paths, ended.sent, ended.replies, time.time(), damage)
-        wait = interval(len(self._rotation)) if after.settled else 0.0
-        self._rotation.again(ended.peer, self._loop.time() + wait)
+        self._rotation.again(ended.peer, self._loop.time(), after.settled)
         self.peers[ended.peer] = after
         self._told(ended.peer, ended.paths, before)
 

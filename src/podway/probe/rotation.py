@@ -9,11 +9,13 @@ that dies among a thousand is seen by some of its peers within a second.
 from __future__ import annotations
 
 import heapq
+import zlib
 from collections.abc import Collection
 
 RATE = 5.0  # rounds a second, at most
 SWEEP_RATE = 25.0  # rounds a second while the first sweep lasts
 SHORTEST = 2.0  # seconds between two turns of a peer that is well
+RUNS = -1.0  # in place of a time: a round runs, and ``again`` comes
 
 
 def interval(peers: int) -> float:
@@ -33,6 +35,7 @@ class Rotation:
         self._due: list[tuple[float, str]] = []
         self._turn: dict[str, float] = {}  # peer → when it is due, as in the heap
         self._asked: set[str] = set()
+        self._spread: set[str] = set()
         self._free = 0.0
 
     def __len__(self) -> int:
@@ -46,6 +49,7 @@ class Rotation:
         for gone in self._turn.keys() - set(peers):
             del self._turn[gone]
             self._asked.discard(gone)
+            self._spread.discard(gone)
         for new in sorted(set(peers) - self._turn.keys()):
             self._push(new, now)
 
@@ -70,11 +74,22 @@ class Rotation:
         _, peer = heapq.heappop(self._due)
         sweeping = len(self._asked) < len(self._turn)
         self._free = max(self._free, now - 1.0) + 1.0 / (SWEEP_RATE if sweeping else RATE)
-        self._turn[peer] = -1.0  # until ``again``: its round runs
+        self._turn[peer] = RUNS
         self._asked.add(peer)
         return peer
 
-    def again(self, peer: str, at: float) -> None:
-        """A round has ended; the next is due ``at``. Nothing for a peer that is gone."""
-        if peer in self._turn:
+    def again(self, peer: str, now: float, settled: bool) -> None:
+        """A round has ended: the next is a turn later, or at once when something is left to find out."""
+        if peer not in self._turn:
+            return  # it has gone meanwhile
+        wait = interval(len(self._turn)) if settled else 0.0
+        if settled and peer not in self._spread:
+            # The first turns came as fast as allowed; the next ones are to be spread over the interval.
+            self._spread.add(peer)
+            wait *= zlib.crc32(peer.encode()) / 2**32
+        self._push(peer, now + wait)
+
+    def now(self, peer: str, at: float) -> None:
+        """Its turn is now. Nothing while its round runs."""
+        if self._turn.get(peer, RUNS) != RUNS:
             self._push(peer, at)
