@@ -173,6 +173,34 @@ def test_each_direction_decides_for_itself(make_segments: Make) -> None:
         assert reaches(a, b, count=20)
         b.run("nft", "delete table netdev deaf")
         b.until("a", "direct", "proved")
-        running.send_signal(2)
+        running.send_signal(signal.SIGINT)
+        shown, _ = running.communicate(timeout=30)
+    assert " 0% packet loss" in shown, shown[-300:]
+
+
+def test_going_direct_and_back_loses_nothing(make_segments: Make) -> None:
+    """directWithinSubnet switched on and off, the transport changed to host-gw and back, under traffic."""
+    made = make_segments(transport="vxlan")
+    a, b = _two(made)
+    for node in (a, b):
+        made.set(node, "ipv4/conf/up0/rp_filter=1")
+    _started(a, b)
+    for node, peer in ((a, "b"), (b, "a")):
+        node.until(peer, "tunnel")
+    assert reaches(a, b)
+    with _traffic(a, b) as running:
+        for change, dev in (
+            ({"transport": "vxlan", "vxlan": DIRECT}, "up0"),
+            ({"transport": "vxlan", "vxlan": {}}, "pwv"),
+            ({"transport": "host-gw"}, "up0"),
+            ({"transport": "vxlan", "vxlan": DIRECT}, "up0"),
+            ({"transport": "host-gw"}, "up0"),
+            ({"transport": "vxlan"}, "pwv"),
+        ):
+            made.change(lambda spec, new=change: spec.update({"vxlan": {}} | new))  # type: ignore[misc]
+            a.goes(b, dev)
+            b.goes(a, dev)
+            assert reaches(a, b, count=5)
+        running.send_signal(signal.SIGINT)
         shown, _ = running.communicate(timeout=30)
     assert " 0% packet loss" in shown, shown[-300:]

@@ -21,6 +21,7 @@ from podway.plan.path import (
 
 MAC, OTHER = "02:00:00:00:00:02", "02:00:00:00:00:99"
 WATCH = 10.0
+PACE = path.Pace(watch=WATCH)
 
 
 def target(fallback: str = "tunnel", **more: object) -> Target:
@@ -44,7 +45,7 @@ class Clock:
     def tell(self, *events: Event) -> State:
         """Events at the same moment."""
         for event in events:
-            self.state = step(self.state, event, self.now, WATCH)
+            self.state = step(self.state, event, self.now, PACE)
         return self.state
 
     def run(self, seconds: float, *answers: Event) -> State:
@@ -225,7 +226,7 @@ def test_whatever_comes(fallback: str, stood: bool, moves: list[tuple[Event, flo
     now = 0.0
     for event, seconds in moves:
         now += seconds
-        before, state = state, step(state, event, now, WATCH)
+        before, state = state, step(state, event, now, PACE)
         assert state.path.choice in ("direct", state.target.fallback)
         assert not state.asking or (state.deadline is not None and state.target.provable)
         assert state.deadline is not None or not state.target.provable

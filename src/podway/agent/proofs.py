@@ -1,7 +1,7 @@
 """Drives the paths' state machines: sends what they ask for, hands them what comes, keeps their time.
 
 Lives on the event loop; decisions go to the writer through ``decide``. One timer for all paths. While all
-is well a path is asked again every ``WATCH`` seconds, or less often where there are many: never more than
+is well a path is asked again every ``path.WATCH`` seconds, or less often where there are many: never more than
 ``A_SECOND`` in a second.
 """
 
@@ -18,16 +18,16 @@ import msgspec
 from podway.agent.echo import EchoService
 from podway.kernel.next_hops import NextHops
 from podway.plan import path
-from podway.plan.path import Chosen, PathKey, State
+from podway.plan.path import Chosen, Pace, PathKey, State
 from podway.plan.targets import Targets
 from podway.probe import echo, neighbours
 from podway.probe.echo import Echo, Kind
 from podway.probe.packets import datagram
 from podway.probe.segment import Segment, Told
 
-WATCH = 5.0
 A_SECOND = 5
-BURST = 100  # deadlines before the loop gets a turn: a thousand peers at once are asked in ten
+AT_ONCE = 5000  # first attempts a second, when many peers are silent together
+BURST = 20  # deadlines before the loop gets a turn
 REMEMBERED = 4  # attempts whose late answers still count
 
 Decide = Callable[[dict[PathKey, Chosen | None]], None]
@@ -55,6 +55,7 @@ class Proofs:
         self._heap: list[tuple[float, PathKey]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._decided: dict[PathKey, Chosen | None] = {}
+        self._open: set[PathKey] = set()  # what an attempt is under way for
         self._version = -1
         self._answers: frozenset[str] = frozenset()  # in own blocks
         self._hops = NextHops()
@@ -100,6 +101,7 @@ class Proofs:
         self._by_address.get((state.target.dev, state.target.address), set()).discard(key)
         for nonce in self._asked.pop(key, []):
             self._questions.pop(nonce, None)
+        self._open.discard(key)
         self._choose(key, None)
 
     def _listen(self, uplinks: Iterable[str]) -> None:
@@ -144,11 +146,13 @@ class Proofs:
     def _step(self, key: PathKey, event: path.Event) -> None:
         before = self.states[key]
         # not all at once when they began together
-        watch = max(WATCH, len(self.states) / A_SECOND) * random.uniform(0.75, 1.25)
-        self._take(key, before, path.step(before, event, self._loop.time(), watch))
+        watch = max(path.WATCH, len(self.states) / A_SECOND) * random.uniform(0.75, 1.25)
+        pace = Pace(max(path.FIRST, len(self._open) / AT_ONCE), watch)
+        self._take(key, before, path.step(before, event, self._loop.time(), pace))
 
     def _take(self, key: PathKey, before: State | None, state: State) -> None:
         self.states[key] = state
+        (self._open.add if state.asking else self._open.discard)(key)
         old = before.target if before else None
         if old is None or (old.dev, old.address) != (state.target.dev, state.target.address):
             if old is not None:

@@ -29,6 +29,7 @@ Fallback = Literal["tunnel", "none"]
 LEAVE = 3  # attempts in a row that speak against direct before it is left
 FIRST = 0.002  # seconds of the first attempt for a path that isn't direct: its peer may only be starting
 STEADY = 0.25  # the same for one that is: nothing is lost by waiting
+WATCH = 5.0  # seconds between attempts while all is well, and at most otherwise
 GROWTH = 1.5  # of both, with every further attempt in a row
 HOLD, LONGEST_HOLD = 2.0, 300.0  # seconds before direct is taken again after it was left
 FORGET = 600.0  # seconds without leaving after which the hold begins anew
@@ -52,6 +53,13 @@ class Chosen(msgspec.Struct, frozen=True):
 
     choice: Choice
     reason: str = ""
+
+
+class Pace(NamedTuple):
+    """Seconds: of the first attempt for a path that isn't direct, and between attempts while all is well."""
+
+    first: float = FIRST
+    watch: float = WATCH
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,22 +163,22 @@ def begin(target: Target, stood: bool, now: float) -> State:
     return _take_up(State(target=target, path=path, since=now), now)
 
 
-def step(state: State, event: Event, now: float, watch: float) -> State:
-    """The state after ``event``. ``watch``: seconds between attempts while all is well."""
+def step(state: State, event: Event, now: float, pace: Pace) -> State:
+    """The state after ``event``."""
     match event:
         case Declared(target):
             return state if target == state.target else _declared(state, target, now)
         case _ if not state.target.provable:
             return state
         case Heard(mac):
-            return _heard(state, mac, now, watch)
+            return _heard(state, mac, now, pace)
         case Echoed(inside):
             state = _set(state, inside=True) if inside else _set(state, alive=True)
-            return _complete(state, now, watch)
+            return _complete(state, now, pace)
         case Suspected():
-            return _suspected(state, now, watch)
+            return _suspected(state, now, pace)
         case Due():
-            return _conclude(state, now, watch) if state.asking else _ask(state, now, watch, state.careful)
+            return _conclude(state, now, pace) if state.asking else _ask(state, now, pace, state.careful)
 
 
 def _set(state: State, **fields: object) -> State:
@@ -188,7 +196,7 @@ def _declared(state: State, target: Target, now: float) -> State:
 
 def _take_up(state: State, now: float) -> State:
     if state.target.provable:
-        return _ask(state, now, STEADY)
+        return _ask(state, now, Pace())
     return _choose(_set(state, asking=False, deadline=None), unasked(state.target), now)
 
 
@@ -197,9 +205,9 @@ def _choose(state: State, path: Chosen, now: float) -> State:
     return _set(state, path=path, since=since)
 
 
-def _ask(state: State, now: float, watch: float, suspected: bool = False) -> State:
-    base = STEADY if state.path.choice == "direct" else FIRST
-    patience = STEADY if suspected else min(base * GROWTH ** min(state.failures, 40), max(watch, STEADY))
+def _ask(state: State, now: float, pace: Pace, suspected: bool = False) -> State:
+    base = STEADY if state.path.choice == "direct" else pace.first
+    patience = STEADY if suspected else min(base * GROWTH ** min(state.failures, 40), pace.watch)
     return _set(
         state,
         attempt=state.attempt + 1,
@@ -214,41 +222,41 @@ def _ask(state: State, now: float, watch: float, suspected: bool = False) -> Sta
     )
 
 
-def _heard(state: State, mac: str, now: float, watch: float) -> State:
+def _heard(state: State, mac: str, now: float, pace: Pace) -> State:
     if mac in state.target.macs:
-        return _complete(_set(state, mac=mac), now, watch)
+        return _complete(_set(state, mac=mac), now, pace)
     if not state.asking:
-        return _suspected(state, now, watch)
+        return _suspected(state, now, pace)
     return _set(state, stranger=mac)
 
 
-def _complete(state: State, now: float, watch: float) -> State:
+def _complete(state: State, now: float, pace: Pace) -> State:
     if not (state.asking and state.mac and state.inside):
         return state
     if state.answered_at <= state.began:
         state = _set(state, answered_at=now, took=now - state.began)
-    return state if state.stranger or state.careful else _conclude(state, now, watch)
+    return state if state.stranger or state.careful else _conclude(state, now, pace)
 
 
-def _suspected(state: State, now: float, watch: float) -> State:
+def _suspected(state: State, now: float, pace: Pace) -> State:
     soonest = state.began + SUSPICION
     if now >= soonest:
-        return _ask(state, now, watch, suspected=True)
+        return _ask(state, now, pace, suspected=True)
     return _set(state, careful=True, deadline=min(state.deadline or soonest, soonest))
 
 
-def _conclude(state: State, now: float, watch: float) -> State:
+def _conclude(state: State, now: float, pace: Pace) -> State:
     if state.mac and state.inside and not state.stranger:
-        return _proved(state, now, watch)
+        return _proved(state, now, pace)
     state = _set(state, failures=state.failures + 1, trouble=_finding(state))
     if state.path.choice != "direct":
         state = _choose(state, Chosen(state.target.fallback, state.trouble), now)
     elif state.failures >= LEAVE and _speaks_against(state):
         state = _leave(state, now)
-    return _ask(state, now, watch)
+    return _ask(state, now, pace)
 
 
-def _proved(state: State, now: float, watch: float) -> State:
+def _proved(state: State, now: float, pace: Pace) -> State:
     state = _set(
         state,
         asking=False,
@@ -257,7 +265,7 @@ def _proved(state: State, now: float, watch: float) -> State:
         trouble="",
         proved_at=now,
         proved_mac=state.mac,
-        deadline=now + watch,
+        deadline=now + pace.watch,
     )
     if state.path.choice != "direct" and now < state.hold_until:
         words = f"proved again, and left {state.left} times lately: direct when it has stayed so for a while"
