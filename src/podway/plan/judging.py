@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -52,6 +53,8 @@ class Judge:
             return
         nodes = snapshot.nodes.values()
         self._blocks = sorted(span(cidr) for cidr in snapshot.blocks)
+        if any(_overlap(one, other) for one, other in pairwise(self._blocks)):
+            self._facts = None  # of networks that nobody knows: the order here tells nothing of what meets
         self._addresses = sorted(span(_bare(a)) for node in nodes for a in node.spec.addresses)
         self._firsts = Counter(address for node in nodes for address in _firsts(node))
         links = [*facts.others, *(address for uplink in facts.uplinks for address in uplink.addresses)]
@@ -72,7 +75,8 @@ class Judge:
         for cidr, old, new in blocks:
             if new is not None:
                 fine = fine and self._is_in_pool(cidr, new, snapshot)
-                fine = fine and (old is not None or self._claim(span(cidr)))
+                moved = old is not None and old.spec.network != new.spec.network
+                fine = fine and not moved and (old is not None or self._claim(span(cidr)))
         if fine:
             self._judged = msgspec.structs.replace(self._judged, snapshot=snapshot, avoid=avoid)
         return fine

@@ -14,7 +14,8 @@ An *attempt* asks both at once and is over when both came, or at its deadline. W
     agent silent too    stays: the agent may be down, not the way  stays
 
 A host-gw route isn't taken away for silence: there is nothing better to replace it by. Whoever left direct
-waits before taking it again, twice as long each time, so that a shaking link doesn't shake the routes.
+waits before taking it again; twice as long each time that a tunnel takes over, so that a shaking link
+doesn't shake the routes.
 """
 
 from __future__ import annotations
@@ -285,6 +286,8 @@ def _speaks_against(state: State) -> bool:
 def _leave(state: State, now: float) -> State:
     left = state.left + 1 if now - state.left_at < FORGET else 1
     hold = min(LONGEST_HOLD, HOLD * 2 ** min(left - 1, 30))
+    if state.target.fallback == "none":
+        hold = HOLD  # longer would shelter nothing, and only keep the peer away
     state = _choose(state, Chosen(state.target.fallback, state.trouble), now)
     return _set(state, left=left, left_at=now, hold_until=now + hold)
 
