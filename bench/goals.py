@@ -35,6 +35,9 @@ GOALS = {
     "throughput": Goal(0.98, most=False),
     "routes": Goal(2, most=False),
     "memory": Goal(45, "MiB"),
+    "memory 50": Goal(50, "MiB"),
+    "memory 1000": Goal(60, "MiB"),
+    "idle": Goal(0.5, "% of a core"),
     "ready": Goal(300, "ms"),
     "wake-ups": Goal(2, ""),  # in 20 s: a heartbeat every ten
     "repair": Goal(50, "ms"),

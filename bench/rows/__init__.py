@@ -21,6 +21,7 @@ _PLACES = {
     "sandbox": "sandbox:run",
     "agent": "agent:idle",
     "ready": "agent:ready",
+    "fleet": "fleet:idle_etcd",
     "repair": "repair:repaired",
     "flannel-join-10": "join:small",
     "flannel-join-50": "join:large",

@@ -41,7 +41,7 @@ def idle(rounds: int, directory: Path) -> list[Row]:
                 times, cpu = _look(pid)
                 awake.append(float(times))
                 busy.append(cpu / IDLE * 1e6)
-                sizes = _memory(pid)
+                sizes = memory(pid)
                 resident.append(sizes["Rss"])
                 proportional.append(sizes["Pss"])
     return [
@@ -54,14 +54,14 @@ def idle(rounds: int, directory: Path) -> list[Row]:
 
 def _look(pid: int) -> tuple[int, float]:
     """(Times in IDLE seconds that threads woke, CPU seconds used); a second's quiet tells two times apart."""
-    times, awake, began = 0, False, _cpu(pid)
+    times, awake, began = 0, False, cpu(pid)
     before = _switches(pid)
     for _ in range(IDLE):
         time.sleep(1)
         after = _switches(pid)
         times += after != before and not awake
         before, awake = after, after != before
-    return times, _cpu(pid) - began
+    return times, cpu(pid) - began
 
 
 def _switches(pid: int) -> int:
@@ -75,13 +75,13 @@ def _switches(pid: int) -> int:
     return sum(int(line.split()[1]) for line in lines)
 
 
-def _cpu(pid: int) -> float:
+def cpu(pid: int) -> float:
     """Seconds on a CPU of all threads (proc(5) schedstat, first field, ns)."""
     files = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(file.read_text().split()[0]) for file in files) / 1e9
 
 
-def _memory(pid: int) -> dict[str, float]:
+def memory(pid: int) -> dict[str, float]:
     """Sizes of smaps_rollup in MiB."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     return {name: int(value.split()[0]) / 1024 for name, _, value in (line.partition(":") for line in lines)}
