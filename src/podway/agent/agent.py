@@ -20,6 +20,7 @@ import msgspec
 
 from podway.agent import choices, culprit, liveness, metrics
 from podway.agent.dirty import FACTS, dirty
+from podway.agent.ears import Ears
 from podway.agent.echo import EchoService
 from podway.agent.health import Health
 from podway.agent.http import Pages
@@ -186,17 +187,21 @@ class Agent:
     # CNI -------------------------------------------------------------------------------------
 
     async def _call(self, call: Call) -> Answer:
-        answer, write = await self._writer.submit(POD, lambda: self._handle(call))
+        answer, write = await self._for_pod(call)
         deadline = self._loop.time() + CLAIM
         while write is not None and self._loop.time() < deadline:
             hindrance = asyncio.wrap_future(write)
             done, _ = await asyncio.wait([hindrance], timeout=deadline - self._loop.time())
             if done:
                 hindrance.exception()  # the call says what it means for it
-            answer, write = await self._writer.submit(POD, lambda: self._handle(call))
+            answer, write = await self._for_pod(call)
         metrics.count_call(call, answer)
         self._bury_later()
         return answer
+
+    async def _for_pod(self, call: Call) -> tuple[Answer, Future[Record] | None]:
+        with self._ears.hushed():
+            return await self._writer.submit(POD, lambda: self._handle(call))
 
     def _handle(self, call: Call) -> tuple[Answer, Future[Record] | None]:
         """The answer, and the write to the store that stood in its way because it takes long."""
@@ -227,8 +232,12 @@ class Agent:
     # kernel events ---------------------------------------------------------------------------
 
     def _listen_to_kernel(self) -> None:
-        self._loop.add_reader(self._monitor.fileno(), self._kernel_events)
-        self._loop.add_reader(self._nft_monitor.fileno(), self._nft_events)
+        readers = {
+            self._monitor.fileno(): self._kernel_events,
+            self._nft_monitor.fileno(): self._nft_events,
+        }
+        self._ears = Ears(self._loop, readers)
+        self._ears.listen()
 
     def _kernel_events(self) -> None:
         desired = self._engine.planner.desired

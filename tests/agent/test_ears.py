@@ -1,0 +1,77 @@
+"""Kernel events wait while a pod does, but not for ever, and what follows the wait goes before them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from podway.agent import ears
+from podway.agent.ears import Ears
+
+
+class Pipe:
+    """A descriptor that is readable, and a reader that empties it and notes that it did."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, order: list[str]) -> None:
+        self.out, self.into = os.pipe()
+        self.order = order
+        self.ears = Ears(loop, {self.out: self.read})
+
+    def say(self) -> None:
+        os.write(self.into, b"!")
+
+    def read(self) -> None:
+        os.read(self.out, 100)
+        self.order.append("heard")
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self.out)
+        os.close(self.out)
+        os.close(self.into)
+
+
+async def _turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_what_comes_while_a_pod_waits_is_heard_after_its_answer() -> None:
+    """Also with several pods at once: after the last."""
+
+    async def scene() -> list[str]:
+        order: list[str] = []
+        pipe = Pipe(asyncio.get_running_loop(), order)
+        pipe.ears.listen()
+        with pipe.ears.hushed():
+            with pipe.ears.hushed():
+                pipe.say()
+                await _turns()
+            await _turns()
+            assert order == []
+        order.append("answered")
+        await _turns()
+        pipe.say()
+        await _turns()
+        pipe.close()
+        return order
+
+    assert asyncio.run(scene()) == ["answered", "heard", "heard"]
+
+
+def test_a_pod_that_waits_long_is_not_waited_for() -> None:
+    """A storm of pods must not keep repairs away."""
+
+    async def scene() -> list[str]:
+        order: list[str] = []
+        pipe = Pipe(asyncio.get_running_loop(), order)
+        pipe.ears.listen()
+        with pipe.ears.hushed():
+            pipe.say()
+            while not order:
+                await asyncio.sleep(ears.LONGEST / 4)
+        pipe.say()
+        await _turns()
+        pipe.close()
+        return order
+
+    assert asyncio.run(scene()) == ["heard", "heard"]
