@@ -1,6 +1,6 @@
 """ADD, DEL and CHECK of pods on one node.
 
-ADD: choose addresses, journal the intent durably, program the host's side and then the pod's, mark
+ADD: choose addresses, journal the intent, program the host's side and then the pod's, mark
 it ready. DEL: journal, take the pod out of every set and its link out of service, answer; links are
 then deleted together (``burial``), which the kernel does thirty times faster than one by one. A crash
 between any two steps leaves a journal row that the next DEL, GC or start finds.

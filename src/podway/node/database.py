@@ -1,7 +1,9 @@
 """The node's local database: what must survive a crash, written before the kernel is touched.
 
-SQLite with a write-ahead log and full synchronisation: a commit is durable when it returns. A file that
-can't be read is moved aside and said so; what it held is rebuilt from the kernel and the store.
+SQLite with a write-ahead log that is handed to the kernel at every commit and to the disk at a checkpoint:
+what a killed process committed is there. A power cut may take the last commits, all of which are about what
+it took too: links, rules and sysctls are gone with the boot, and that boot's endpoints are freed. A file
+that can't be read is moved aside and said so; what it held is rebuilt from the kernel and the store.
 """
 
 from __future__ import annotations
@@ -130,7 +132,7 @@ class Database:
         return {name: (msgspec.json.decode(value, type=Endpoint), state) for name, value, state in rows}
 
     def begin_add(self, endpoint: Endpoint) -> None:
-        """Durable before the kernel is touched."""
+        """Known to whoever comes after a crash, before the kernel is touched."""
         with self._commit():
             row = (endpoint.id, "adding", msgspec.json.encode(endpoint))
             self._connection.execute("INSERT OR REPLACE INTO endpoint VALUES (?, ?, ?)", row)
@@ -257,7 +259,7 @@ def _connect(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA synchronous=NORMAL")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > FORMAT:
             raise Unavailable(

@@ -13,10 +13,10 @@ import signal
 POINTS = (
     "add.begin",
     "add.claimed",  # a block was claimed in the store
-    "add.journalled",  # the intent is durable, the kernel untouched
+    "add.journalled",  # the intent is written, the kernel untouched
     "add.wired",  # the host's side stands
     "add.inside",  # the pod's side stands
-    "add.finished",  # durable as ready, not yet answered
+    "add.finished",  # written as ready, not yet answered
     "delete.begin",
     "delete.journalled",
     "delete.detached",  # nothing routes to the pod any more
