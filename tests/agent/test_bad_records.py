@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleet import Fleet, Machine, fleet, until
+from fleet import Fleet, Machine, address_of, fleet, reaches, until
 
 pytestmark = pytest.mark.kernel
 
@@ -118,6 +118,21 @@ def test_the_underlay_is_never_claimed(nodes: Fleet) -> None:
     nodes.put("Network", "under", {"pools": [{"cidr": "192.0.2.0/24"}]})
     answer = a.attach("c1", "under", check=False)
     assert "no block can be claimed: 192.0.2." in answer["msg"] + answer.get("details", "")
+
+
+def test_a_block_that_was_given_to_another_while_pods_live_in_it(nodes: Fleet) -> None:
+    """Two owners: the pods keep their network here, no new one comes in, and it is named."""
+    a = nodes.machines["a"]
+    address = address_of(a.attach("c1", "pods"))
+    (block,) = a.blocks("pods")
+    nodes.block(block, "b")
+    a.says(f"block {block}: the store says it is node b's, but pods of a live in it")
+    assert f"{block} dev pw-pods" in a.run("ip route") and f"{block} via" not in a.run("ip route")
+    other = address_of(a.attach("c2", "pods"))
+    assert other.rpartition(".")[0] != address.rpartition(".")[0]
+    assert reaches(a, "c2", address)
+    nodes.block(block, "a")
+    until(lambda: "pods of a live in it" not in a.status())
 
 
 def test_two_nodes_with_one_address_are_named_by_both(nodes: Fleet) -> None:

@@ -36,6 +36,25 @@ def test_pools_of_two_networks_overlap_for_both() -> None:
     ]
 
 
+def test_two_networks_in_one_tunnel() -> None:
+    one, other = (structs.replace(network(n, c)) for n, c in (("a", "10.0.0.0/16"), ("b", "10.1.0.0/16")))
+    same = [structs.replace(n, spec=structs.replace(n.spec, transport="vxlan")) for n in (one, other)]
+    assert found(same) == [
+        "Network a spec.vxlan.vni: VNI 1 on UDP port 8472 is network b's already",
+        "Network b spec.vxlan.vni: VNI 1 on UDP port 8472 is network a's already",
+    ]
+    far = structs.replace(same[1].spec.vxlan, underlay="ipv6")
+    apart = structs.replace(same[1], spec=structs.replace(same[1].spec, vxlan=far))
+    assert found([same[0], apart]) == []
+
+
+def test_a_vni_or_port_out_of_range() -> None:
+    for key, value in (("vni", 0), ("vni", 1 << 24), ("port", 0), ("port", 65536)):
+        spec = network("a", "10.0.0.0/16").spec
+        wrong = structs.replace(spec, vxlan=structs.replace(spec.vxlan, **{key: value}))
+        assert [problem.path for problem in network_problems(wrong)] == [f"spec.vxlan.{key}"]
+
+
 def test_a_pool_over_a_nodes_address_is_told_to_both() -> None:
     assert found([network("a", "192.0.2.0/24")], [node("x", "fd00::1/64", "192.0.2.1/24")]) == [
         "Network a spec.pools[0].cidr: 192.0.2.0/24 holds 192.0.2.1, the address of node x",

@@ -8,6 +8,7 @@ differing wants for one key are a conflict: neither is desired, and the kernel k
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -53,6 +54,9 @@ class Inputs(msgspec.Struct, kw_only=True):
     blocks: dict[str, Block] = {}
     foreigns: dict[str, ForeignBlock] = {}
     endpoints: dict[str, Endpoint] = {}
+    lodged: Counter[str] = msgspec.field(
+        default_factory=Counter
+    )  # block → addresses of this node's pods in it
     held: dict[str, Held] = {}  # network → ways to receive and send; a fold over the nodes
     sizes: dict[str, Size] = {}  # network → MTU of its pods here; a fold over the nodes
     holes: narrow.Holes = {}  # what probes found
@@ -101,9 +105,21 @@ def _block(inputs: Inputs, cidr: str) -> Built:
     if block.spec.node == inputs.facts.name:
         stands = attach.own_block(block, network, inputs.facts, inputs.sizes[network.name].links)
         return Built((*stands, *transport.own_block(block, held.ways, node)), answers=inside(block))
+    if inputs.lodged[cidr]:
+        return Built(
+            attach.own_block(block, network, inputs.facts, inputs.sizes[network.name].links),
+            _lost(inputs, block),
+        )
     if node is None:
         return Built((), (Note(f"block {cidr}", f"its node {block.spec.node} is not registered"),))
     return _peer_block(inputs, block, node, held)
+
+
+def _lost(inputs: Inputs, block: Block) -> tuple[Note]:
+    """Pods of this node live in a block that the store says is another's: they keep what they have here."""
+    why = f"the store says it is node {block.spec.node}'s, but pods of {inputs.facts.name} live in it"
+    fix = f"delete these {inputs.lodged[block.cidr]} pods, or the block there; no other node reaches them"
+    return (Note(f"block {block.cidr}", why, fix),)
 
 
 def _peer_block(inputs: Inputs, block: Block, node: Node, held: Held) -> Built:
@@ -165,6 +181,11 @@ BUILDERS: dict[str, Callable[[Inputs, str], Built]] = {
     "foreign": _foreign,
     "endpoint": _endpoint,
 }
+
+
+def _lodgings(endpoint: Endpoint) -> list[str]:
+    """The blocks that a bridged pod's addresses are in: they carry their prefix length."""
+    return [str(ipaddress.ip_interface(a).network) for a in endpoint.addresses] if endpoint.bridge else []
 
 
 class _Ways:
@@ -344,12 +365,19 @@ class Planner:
         if kind == "network":
             self._hold(name)
             dirty |= {POOLS} | self._by_network.get(name, set())
+        for endpoint in (old, value):
+            if isinstance(endpoint, Endpoint):
+                dirty |= {("block", cidr) for cidr in _lodgings(endpoint) if self._is_peers(cidr)}
         if isinstance(value, Endpoint) and self._hold(value.network):
             dirty |= {("network", value.network)} | self._by_network.get(value.network, set())
         if kind == "node":
             dirty |= self._by_node.get(name, set())
             dirty |= self._count_paths(name, old, value)
         return dirty
+
+    def _is_peers(self, cidr: str) -> bool:
+        block = self.inputs.blocks.get(cidr)
+        return block is not None and block.spec.node != self.inputs.facts.name
 
     def _count_paths(self, name: str, old: object | None, new: object | None) -> set[FragmentId]:
         """Keep what the nodes say of their ways; returns the fragments that have to follow."""
@@ -397,6 +425,8 @@ class Planner:
             pairs = [(self._by_network, value.spec.network), (self._by_node, value.spec.node)]
         elif isinstance(value, ForeignBlock | Endpoint):
             pairs = [(self._by_network, value.network)]
+            if isinstance(value, Endpoint):
+                self.inputs.lodged.update(dict.fromkeys(_lodgings(value), -1 if remove else 1))
             if isinstance(value, Endpoint) and not value.own_mtu:
                 self._links.setdefault(value.network, Counter())[value.mtu] += -1 if remove else 1
         else:
