@@ -34,6 +34,8 @@ def main() -> int:
             print(f"{name} could not be measured:", file=sys.stderr)
             traceback.print_exc()
     report.show(measured)
+    if not asked.row and not failed:
+        report.record(measured)
     if not asked.row:
         LATEST.write_text(json.dumps([row.document() for row in measured], indent=1) + "\n")
     return 1 if failed else 0

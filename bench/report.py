@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -50,6 +51,27 @@ def _cells(row: Row) -> list[str]:
         {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[row.met],
         str(row.runs),
     ]
+
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+BEGIN, END = "<!-- bench -->\n", "<!-- /bench -->\n"
+
+
+def record(measured: Sequence[Row], readme: Path = README) -> None:
+    """Put the rows that have a goal between the marks of the README."""
+    lines = ["| | Podway | reference | | ratio | goal | met |", "|---|---:|---:|---|---:|---|---|"]
+    for row in measured:
+        if row.goal:
+            reference = "" if row.reference is None else _number(row.reference)
+            ratio = "" if row.ratio is None else f"{row.ratio:.3f}"
+            cells = [row.row, _number(row.ours), reference, row.unit, ratio, str(GOALS[row.goal])]
+            lines.append(f"| {' | '.join(cells)} | {'yes' if row.met else 'no'} |")
+    lines += ["", *(f"{line}." if line == versions()[-1] else f"{line};" for line in versions())]
+    before, begin, rest = readme.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{readme} has no marks {BEGIN.strip()} and {END.strip()}")
+    readme.write_text(before + begin + "\n" + "\n".join(lines) + "\n\n" + end + after)
 
 
 def _number(value: float) -> str:

@@ -13,7 +13,7 @@ import pytest
 from bench.chain import Attachment, Chain
 from bench.measure import Row, in_turn, interval, median_row, quantile
 
-from bench import built, reference
+from bench import built, reference, report
 
 ROOT = Path(__file__).parents[2]
 ECHO = """#!/bin/sh
@@ -78,6 +78,28 @@ def test_what_can_not_be_built_leaves_out_its_rows(tmp_path: Path, monkeypatch: 
     compiler.write_text("#!/bin/sh\ntouch $GOBIN/bridge\n")
     assert reference.prepare() == ""
     assert [one.backend for one in reference.references()] == ["iptables", "iptables", "nftables"]
+
+
+def test_the_readme_gets_the_rows_that_have_a_goal(tmp_path: Path) -> None:
+    """Between its marks, again and again; without marks nothing is written."""
+    page = tmp_path / "README.md"
+    page.write_text(f"above\n{report.BEGIN}old{report.END}below\n")
+    rows = [
+        median_row("RunPodSandbox / host", "ms", [1.0] * 3, [1.1] * 3, "sandbox"),
+        median_row("beside", "ms", [1.0] * 3),
+    ]
+    report.record(rows, page)
+    once = page.read_text()
+    assert "| RunPodSandbox / host | 1 | 1.1 | ms | 0.909 | ≤ 1.08 × | yes |" in once
+    assert once.startswith("above\n") and once.endswith("below\n")
+    assert "old" not in once and "beside" not in once
+    report.record(rows, page)
+    assert page.read_text() == once
+    assert report.README.read_text().count(report.BEGIN) == 1
+    page.write_text("no marks\n")
+    with pytest.raises(ValueError):
+        report.record(rows, page)
+    assert page.read_text() == "no marks\n"
 
 
 def test_a_row_without_a_goal_is_neither_met_nor_missed() -> None:
