@@ -1,8 +1,8 @@
 """Drives the paths' state machines: sends what they ask for, hands them what comes, keeps their time.
 
 Lives on the event loop; decisions go to the writer through ``decide``. One timer for all paths. While all
-is well a path is asked again every ``path.WATCH`` seconds, or less often where there are many: never more than
-``A_SECOND`` in a second.
+is well a path is asked again every ``path.WATCH`` seconds, or less often where there are many: never more
+than ``A_SECOND`` in a second.
 """
 
 from __future__ import annotations
