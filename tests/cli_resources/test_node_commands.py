@@ -66,6 +66,14 @@ def test_without_a_store_it_is_said_what_the_answer_rests_on(node: Podway) -> No
     assert "store" not in node.run("ipam", "check").stdout
 
 
+def test_help_and_version_in_the_usual_ways(podway: Podway) -> None:
+    """What fingers type."""
+    assert podway.good("--version") == podway.good("version")
+    assert podway.good("-h") == podway.good("--help")
+    for command in (["status"], ["lab", "up"], ["ipam", "check"]):
+        assert podway.good(*command, "-h") == podway.good(*command, "--help")
+
+
 def test_ipam_release_of_what_is_no_address_or_nobodys(node: Podway) -> None:
     """The first is no question, the second has an answer."""
     node.put()

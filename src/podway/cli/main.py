@@ -64,7 +64,21 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, words) for name, (_, words) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup)
+def _print_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.invoke(version)
+        context.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="show the version",
+)
 @click.option("--debug", is_flag=True, help="show where an error came from")
 def podway(debug: bool) -> None:
     """The pod network of this machine or cluster."""
