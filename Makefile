@@ -2,13 +2,14 @@
 PODWAY := .venv/bin/podway
 PYTHON := .venv/bin/python
 # -m, not .venv/bin/NAME: a script's first line can't hold a long path
-.PHONY: help setup setup-test lab test soak bench lint shell clean lock
+.PHONY: help setup setup-test lab test soak docs bench lint shell clean lock
 
 help:
 	@echo "make lab    one host, host-gw and VXLAN side by side on this machine, every pair reached"
 	@echo "make test   all tests, lint, types, import contracts"
 	@echo "make soak   the thousands of cases"
 	@echo "make bench  Podway beside what you would pick instead"
+	@echo "make docs   what docs/transports.md shows of labs, anew"
 	@echo "make shell  a shell with podway on PATH"
 	@echo "make lint / make clean / make lock"
 
@@ -32,6 +33,9 @@ test: setup-test lint
 
 soak: setup-test
 	@$(PYTHON) -m pytest -m soak
+
+docs: setup-test
+	@$(PYTHON) tests/lab/transports_page.py
 
 bench: setup-test
 	@$(PYTHON) -m bench
