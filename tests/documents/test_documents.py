@@ -67,6 +67,9 @@ def test_prefixes_and_addresses_have_one_spelling() -> None:
 # the frame -----------------------------------------------------------------------------------------
 
 
+KINDS = "known: Network, Node, BGPConfiguration, BGPPeer, BGPFilter, BGPAdvertisement"
+
+
 @pytest.mark.parametrize("document", [None, [], "text", 1, True])
 def test_a_document_is_a_mapping(document: Any) -> None:
     assert "mapping" in one(document)[1]
@@ -79,9 +82,21 @@ def test_a_document_is_a_mapping(document: Any) -> None:
         ({"apiVersion": None}, "apiVersion", "write podway.dev/v1"),
         ({"apiVersion": ["podway.dev/v1"]}, "apiVersion", "write podway.dev/v1"),
         ({"kind": "network"}, "kind", "did you mean Network?"),
-        ({"kind": "Pod"}, "kind", "known: Network, Node"),
-        ({"kind": None}, "kind", "known: Network, Node"),
-        ({"kind": {"x": 1}}, "kind", "known: Network, Node"),
+        (
+            {"kind": "Pod"},
+            "kind",
+            KINDS,
+        ),
+        (
+            {"kind": None},
+            "kind",
+            KINDS,
+        ),
+        (
+            {"kind": {"x": 1}},
+            "kind",
+            KINDS,
+        ),
         ({"kind": "Block"}, "kind", "declare the pools of a Network"),
         ({"metdata": 1}, "metdata", "did you mean metadata?"),
         ({1: 1}, "1", "known: apiVersion, kind, metadata, spec"),

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from podway.agent import choices, culprit, liveness, metrics
-from podway.agent.dirty import FACTS, dirty
+from podway.agent.dirty import FACTS, LEARNED, dirty
 from podway.agent.ears import Ears
 from podway.agent.echo import EchoService
 from podway.agent.health import Health
@@ -30,6 +30,7 @@ from podway.agent.logs import configure
 from podway.agent.notify import notify, watchdog_interval
 from podway.agent.pace import Pace
 from podway.agent.proofs import Proofs
+from podway.agent.speaker import BirdKeeper
 from podway.agent.status import AgentStatus, describe
 from podway.agent.writer import BULK, POD, REPAIR, Writer
 from podway.cni import home
@@ -138,6 +139,10 @@ class Agent:
         self._follow_targets()
         self._step_later()
         self._look_for_life()
+        self._bird = BirdKeeper(
+            self._loop, Path(self._options.state_dir) / "bird", lambda: self._engine.speaker
+        )
+        self._bird.follow()
         self._leases = LeaseFollower(
             self._loop, self._engine.flannel, self._engine.cluster, self._resynchronize
         )
@@ -156,6 +161,7 @@ class Agent:
             self._echo.stop()
             self._loop.remove_reader(self._mirror.fileno())
             self._leases.close()
+            self._bird.stop()
             for page in pages:
                 page.close()
             for timer in self._timers.values():
@@ -169,6 +175,8 @@ class Agent:
                 "/metrics": self._metrics,
                 "/status": self._status,
                 "/peers": self._health.page,
+                "/bgp": self._bgp,
+                "/bgp/routes": self._bgp_routes,
                 "/paths": self._paths_page,
             }
         )
@@ -249,7 +257,9 @@ class Agent:
             if event.portid in self._own:
                 continue
             kinds = dirty(event.kind, event.key, event.object, event.deleted, desired, uplinks)
-            if kinds:
+            if LEARNED in kinds:
+                self._later("learn", SETTLE, self._resynchronize)
+            elif kinds:
                 self._mark(kinds, event.key, culprit.of(event.portid, event.object))
 
     def _nft_events(self) -> None:
@@ -311,6 +321,7 @@ class Agent:
             self._step_later()
             self._leases.follow()
             self._look_for_life()
+            self._bird.follow()
             self._loop.call_later(self._pace.rest(started, self._loop.time()), self._rested)
 
         self._synchronizing, self._news = True, False
@@ -404,7 +415,16 @@ class Agent:
     # pages -----------------------------------------------------------------------------------
 
     def _describe(self) -> AgentStatus:
-        return describe(self._engine, self._started, self._health, self._liveness)
+        return describe(self._engine, self._started, self._health, self._liveness, self._bird.status())
+
+    async def _bgp(self) -> tuple[int, str, bytes]:
+        return 200, "application/json", msgspec.json.encode(self._bird.status())
+
+    async def _bgp_routes(self) -> tuple[int, str, bytes]:
+        try:
+            return 200, "application/json", msgspec.json.encode(await self._bird.routes())
+        except PodwayError as error:
+            return 503, "text/plain", f"{error}\n".encode()
 
     async def _healthz(self) -> tuple[int, str, bytes]:
         status = self._describe()

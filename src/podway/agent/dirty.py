@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from podway.delta.differ import CREATION_ONLY, matches
+from podway.model import bgp
 from podway.model.objects import ROUTE_PROTOCOL, AnyObject, Desired, Key, Link, Route
 
 #: what else goes when something of a kind changes: a link that goes down takes its IPv4 routes with it
@@ -20,6 +21,7 @@ DEPENDENTS: dict[str, frozenset[str]] = {
     "sysctl": frozenset({"sysctl"}),
 }
 FACTS = "facts"
+LEARNED = "learned"  # what BIRD brought into the kernel
 
 
 def is_tunnel(link: AnyObject | None) -> bool:
@@ -38,6 +40,8 @@ def dirty(
     if isinstance(value, Route):
         if value.protocol == ROUTE_PROTOCOL and not deleted:
             return DEPENDENTS["route"]
+        if bgp.is_learned(value):
+            return frozenset({LEARNED})
         return frozenset({FACTS}) if value.dst in ("0.0.0.0/0", "::/0") else frozenset()
     if kind in ("link", "address") and len(key) > 1:
         link = desired.get(("link", key[1]))

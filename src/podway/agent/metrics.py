@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from podway.agent.speaker import BgpStatus
 from podway.agent.status import AgentStatus
 from podway.cni.protocol import Answer, Call
 from podway.node.reconciler import Report
@@ -54,7 +55,7 @@ def render(status: AgentStatus) -> bytes:
                 GaugeMetricFamily("podway_store_synced", "1 if synced", value=status.store == "synced"),
                 GaugeMetricFamily("podway_uptime_seconds", "Since the start", value=status.uptime),
             ]
-            return [calls, operations, *gauges, *_of_peers(status)]
+            return [calls, operations, *gauges, *_of_peers(status), *_of_bgp(status.bgp)]
 
     def _of_peers(status: AgentStatus) -> list[Metric]:
         """Labels are bounded: a thousand peers are counted by verdict, not listed."""
@@ -71,6 +72,23 @@ def render(status: AgentStatus) -> bytes:
             "podway_peers_suspect", "Nodes not heard of in the store", value=len(status.suspect)
         )
         return [peers, probes, ready, suspect]
+
+    def _of_bgp(status: BgpStatus) -> list[Metric]:
+        up = GaugeMetricFamily("podway_bgp_session_up", "1 if established", labels=["peer", "address"])
+        flaps = CounterMetricFamily("podway_bgp_flaps", "Times a session was lost", labels=["peer"])
+        bfd = GaugeMetricFamily("podway_bgp_bfd_up", "1 if BFD sees the peer", labels=["peer"])
+        labels = ["peer", "family", "what"]
+        prefixes = GaugeMetricFamily("podway_bgp_prefixes", "Routes of a session", labels=labels)
+        for peer in status.peers:
+            name = peer.description or peer.neighbor
+            up.add_metric([name, peer.neighbor], peer.state == "Established")
+            flaps.add_metric([name], peer.flaps)
+            if peer.bfd:
+                bfd.add_metric([name], peer.bfd == "Up")
+            for family, counts in peer.channels.items():
+                for what in counts.__struct_fields__:
+                    prefixes.add_metric([name, family, what], getattr(counts, what))
+        return [up, flaps, bfd, prefixes]
 
     registry = CollectorRegistry()
     registry.register(Collector())

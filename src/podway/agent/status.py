@@ -10,6 +10,7 @@ import msgspec
 import podway
 from podway.agent.health import Health, failing
 from podway.agent.liveness import Liveness
+from podway.agent.speaker import BgpStatus
 from podway.node.engine import NodeEngine
 from podway.plan.notes import Note
 from podway.probe import readiness
@@ -32,6 +33,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     peers: dict[str, int]  # verdict → how many peers
     failing: tuple[str, ...]  # a sentence for each peer that something is wrong with
     suspect: tuple[str, ...]  # nodes whose agents aren't heard of in the store
+    bgp: BgpStatus
     probes: dict[str, int]  # "sent", "answered", "refused", "damaged", "foreign"
 
 
@@ -43,13 +45,16 @@ def _notes(engine: NodeEngine) -> list[Note]:
     return [*engine.membership.standing.notes, *engine.planner.notes, *engine.flannel.notes]
 
 
-def describe(engine: NodeEngine, started: float, health: Health, liveness: Liveness) -> AgentStatus:
+def describe(
+    engine: NodeEngine, started: float, health: Health, liveness: Liveness, bgp: BgpStatus
+) -> AgentStatus:
     """The agent's status now. Reads only what the writer thread replaces as a whole."""
     problems = [_sentence(note.subject, note.reason, note.fix) for note in _notes(engine)]
     for key, fragments in list(engine.planner.conflicts.items()):
         who = " and ".join(" ".join(fragment) for fragment in fragments)
         problems.append(_sentence(" ".join(key), f"wanted differently by {who}", "neither is applied"))
     problems += [f"{' '.join(key)}: {why}" for key, why in sorted(engine.reconciler.problems.items())]
+    problems += bgp.problems
     cluster = engine.cluster
     if not cluster.snapshot.synced:
         problems.append(f"store: {cluster.trouble}; the last known state is kept, nothing is removed")
@@ -69,5 +74,6 @@ def describe(engine: NodeEngine, started: float, health: Health, liveness: Liven
         peers=dict(Counter(peer.verdict.name for peer in health.verdicts().values())),
         failing=tuple(failing(health)),
         suspect=tuple(sorted(liveness.suspect)),
+        bgp=bgp,
         probes=dict(health.probes),
     )

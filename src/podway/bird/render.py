@@ -13,7 +13,7 @@ from podway.model.bgp import MAX_PASSWORD, METRIC, Rule, Speaker, check_text
 from podway.model.errors import InvalidInput
 
 TEMPLATE = Path(__file__).with_name("bird.conf.j2")
-MAX_RESTART = 600  # seconds that BIRD waits at most for its sessions after -R; its own limit is 4095
+RECOVERY = 20  # seconds that BIRD waits at most for its sessions after -R: meanwhile it programs nothing new
 
 
 def render(speaker: Speaker, log: str) -> str:
@@ -35,7 +35,7 @@ def render(speaker: Speaker, log: str) -> str:
         announced4=[cidr for cidr in announced if ":" not in cidr],
         announced6=[cidr for cidr in announced if ":" in cidr],
         bfd=any(session.bfd for session in speaker.sessions),
-        restart_wait=min(MAX_RESTART, max((s.restart_time for s in speaker.sessions), default=60)),
+        restart_wait=RECOVERY,
         condition=_condition,
         community_attribute=_attribute,
         community_value=_value,

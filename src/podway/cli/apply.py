@@ -40,6 +40,7 @@ def host_routes(bridges: Iterable[str]) -> list[str]:
 
     [] where they can't be read."""
     from podway.kernel.rtnetlink import Rtnetlink
+    from podway.model.bgp import is_learned
     from podway.model.objects import ALIAS_PREFIX, MAIN_TABLE, ROUTE_PROTOCOL, Link, Route
 
     try:
@@ -58,6 +59,7 @@ def host_routes(bridges: Iterable[str]) -> list[str]:
         if isinstance(r, Route)
         and (r.table, r.type) == (MAIN_TABLE, "unicast")
         and r.protocol != ROUTE_PROTOCOL
+        and not is_learned(r)
         and r.dev not in own
     ]
 

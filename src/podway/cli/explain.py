@@ -18,6 +18,8 @@ def _type_name(kind: Any) -> str:
     if isinstance(kind, type):
         return "mapping" if issubclass(kind, msgspec.Struct) else kind.__name__
     arguments = get_args(kind)
+    if get_origin(kind) is dict:
+        return "labels"
     if get_origin(kind) is tuple:
         return f"list of {_type_name(arguments[0])}"
     if arguments and all(isinstance(value, str) for value in arguments):
@@ -49,7 +51,7 @@ def fields(kind: type[msgspec.Struct]) -> dict[str, tuple[Any, str, str]]:
         inner, words = _plain(field.type)
         if field.required:
             default = "required"
-        elif field.default is None or _struct(inner) is not None:
+        elif field.default in (None, msgspec.NODEFAULT) or _struct(inner) is not None:
             default = "optional"
         else:
             default = f"default {json.dumps(field.default)}"

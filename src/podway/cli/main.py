@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "agent": ("podway.cli.agent:agent", "Run the agent of this node."),
     "apply": ("podway.cli.apply:apply", "Create or change what documents declare."),
+    "bgp": ("podway.cli.bgp:bgp", "What this node's BGP speaker does: status, peers, routes."),
     "cni": ("podway.cli.cni:cni", "Install or remove the CNI executable and its configuration."),
     "delete": ("podway.cli.resources:delete", "Delete resources."),
     "describe": ("podway.cli.resources:describe", "Everything about one resource."),

@@ -160,6 +160,9 @@ def _left_over(node: str, store: str) -> Iterator[str]:
 @click.option("--dry-run", is_flag=True, help="show what would be removed, and remove nothing")
 def uninstall(node: str, store: str, state_dir: str, dry_run: bool) -> None:
     """Remove everything that Podway made on this node, and put back the sysctls it changed."""
+    import asyncio
+
+    from podway.bird.process import BirdProcess
     from podway.kernel.facade import Kernel
     from podway.node import uninstall as removing
     from podway.node.database import Database
@@ -174,9 +177,13 @@ def uninstall(node: str, store: str, state_dir: str, dry_run: bool) -> None:
                 click.echo(_line(op))
             for kept in removal.kept:
                 click.echo(f"! left: {kept}")
+            bird = BirdProcess(Path(state_dir) / "bird")
+            if bird.pid() is not None:
+                click.echo(f"- bird       process {bird.pid()}")
             if dry_run:
                 click.echo(f"{len(removal.ops)} things would be removed or put back")
                 return
+            asyncio.run(bird.end())
             results = removing.run(kernel, database, removal)
         finally:
             database.close()

@@ -7,21 +7,24 @@ import json
 import select
 
 import click
+import msgspec
 
 from podway.cli import yaml_input
 from podway.cli.options import agent_socket, socket_option, store_option
 from podway.model import documents, problems
+from podway.model.bgp_specs import BGP_KINDS, BGPPeerSpec
 from podway.model.errors import Conflict, InvalidInput
-from podway.model.resources import Block, Network, Node
+from podway.model.resources import BgpResource, Block, Network, Node
 from podway.store import Compacted, Record, Store, StoreUnavailable, open_store
 
-KINDS = {"network": "Network", "node": "Node", "block": "Block"}
+KINDS = {kind.lower(): kind for kind in documents.SPECS}
 OUTPUT = click.option("-o", "--output", type=click.Choice(["table", "wide", "json", "yaml"]), default="table")
 
 COLUMNS: dict[str, list[str]] = {
     "Network": ["NAME", "ATTACH", "TRANSPORT", "POOLS", "MASQUERADE"],
     "Node": ["NAME", "ADDRESSES"],
     "Block": ["CIDR", "NETWORK", "NODE", "ATTACH"],
+    **{kind: ["NAME", "SPEC"] for kind in BGP_KINDS},
 }
 WIDE: dict[str, list[str]] = {"Network": ["MTU", "PRESET", "BRIDGE"], "Node": ["AGENT"]}
 
@@ -52,6 +55,8 @@ def _row(record: Record, wide: bool, alive: frozenset[str] | None = None) -> lis
                 ", ".join(node.spec.addresses) or "-",
                 *([_agent(node, alive)] if wide else []),
             ]
+        if isinstance(value, BgpResource):
+            return [value.name, _one_line(value.spec)]
         return [value.cidr, value.spec.network, value.spec.node, value.spec.attach]
     except InvalidInput:
         return [record.name, "(of another version, see -o json)"]
@@ -62,6 +67,13 @@ def _agent(node: Node, alive: frozenset[str] | None) -> str:
     if alive is None or not (node.paths or node.name in alive):
         return "-"
     return "alive" if node.name in alive else "suspect"
+
+
+def _one_line(spec: msgspec.Struct) -> str:
+    """What differs from the defaults; a password is not for a terminal."""
+    if isinstance(spec, BGPPeerSpec) and spec.password:
+        spec = msgspec.structs.replace(spec, password="…")
+    return msgspec.json.encode(spec).decode().strip("{}").replace('"', "").replace(",", ", ")
 
 
 def _network_row(network: Network, wide: bool) -> list[str]:
@@ -75,10 +87,11 @@ def _network_row(network: Network, wide: bool) -> list[str]:
 
 
 def _table(kind: str, rows: list[list[str]], wide: bool, head: bool = True) -> str:
-    return _columns(COLUMNS[kind] + (WIDE.get(kind, []) if wide else []), rows, head)
+    return columns(COLUMNS[kind] + (WIDE.get(kind, []) if wide else []), rows, head)
 
 
-def _columns(titles: list[str], rows: list[list[str]], head: bool = True) -> str:
+def columns(titles: list[str], rows: list[list[str]], head: bool = True) -> str:
+    """Rows under their titles, each column as wide as its widest cell."""
     filled = [row + [""] * (len(titles) - len(row)) for row in rows]
     lines = [titles, *filled] if head else filled
     widths = [max(len(row[i]) for row in [titles, *filled]) for i in range(len(titles))]
@@ -145,7 +158,7 @@ def _peers(path: str, name: str | None, output: str) -> str:
         return json.dumps(values, indent=2) if output == "json" else _yaml(values)
     wide = output == "wide"
     titles = peers.WIDE if wide else peers.COLUMNS
-    return _columns(titles, peers.rows(found, chosen, wide)) if found else "no peers"
+    return columns(titles, peers.rows(found, chosen, wide)) if found else "no peers"
 
 
 def _yaml(values: object) -> str:

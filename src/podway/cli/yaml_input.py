@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from podway.model.documents import InvalidDocument, Resource, decode
+from podway.model.documents import InvalidDocument, Resource, decode, kind_of
 from podway.model.errors import InvalidInput
 from podway.model.problems import Problem
 from podway.model.resources import Block
@@ -38,7 +38,7 @@ class Placed:
 
     def __init__(self, resource: Resource, file: str, node: yaml.Node) -> None:
         self.resource = resource
-        self.kind = type(resource).__name__
+        self.kind = kind_of(resource)
         self.name = resource.cidr if isinstance(resource, Block) else resource.name
         self._file = file
         self._node = node

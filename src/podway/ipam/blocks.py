@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 
 from podway.model.objects import family_of
-from podway.model.resources import BLOCK_SIZES, TUNNELS, Network, Pool
+from podway.model.resources import BLOCK_SIZES, Network, Pool
 from podway.model.validation import IpAddress, reserved_range
 
 BRIDGE_FIRST = 2  # after the network's own address and the gateway
@@ -91,11 +91,10 @@ def _ends(block: str) -> tuple[int, int]:
 def usable_range(network: Network, block: str) -> tuple[int, int]:
     """First and last address for pods.
 
-    A bridge keeps back the network's, the gateway, the last; a tunnel ends at the first of a block."""
+    A bridge keeps back the network's, the gateway, the last; a routed block its first."""
     first, last = _ends(block)
-    if network.spec.attach == "bridge":
-        return first + BRIDGE_FIRST, last - 1
-    return (first + 1, last) if network.spec.transport in TUNNELS else (first, last)
+    # a routed block's first is its node's own end of a tunnel, should the network get one
+    return (first + BRIDGE_FIRST, last - 1) if network.spec.attach == "bridge" else (first + 1, last)
 
 
 @lru_cache(maxsize=256)

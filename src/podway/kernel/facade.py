@@ -18,6 +18,7 @@ import msgspec
 from podway.kernel import namespaces, sysctl
 from podway.kernel.nftables import Nft
 from podway.kernel.rtnetlink import Rtnetlink
+from podway.model import bgp
 from podway.model.objects import (
     ALIAS_PREFIX,
     ROUTE_PROTOCOL,
@@ -126,6 +127,11 @@ class Kernel:
             if error.errno != errno.ENODEV:
                 raise
             return {}
+
+    def learned(self) -> list[Route]:
+        """Routes that Podway's BIRD has brought here."""
+        routes = self.rtnetlink.dump("route", protocol=bgp.PROTOCOL).values()
+        return [route for route in routes if isinstance(route, Route) and bgp.is_learned(route)]
 
     def apply(self, ops: Sequence[Op], pods: Mapping[str, int] | None = None) -> list[OpResult]:
         """Apply in order. One failure doesn't stop operations that don't depend on it.

@@ -123,8 +123,8 @@ class Agents:
         for done, node in enumerate(self._nodes, 1):
             while time.monotonic() < deadline:
                 with inside(node):
-                    pending = preview(node, str(self._place.node(node) / "state"), self._place.store).ops
-                if not pending and not self._asks(node):
+                    found = preview(node, str(self._place.node(node) / "state"), self._place.store)
+                if not found.ops and not found.unlearned and not self._asks(node):
                     break
                 time.sleep(PAUSE)
             progress(done)

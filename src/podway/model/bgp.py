@@ -12,9 +12,13 @@ from typing import Literal
 
 import msgspec
 
+from podway.model.objects import Route
+
 #: routes that BIRD programs have this metric: an operator's own BIRD, whose default is 32, and Podway's
 #: leave each other's alone, and whatever the agent programs itself comes first (IPv6's 1024 included)
 METRIC = 2048
+
+PROTOCOL = 12  # RTPROT_BIRD, linux/rtnetlink.h
 
 MAX_PASSWORD = 80  # TCP_MD5SIG_MAXKEYLEN, include/uapi/linux/tcp.h
 _PLAIN = re.compile(r"[\x20\x21\x23-\x7e]*")  # printable ASCII but the quote
@@ -100,6 +104,11 @@ class Speaker(msgspec.Struct, frozen=True, kw_only=True):
     cluster_id: str = ""
     draining: bool = False
     sessions: tuple[Session, ...] = ()
+
+
+def is_learned(route: Route) -> bool:
+    """Whether Podway's BIRD, and nobody else's, programmed a route."""
+    return route.protocol == PROTOCOL and route.metric == METRIC
 
 
 def check_text(text: str, longest: int = 255) -> str:

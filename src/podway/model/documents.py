@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, Protocol, get_args, get_origin
 
 import msgspec
 
+from podway.model.bgp_specs import BGP_KINDS, BGPConfigurationSpec, BgpSpec
+from podway.model.bgp_validation import bgp_problems
 from podway.model.errors import InvalidInput
 from podway.model.problems import Problem, suggest
 from podway.model.resources import (
     API_VERSION,
     PRESETS,
+    Bgp,
+    BgpResource,
     Block,
     BlockSpec,
     Identity,
@@ -34,10 +38,15 @@ from podway.model.validation import canonical, network_problems, node_problems, 
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # RFC 1123 label
 
-SPECS: dict[str, type[msgspec.Struct]] = {"Network": NetworkSpec, "Node": NodeSpec, "Block": BlockSpec}
-APPLICABLE = ("Network", "Node")  # blocks are claimed by nodes, not declared
+SPECS: dict[str, type[msgspec.Struct]] = {
+    "Network": NetworkSpec,
+    "Node": NodeSpec,
+    "Block": BlockSpec,
+    **BGP_KINDS,
+}
+APPLICABLE = tuple(kind for kind in SPECS if kind != "Block")  # blocks are claimed by nodes, not declared
 FRAME = ("apiVersion", "kind", "metadata", "spec")
-Resource = Network | Node | Block
+Resource = Network | Node | Block | BgpResource
 
 
 class InvalidDocument(InvalidInput):
@@ -79,6 +88,8 @@ def decode(document: Any) -> Resource:
         problems += preset_problems(decoded, spec) + network_problems(decoded)
     elif isinstance(decoded, NodeSpec):
         problems += node_problems(decoded)
+    elif isinstance(decoded, BgpSpec):
+        problems += bgp_problems(decoded, name)
     if problems or decoded is None:
         raise InvalidDocument(problems)
     return make(kind, name, canonical(decoded))
@@ -125,6 +136,8 @@ def make(kind: str, name: str, spec: msgspec.Struct) -> Resource:
         return Node(name=name, spec=spec)
     if isinstance(spec, BlockSpec):
         return Block(cidr=name, spec=spec)
+    if isinstance(spec, BgpSpec):
+        return BgpResource(kind=kind, name=name, spec=spec)
     raise InvalidInput(f"{kind} is no kind", name)
 
 
@@ -178,10 +191,15 @@ def resolve(network: Network) -> Network:
     return Network(name=network.name, spec=spec)
 
 
+def kind_of(resource: Resource) -> str:
+    """The kind of its document."""
+    return resource.kind if isinstance(resource, BgpResource) else type(resource).__name__
+
+
 def encode(resource: Resource) -> dict[str, Any]:
     """The document of a resource."""
     name = resource.cidr if isinstance(resource, Block) else resource.name
-    return _document(type(resource).__name__, name, msgspec.to_builtins(resource.spec))
+    return _document(kind_of(resource), name, msgspec.to_builtins(resource.spec))
 
 
 def show(record: StoredObject) -> dict[str, Any]:
@@ -238,6 +256,8 @@ def _stored_problems(spec: msgspec.Struct, name: str) -> list[Problem]:
         return network_problems(spec)
     if isinstance(spec, NodeSpec):
         return node_problems(spec)
+    if isinstance(spec, BgpSpec):
+        return bgp_problems(spec, name)
     try:
         prefix = ipaddress.ip_network(name)
     except ValueError as error:
@@ -255,7 +275,7 @@ def snapshot(records: Iterable[StoredObject], last: Snapshot = EMPTY) -> tuple[S
     ``plan.doubts`` to say. A node that declares no addresses has those that its agent found."""
     found: dict[str, dict[str, Any]] = {kind: {} for kind in SPECS}
     unreadable: list[Unreadable] = []
-    before = {"Network": last.networks, "Node": last.nodes, "Block": last.blocks}
+    before = {"Network": last.networks, "Node": last.nodes, "Block": last.blocks, **_declared(last.bgp)}
     for record in records:
         try:
             found[record.kind][record.name] = _seen(record.kind, record.name, record.spec, record.status)
@@ -264,10 +284,40 @@ def snapshot(records: Iterable[StoredObject], last: Snapshot = EMPTY) -> tuple[S
             known = before.get(record.kind, {}).get(record.name)  # type: ignore[attr-defined]
             if known is not None:
                 found[record.kind][record.name] = known
-    networks, nodes, blocks = found["Network"], found["Node"], found["Block"]
-    return (
-        Snapshot(networks=networks, nodes=nodes, blocks=blocks, unreadable=tuple(unreadable), synced=True),
-        unreadable,
+    new = Snapshot(
+        networks=found["Network"],
+        nodes=found["Node"],
+        blocks=found["Block"],
+        bgp=_bgp(found),
+        unreadable=tuple(unreadable),
+        synced=True,
+    )
+    return new, unreadable
+
+
+def _declared(bgp: Bgp) -> dict[str, dict[str, BgpResource]]:
+    """Kind → name → resource, the reverse of ``_bgp``."""
+    specs: dict[str, Mapping[str, BgpSpec]] = {
+        "BGPConfiguration": {"default": bgp.configuration},
+        "BGPPeer": bgp.peers,
+        "BGPFilter": bgp.filters,
+        "BGPAdvertisement": bgp.advertisements,
+    }
+    return {
+        kind: {name: BgpResource(kind=kind, name=name, spec=spec) for name, spec in named.items()}
+        for kind, named in specs.items()
+    }
+
+
+def _bgp(found: Mapping[str, Mapping[str, BgpResource]]) -> Bgp:
+    specs: dict[str, dict[str, Any]] = {
+        kind: {name: one.spec for name, one in found[kind].items()} for kind in BGP_KINDS
+    }
+    return Bgp(
+        configuration=specs["BGPConfiguration"].get("default", BGPConfigurationSpec()),
+        peers=specs["BGPPeer"],
+        filters=specs["BGPFilter"],
+        advertisements=specs["BGPAdvertisement"],
     )
 
 

@@ -11,13 +11,20 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from podway.model.bgp_specs import (
+    BGPAdvertisementSpec,
+    BGPConfigurationSpec,
+    BGPFilterSpec,
+    BGPPeerSpec,
+    BgpSpec,
+)
+from podway.model.spec import Spec
+
 API_VERSION = "podway.dev/v1"
 
 Attach = Literal["bridge", "routed"]
-Transport = Literal["none", "host-gw", "vxlan"]
+Transport = Literal["none", "host-gw", "vxlan", "bgp"]
 
-#: transports for which a node has an address of its own in its blocks, their .0
-TUNNELS: frozenset[Transport] = frozenset({"vxlan"})
 
 #: preset name → (attach, transport)
 PRESETS: dict[str, tuple[Attach, Transport]] = {
@@ -25,17 +32,14 @@ PRESETS: dict[str, tuple[Attach, Transport]] = {
     "flannel-host-gw": ("bridge", "host-gw"),
     "flannel-vxlan": ("bridge", "vxlan"),
     "calico-vxlan": ("routed", "vxlan"),
+    "calico-bgp": ("routed", "bgp"),
 }
 
 #: attach kind → (IPv4, IPv6) block prefix length; DESIGN "Blocks".
 BLOCK_SIZES: dict[str, tuple[int, int]] = {"bridge": (24, 64), "routed": (26, 122)}
 
 
-class _Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Base of everything that is written in a document."""
-
-
-class Pool(_Spec, frozen=True, kw_only=True):
+class Pool(Spec, frozen=True, kw_only=True):
     """Addresses of a network."""
 
     cidr: Annotated[str, Meta(description="The prefix that addresses are taken from.")]
@@ -50,7 +54,7 @@ class Pool(_Spec, frozen=True, kw_only=True):
     ] = ()
 
 
-class BridgeSpec(_Spec, frozen=True, kw_only=True):
+class BridgeSpec(Spec, frozen=True, kw_only=True):
     """How the bridge of ``attach: bridge`` is made."""
 
     name: Annotated[str, Meta(description="Name of the bridge; pw- and the network's name if empty.")] = ""
@@ -66,7 +70,7 @@ class BridgeSpec(_Spec, frozen=True, kw_only=True):
     ] = False
 
 
-class VxlanSpec(_Spec, frozen=True, kw_only=True):
+class VxlanSpec(Spec, frozen=True, kw_only=True):
     """The tunnel of ``transport: vxlan``."""
 
     vni: Annotated[
@@ -81,7 +85,7 @@ class VxlanSpec(_Spec, frozen=True, kw_only=True):
     ] = False
 
 
-class FlannelSpec(_Spec, frozen=True, kw_only=True):
+class FlannelSpec(Spec, frozen=True, kw_only=True):
     """Where the Flannel of ``interop: flannel-etcd`` keeps its leases."""
 
     etcd: Annotated[
@@ -90,7 +94,7 @@ class FlannelSpec(_Spec, frozen=True, kw_only=True):
     ] = ""
 
 
-class NetworkSpec(_Spec, frozen=True, kw_only=True):
+class NetworkSpec(Spec, frozen=True, kw_only=True):
     """A network: ``preset``, or ``attach`` and ``transport``; then its pools."""
 
     pools: Annotated[
@@ -99,9 +103,7 @@ class NetworkSpec(_Spec, frozen=True, kw_only=True):
     ]
     preset: Annotated[
         str,
-        Meta(
-            description="docker, flannel-host-gw, flannel-vxlan, calico-vxlan: attach and transport at once."
-        ),
+        Meta(description="docker, flannel-host-gw, flannel-vxlan, calico-vxlan or calico-bgp: both at once."),
     ] = ""
     attach: Annotated[Attach, Meta(description="How a pod is attached to its node.")] = "bridge"
     transport: Annotated[Transport, Meta(description="How nodes carry each other's pods.")] = "none"
@@ -132,7 +134,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     spec: NetworkSpec
 
 
-class DetectSpec(_Spec, frozen=True, kw_only=True):
+class DetectSpec(Spec, frozen=True, kw_only=True):
     """How a node finds its own address, when none is declared. All that is given must hold."""
 
     interfaces: Annotated[
@@ -148,7 +150,7 @@ class DetectSpec(_Spec, frozen=True, kw_only=True):
     ] = ()
 
 
-class NodeSpec(_Spec, frozen=True, kw_only=True):
+class NodeSpec(Spec, frozen=True, kw_only=True):
     """A node of the cluster."""
 
     addresses: Annotated[
@@ -158,6 +160,10 @@ class NodeSpec(_Spec, frozen=True, kw_only=True):
     detect: Annotated[
         DetectSpec, Meta(description="Which of the machine's addresses to find, when none is given here.")
     ] = DetectSpec()
+    labels: Annotated[dict[str, str], Meta(description="What selectors look at, such as rack: a.")] = {}
+    drain: Annotated[
+        bool, Meta(description="BGP peers are asked to prefer other nodes, before this one is taken down.")
+    ] = False
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,6 +173,23 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     generation: str
     target: int
     sends: int
+
+
+class BgpResource(msgspec.Struct, frozen=True, kw_only=True):
+    """A BGPConfiguration, BGPPeer, BGPFilter or BGPAdvertisement document."""
+
+    kind: str
+    name: str
+    spec: BgpSpec
+
+
+class Bgp(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is declared of BGP, by name."""
+
+    configuration: BGPConfigurationSpec = BGPConfigurationSpec()
+    peers: dict[str, BGPPeerSpec] = {}
+    filters: dict[str, BGPFilterSpec] = {}
+    advertisements: dict[str, BGPAdvertisementSpec] = {}
 
 
 class Paths(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,7 +241,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     macs: tuple[str, ...] = ()
 
 
-class BlockSpec(_Spec, frozen=True, kw_only=True):
+class BlockSpec(Spec, frozen=True, kw_only=True):
     """Who owns a block, and for which network and attachment kind."""
 
     network: Annotated[str, Meta(description="Whose pool it was cut from.")]
@@ -326,6 +349,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     networks: dict[str, Network] = {}
     nodes: dict[str, Node] = {}
     blocks: dict[str, Block] = {}
+    bgp: Bgp = Bgp()
     unreadable: tuple[Unreadable, ...] = ()
     foreigns: dict[str, ForeignBlock] = {}
     synced: bool = False

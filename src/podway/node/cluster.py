@@ -15,7 +15,7 @@ from podway.model.resources import Block, BlockSpec, Identity, Network, NodeFact
 from podway.node.database import Database
 from podway.store import Exists, NotFound, Objects, Record, Stale, open_store
 
-KINDS = ("Network", "Node", "Block")
+KINDS = tuple(documents.SPECS)
 CHEAP = 0.02  # seconds of a save that may be made every time
 SAVING = 0.01  # at most, of all time, where it takes longer
 

@@ -27,6 +27,7 @@ from podway.node.reconciler import Reconciler, Report
 from podway.node.requests import AttachRequest
 from podway.node.resize import Resizer
 from podway.plan import generation, narrow, targets, transport
+from podway.plan.bgp import Told
 from podway.plan.mtu import Size
 from podway.plan.path import Chosen, PathKey
 from podway.plan.planner import Planner
@@ -69,6 +70,8 @@ class NodeEngine:
         self.membership = Membership(node, database.directory, boot_id)
         self._reclaimed = False
         self._lingering = generation.Lingering()
+        #: what BIRD is to be told, as of the last synchronization
+        self.speaker = Told(None)
         #: when to synchronize again though nothing has changed (monotonic seconds; None: no need)
         self.next_step: float | None = None
         self._more = False  # pods have to follow yet
@@ -240,6 +243,9 @@ class NodeEngine:
             self._planned = self.cluster.snapshot
             self._changed |= self.planner.update_snapshot(self._planned)
         self.reconciler.removals_allowed = self.cluster.snapshot.synced
+        if self.planner.carries("bgp"):
+            self._changed |= self.planner.update_learned({route.dst for route in self.kernel.learned()})
+        self.speaker = self.planner.speaker()
 
     def _follow(self) -> None:
         """A block was claimed: what its pods need on the node must stand before the first of them."""

@@ -16,11 +16,14 @@ from podway.plan.targets import standing
 
 
 class Preview(msgspec.Struct, frozen=True):
-    """``trouble``: why the store was not read, "" when it was. Without it nothing would be removed."""
+    """``trouble``: why the store was not read, "" when it was. Without it nothing would be removed.
+
+    ``unlearned``: peers' blocks that BGP has not brought yet."""
 
     ops: tuple[Op, ...]
     refusals: tuple[Refusal, ...]
     trouble: str = ""
+    unlearned: tuple[str, ...] = ()
 
 
 def preview(node: str, state_dir: str, store_url: str) -> Preview:
@@ -34,13 +37,14 @@ def preview(node: str, state_dir: str, store_url: str) -> Preview:
         planner.update_holes(holes.load(state_dir))
         routes = kernel.rtnetlink.dump("route", protocol=ROUTE_PROTOCOL).values()
         planner.update_paths({**standing(routes, cluster.snapshot, planner.inputs.facts)})
+        planner.update_learned({route.dst for route in kernel.learned()})
         planner.update_snapshot(cluster.snapshot)
         for endpoint, _ in database.endpoints().values():
             planner.update_endpoint(endpoint.id, endpoint)
         ops, refusals, _ = plan_pass(kernel, planner, database.put_on_foreign())
         if not cluster.snapshot.synced:
             return Preview(tuple(op for op in ops if op.want is not None), refusals, cluster.trouble)
-        return Preview(ops, refusals)
+        return Preview(ops, refusals, unlearned=tuple(planner.unlearned))
     finally:
         cluster.close()
         database.close()

@@ -25,6 +25,7 @@ def plan(kernel: Kernel, database: Database) -> Removal:
     """Everything owned in the kernel, then what the ledger says of foreign things."""
     actual = kernel.observe(adopted=database.put_on_foreign())
     owned = [o for o in actual.values() if not isinstance(o, Link) or is_owned(o)]
+    owned += kernel.learned()  # a BIRD that was killed has left them
     ops = list(ordered(Op(None, o) for o in owned))
     kept: list[str] = []
     for path, entry in sorted(database.ledger().items()):

@@ -10,7 +10,9 @@ import msgspec
 
 from podway.agent.choices import PeerPath
 from podway.agent.health import PeerReport
+from podway.agent.speaker import BgpStatus
 from podway.agent.status import AgentStatus
+from podway.bird.replies import BgpRoute
 from podway.model.errors import Unavailable
 
 TIMEOUT = 5.0
@@ -41,6 +43,16 @@ def peers(path: str) -> list[PeerReport]:
 def choices(path: str) -> list[PeerPath]:
     """How the agent at ``path`` chose to reach its peers. Raises Unavailable when nobody answers."""
     return _ask(path, "/paths", list[PeerPath])
+
+
+def bgp(path: str) -> BgpStatus:
+    """What the agent at ``path`` knows of its BIRD. Raises Unavailable when nobody answers."""
+    return _ask(path, "/bgp", BgpStatus)
+
+
+def bgp_routes(path: str) -> list[BgpRoute]:
+    """What BGP peers have told the node of the agent at ``path``. Raises Unavailable when nobody answers."""
+    return _ask(path, "/bgp/routes", list[BgpRoute])
 
 
 def _ask(path: str, page: str, kind: type[T]) -> T:

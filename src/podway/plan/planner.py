@@ -11,13 +11,25 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 import msgspec
 
 from podway.model.objects import AnyObject, Desired, Key
-from podway.model.resources import Block, Endpoint, ForeignBlock, Network, Node, NodeFacts, Paths, Snapshot
-from podway.plan import attach, base, detect, doubts, flannel, mtu, narrow, nat, transport
+from podway.model.resources import (
+    Bgp,
+    Block,
+    Endpoint,
+    ForeignBlock,
+    Network,
+    Node,
+    NodeFacts,
+    Paths,
+    Snapshot,
+    Transport,
+)
+from podway.plan import attach, base, bgp, detect, doubts, flannel, mtu, narrow, nat, transport
 from podway.plan.attach import bridge
 from podway.plan.judging import Judge
 from podway.plan.mtu import Size
@@ -57,6 +69,8 @@ class Inputs(msgspec.Struct, kw_only=True):
     lodged: Counter[str] = msgspec.field(
         default_factory=Counter
     )  # block → addresses of this node's pods in it
+    bgp: Bgp = Bgp()
+    learned: frozenset[str] = frozenset()  # prefixes that BIRD has brought into the kernel
     held: dict[str, Held] = {}  # network → ways to receive and send; a fold over the nodes
     sizes: dict[str, Size] = {}  # network → MTU of its pods here; a fold over the nodes
     holes: narrow.Holes = {}  # what probes found
@@ -139,6 +153,11 @@ def _peer_block(inputs: Inputs, block: Block, node: Node, held: Held) -> Built:
     proving = (key_of(block), proof) if proof else None
     said: list[Note] = []
     for way in now:
+        if way.transport == "bgp":
+            if block.cidr in inputs.learned:
+                return Built((), tuple(said), (name, way), asks)
+            said.append(bgp.unlearned(block, node))
+            continue
         objects, notes = transport.peer_block(block, way, node, inputs.own, inputs.facts, chosen)
         said += notes if way == first else ()
         if objects:
@@ -339,7 +358,40 @@ class Planner:
             ("foreign", self.inputs.foreigns, foreigns),
         ):
             dirty |= self._replace(kind, known, new)
+        self.inputs.bgp = snapshot.bgp
         return self._rebuild(dirty)
+
+    def update_learned(self, learned: AbstractSet[str]) -> set[Key]:
+        """Make what BIRD has brought into the kernel what ``learned`` says. Returns the changed keys."""
+        before, self.inputs.learned = self.inputs.learned, frozenset(learned)
+        return self._rebuild({("block", cidr) for cidr in before ^ learned if cidr in self.inputs.blocks})
+
+    @property
+    def unlearned(self) -> list[str]:
+        """Peers' blocks that BGP alone leads to, and that no peer has told of yet."""
+        by_bgp = {name for name in self.carries("bgp") if self.inputs.held[name].wanted.transport == "bgp"}
+        inputs = self.inputs
+        return [
+            cidr
+            for cidr, block in inputs.blocks.items()
+            if block.spec.network in by_bgp
+            and block.spec.node != inputs.facts.name
+            and cidr not in inputs.learned
+        ]
+
+    def carries(self, transport: Transport) -> frozenset[str]:
+        """The networks that have a way of this kind."""
+        held = self.inputs.held.items()
+        return frozenset(name for name, one in held if any(way.transport == transport for way in one.ways))
+
+    def speaker(self) -> bgp.Told:
+        """What this node's BIRD is told."""
+        inputs = self.inputs
+        pools = {name: inputs.networks[name].spec.pools for name in self.carries("bgp")}
+        carried = {name: tuple(pool.cidr for pool in held) for name, held in pools.items()}
+        return bgp.speaker(
+            bgp.Cluster(inputs.facts, inputs.nodes, inputs.blocks.values(), carried, inputs.bgp)
+        )
 
     def _replace(self, kind: str, known: dict, new: dict) -> set[FragmentId]:  # type: ignore[type-arg]
         dirty: set[FragmentId] = set()

@@ -29,7 +29,7 @@ class Way(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """ "none", "host-gw", or "vxlan:VNI:PORT:4": what ``parse`` reads."""
+        """ "none", "host-gw", "bgp", or "vxlan:VNI:PORT:4": what ``parse`` reads."""
         if self.transport == "vxlan":
             return f"vxlan:{self.vni}:{self.port}:{self.underlay}"
         return self.transport
@@ -39,8 +39,8 @@ def parse(text: str) -> Way | None:
     """The way of a text; None for one of a version that knows more."""
     if text == "none":
         return Way("none")
-    if text == "host-gw":
-        return Way("host-gw")
+    if text in ("host-gw", "bgp"):
+        return Way(text)  # type: ignore[arg-type]
     kind, *numbers = text.split(":")
     if kind == "vxlan" and len(numbers) == 3 and all(number.isdigit() for number in numbers):
         vni, port, underlay = map(int, numbers)

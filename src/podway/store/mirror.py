@@ -23,12 +23,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from podway.model.documents import SPECS
 from podway.model.errors import PodwayError
 from podway.store import open_store
 from podway.store.protocol import Compacted, NoStore, Record, Store, StoreUnavailable, Watch
 from podway.store.retry import FAR, NEAR, Retry
 
-MIRRORED = ("Network", "Node", "Block", "Alive")
+MIRRORED = (*SPECS, "Alive")
 WRITE = 0.25  # seconds that a caller waits for a write
 BEAT = 10.0  # seconds between heartbeats, jittered
 SHORT_LIVED = 5.0  # seconds; a watch that ends sooner is no better than none

@@ -1,0 +1,332 @@
+"""Keeps BIRD at what the planner says: starts, tells, watches, restarts it, and remembers its sessions.
+
+A configuration that BIRD refuses is quarantined by its hash until it changes; the running one stays. A
+BIRD that dies or hangs is started anew with the kernel's routes kept; one that dies again and again is
+left for longer each time, and its routes stay too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from podway.bird.meaning import why
+from podway.bird.process import BirdProcess
+from podway.bird.render import digest, render
+from podway.bird.replies import BfdState, BgpRoute, Counts, SessionState
+from podway.kernel import listeners
+from podway.model.bgp import Session, Speaker
+from podway.model.errors import PodwayError
+from podway.plan.bgp import Told
+
+POLL = 2.0  # seconds between looks at the sessions
+HUNG = 2  # looks in a row without an answer until BIRD is killed
+CALM = 30.0  # seconds of life after which an end counts as the first
+LONGEST = 60.0  # seconds of back-off at most
+MD5_COUNTERS = ("TCPMD5NotFound", "TCPMD5Unexpected", "TCPMD5Failure")
+
+_log = logging.getLogger("podway.bgp")
+
+
+class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One session as ``podway bgp peers`` shows it. ``since`` seconds (wall clock) of its present state."""
+
+    name: str
+    description: str
+    neighbor: str
+    remote_as: int
+    state: str
+    since: float
+    why: str
+    flaps: int
+    bfd: str
+    channels: dict[str, Counts]
+
+
+class BgpStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """``version`` "" where no BIRD is needed or none was found; ``problems`` in sentences."""
+
+    version: str = ""
+    pid: int | None = None
+    router_id: str = ""
+    local_as: int = 0
+    own: tuple[str, ...] = ()
+    advertised: tuple[str, ...] = ()
+    reflector: bool = False
+    draining: bool = False
+    peers: tuple[PeerStatus, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class _Seen(msgspec.Struct):
+    """What is remembered of a session between looks."""
+
+    state: str = ""
+    since: float = 0.0
+    flaps: int = 0
+
+
+class BirdKeeper:
+    """Lives on the event loop. ``follow`` after every synchronization, ``stop`` leaves BIRD at work."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, directory: Path, told: Callable[[], Told]) -> None:
+        self.process = BirdProcess(directory)
+        self._loop = loop
+        self._told = told
+        self._refused: dict[str, str] = {}  # digest of a configuration → what BIRD said of it
+        self._trouble = self._version = ""
+        self._task: asyncio.Task[None] | None = None
+        self._again = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._pidfd = -1
+        self._started = 0.0
+        self._deaths = self._silent = 0
+        self._retry_at = 0.0
+        self._sessions: dict[str, SessionState] = {}
+        self._bfd: dict[str, BfdState] = {}
+        self._seen: dict[str, _Seen] = {}
+        self._md5 = (0, 0.0)  # counters at the last look, when they last moved
+        self._md5_dropped = 0
+
+    def follow(self) -> None:
+        """Bring BIRD to what is wanted; returns at once."""
+        if self._task is not None:
+            self._again = True
+            return
+        if self._told().speaker is None and not self._version and self.process.pid() is None:
+            return  # no BGP here, and none to end
+        self._task = self._loop.create_task(self._keep())
+        self._task.add_done_callback(self._kept)
+
+    def stop(self) -> None:
+        """Let go of BIRD, which goes on."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        self._forget_pidfd()
+
+    # one step --------------------------------------------------------------------------------------
+
+    def _kept(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if task.cancelled():
+            return
+        if task.exception() is not None:
+            _log.error("keeping BIRD failed", exc_info=task.exception())
+        if self._again:
+            self._again = False
+            self.follow()
+        elif self._told().speaker is not None:
+            self._timer = self._loop.call_later(POLL, self.follow)
+
+    async def _keep(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        speaker = self._told().speaker
+        try:
+            if speaker is None:
+                self._forget_pidfd()
+                await self.process.end()
+                self._sessions, self._version = {}, ""
+                return
+            self._version = self._version or await self.process.version()
+            await self._converge(speaker)
+            self._trouble = ""
+        except PodwayError as error:
+            if str(error) != self._trouble:
+                _log.error("BGP", extra={"why": str(error)})
+            self._trouble = str(error)
+        await self._look()
+
+    async def _converge(self, speaker: Speaker) -> None:
+        text = render(speaker, str(self.process.log))
+        running = self.process.pid()
+        if running is not None:
+            self._watch(running)
+            if text != self.process.installed() and digest(text) not in self._refused:
+                await self._tell(text)
+            return
+        if time.monotonic() < self._retry_at:
+            return
+        taken = listeners.find("tcp", "", speaker.port)
+        if taken is not None:
+            fix = "stop it, or give another port: BGPConfiguration spec.port"
+            raise PodwayError(f"TCP port {speaker.port} is taken by {taken}", "BIRD", fix)
+        if digest(text) not in self._refused:
+            await self._check(text)
+            self.process.install(text)
+        await self.process.start(recover=bool(_learned()))
+        self._started = time.monotonic()
+        pid = self.process.pid()
+        if pid is not None:
+            self._watch(pid)
+        _log.info("BIRD started", extra={"pid": pid, "version": self._version})
+
+    async def _check(self, text: str) -> None:
+        try:
+            await self.process.check(text)
+        except PodwayError as error:
+            self._refused[digest(text)] = str(error)
+            raise
+
+    async def _tell(self, text: str) -> None:
+        await self._check(text)
+        before = self.process.installed()
+        self.process.install(text)
+        try:
+            await self.process.client.configure()
+        except PodwayError as error:
+            self.process.install(before)
+            self._refused[digest(text)] = str(error)
+            raise
+
+    # its life --------------------------------------------------------------------------------------
+
+    def _watch(self, pid: int) -> None:
+        if self._pidfd >= 0:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._pidfd = os.pidfd_open(pid)
+            self._loop.add_reader(self._pidfd, self._died)
+
+    def _forget_pidfd(self) -> None:
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def _died(self) -> None:
+        self._forget_pidfd()
+        lived = time.monotonic() - self._started
+        self._deaths = self._deaths + 1 if lived < CALM else 1
+        delay = 0.0 if self._deaths == 1 else min(LONGEST, 2.0 ** (self._deaths - 2))
+        self._retry_at = time.monotonic() + delay
+        _log.warning("BIRD ended", extra={"lived": round(lived, 1), "again_in": delay})
+        self._loop.call_later(delay, self.follow)
+
+    async def _look(self) -> None:
+        """Read the sessions; a BIRD that answers no more is killed, and so started anew."""
+        if self.process.pid() is None:
+            self._sessions, self._bfd = {}, {}
+            return
+        try:
+            found = await self.process.client.sessions()
+            bfd = await self.process.client.bfd()
+        except PodwayError as error:
+            self._silent += 1
+            if self._silent >= HUNG:
+                _log.error("BIRD hangs and is killed", extra={"why": str(error)})
+                self._silent = 0
+                self.process.kill()
+            return
+        self._silent = 0
+        self._sessions = {one.name: one for one in found}
+        self._bfd = {one.address: one for one in bfd}
+        self._count_md5()
+        now = time.time()
+        for one in found:
+            seen = self._seen.setdefault(one.name, _Seen(since=now))
+            if (one.state == "Established") != (seen.state == "Established"):
+                seen.flaps += seen.state == "Established"
+                seen.since = now
+            seen.state = one.state
+
+    def _count_md5(self) -> None:
+        count, moved = self._md5
+        found = _md5_drops()
+        if found > count:
+            self._md5_dropped = found - count
+            moved = time.monotonic()
+        elif time.monotonic() - moved > CALM:
+            self._md5_dropped = 0
+        self._md5 = (found, moved)
+
+    # what is told ----------------------------------------------------------------------------------
+
+    def status(self) -> BgpStatus:
+        """Everything but the routes."""
+        told = self._told()
+        if told.speaker is None:
+            return BgpStatus()
+        speaker = told.speaker
+        peers = tuple(self._peer(session) for session in speaker.sessions)
+        return BgpStatus(
+            version=self._version,
+            pid=self.process.pid(),
+            router_id=speaker.router_id,
+            local_as=speaker.sessions[0].local_as if speaker.sessions else 0,
+            own=speaker.own,
+            advertised=speaker.advertised,
+            reflector=bool(speaker.cluster_id),
+            draining=speaker.draining,
+            peers=peers,
+            problems=tuple(self._problems(told, peers)),
+        )
+
+    def _problems(self, told: Told, peers: tuple[PeerStatus, ...]) -> list[str]:
+        found = [f"{n.subject}: {n.reason}" + (f"; {n.fix}" if n.fix else "") for n in told.notes]
+        found += [f"BGP: {self._trouble}"] if self._trouble else []
+        if self._deaths > 1 and self._retry_at > time.monotonic():
+            found.append(
+                f"BGP: BIRD has ended {self._deaths} times in a row, its routes are kept; "
+                f"next start in {self._retry_at - time.monotonic():.0f} s; see {self.process.log}"
+            )
+        settled = time.time() - POLL * 2
+        return found + [
+            f"BGP session with {p.description or p.neighbor}: {p.why}"
+            for p in peers
+            if p.why and p.since < settled and self._started
+        ]
+
+    def _peer(self, session: Session) -> PeerStatus:
+        state = self._sessions.get(session.name)
+        seen = self._seen.get(session.name, _Seen(since=time.time()))
+        bfd = self._bfd.get(session.neighbor)
+        return PeerStatus(
+            name=session.name,
+            description=session.description,
+            neighbor=session.neighbor,
+            remote_as=session.remote_as,
+            state=state.state if state is not None else "-",
+            since=seen.since,
+            why=why(session, state, self._md5_dropped if session.password else 0),
+            flaps=seen.flaps,
+            bfd=bfd.state if bfd is not None else "",
+            channels=state.channels if state is not None else {},
+        )
+
+    async def routes(self) -> list[BgpRoute]:
+        """Every route that a session brought; [] without BIRD."""
+        if self.process.pid() is None:
+            return []
+        return await self.process.client.routes()
+
+
+def _learned() -> bool:
+    """Whether routes of an earlier BIRD are in the kernel, worth keeping."""
+    from podway.kernel.rtnetlink import Rtnetlink
+    from podway.model import bgp
+    from podway.model.objects import Route
+
+    socket = Rtnetlink()
+    try:
+        routes = socket.dump("route", protocol=bgp.PROTOCOL).values()
+        return any(isinstance(route, Route) and bgp.is_learned(route) for route in routes)
+    finally:
+        socket.close()
+
+
+def _md5_drops() -> int:
+    """Packets whose TCP MD5 signature was wrong, missing or not expected, in this network namespace."""
+    with open("/proc/thread-self/net/netstat") as file:
+        lines = [line.split() for line in file if line.startswith("TcpExt:")]
+    names, values = lines[0], lines[1]
+    return sum(int(v) for name, v in zip(names, values, strict=True) if name in MD5_COUNTERS)

@@ -1,0 +1,280 @@
+"""What this node's BIRD is told: a fold over nodes, blocks and everything declared of BGP. Pure.
+
+A network whose way is ``bgp`` has no routes of Podway's own: each node announces its blocks, and BIRD
+programs what it learns. Inside the cluster every node speaks with every other (a full mesh), or all with
+a few that reflect (RFC 4456); a BGPPeer is spoken with besides.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from podway.model import selector
+from podway.model.bgp import PrefixMatch, Rule, Session, Speaker, symbol
+from podway.model.bgp_specs import BGPAdvertisementSpec, BGPConfigurationSpec, BGPPeerSpec, RuleSpec
+from podway.model.objects import family_of
+from podway.model.resources import Bgp, Block, Node, NodeFacts
+from podway.plan.notes import Note
+
+MOST_PREFIXES = 10_000  # of a BGPPeer that doesn't say; beyond it somebody leaks the Internet
+FAR = 64  # hops at most to a node that is on no segment of this one
+
+
+class Cluster(NamedTuple):
+    """What the fold looks at. ``networks`` are those that are carried by BGP: name → prefixes."""
+
+    facts: NodeFacts
+    nodes: Mapping[str, Node]
+    blocks: Iterable[Block]
+    networks: Mapping[str, tuple[str, ...]]
+    bgp: Bgp
+
+
+class Told(NamedTuple):
+    """The configuration, None where nothing is carried by BGP, and what can't be had, and why."""
+
+    speaker: Speaker | None
+    notes: tuple[Note, ...] = ()
+
+
+def speaker(cluster: Cluster) -> Told:
+    """This node's whole configuration."""
+    own = cluster.nodes.get(cluster.facts.name)
+    if not cluster.networks or own is None:
+        return Told(None)
+    four = _address(own, 4)
+    if not four and not _address(own, 6):
+        note = Note(f"node {own.name}", "it has no address to speak BGP from", "give it one: spec.addresses")
+        return Told(None, (note,))
+    configuration = cluster.bgp.configuration
+    reflecting = reflectors(cluster.nodes, configuration)
+    notes: list[Note] = []
+    sessions = _inside(cluster, own, reflecting)
+    sessions += _outside(cluster, own, notes)
+    blocks = [b for b in cluster.blocks if b.spec.node == own.name and b.spec.network in cluster.networks]
+    told = Speaker(
+        router_id=four or _number_of(own),
+        port=configuration.port,
+        uplinks=tuple(sorted(uplink.name for uplink in cluster.facts.uplinks)),
+        own=tuple(sorted(block.cidr for block in blocks)),
+        pools=tuple(sorted(cidr for pools in cluster.networks.values() for cidr in pools)),
+        advertised=_advertised(cluster.bgp.advertisements, own),
+        cluster_id=_cluster_id(cluster.nodes, reflecting) if own.name in reflecting else "",
+        draining=own.spec.drain,
+        sessions=tuple(sorted(sessions, key=lambda session: session.name)),
+    )
+    return Told(told, tuple(notes))
+
+
+def _address(node: Node, family: int) -> str:
+    return next((a.partition("/")[0] for a in node.spec.addresses if family_of(a) == family), "")
+
+
+def _number_of(node: Node) -> str:
+    """A router ID for a node without IPv4: 32 bits of its IPv6 address, as an IPv4 address is written."""
+    low = int(ipaddress.IPv6Address(_address(node, 6))) & 0xFFFFFFFF
+    return str(ipaddress.IPv4Address(low or 1))
+
+
+def unlearned(block: Block, node: Node) -> Note:
+    """Why there is no way to a peer's block yet."""
+    reason = "no BGP peer has told of it"
+    return Note(f"peer {node.name} block {block.cidr}", reason, "podway bgp peers says which sessions are up")
+
+
+# inside the cluster -------------------------------------------------------------------------------------
+
+
+def reflectors(nodes: Mapping[str, Node], configuration: BGPConfigurationSpec) -> frozenset[str]:
+    """The nodes that reflect; none in a full mesh.
+
+    Chosen without a coordinator: every node computes the same from the same nodes. Those are taken first
+    that differ in the label ``spread``, and the order is that of their names, so that a choice changes
+    only when one of the chosen goes."""
+    wanted = configuration.reflectors
+    if wanted.selector:
+        matches = selector.parse(wanted.selector)
+        return frozenset(name for name, node in nodes.items() if matches(node.spec.labels))
+    if configuration.mesh != "auto" or len(nodes) <= configuration.mesh_limit:
+        return frozenset()
+    chosen: list[str] = []
+    places: set[str] = set()
+    willing = sorted(name for name, node in nodes.items() if not node.spec.drain)
+    for name in willing:
+        place = nodes[name].spec.labels.get(wanted.spread, "") if wanted.spread else name
+        if place not in places and len(chosen) < wanted.count:
+            chosen.append(name)
+            places.add(place)
+    chosen += [name for name in willing if name not in chosen][: wanted.count - len(chosen)]
+    return frozenset(chosen)
+
+
+def _cluster_id(nodes: Mapping[str, Node], reflecting: Iterable[str]) -> str:
+    """One for all reflectors: the router ID of the first."""
+    first = min(reflecting)
+    return _address(nodes[first], 4) or _number_of(nodes[first])
+
+
+def _inside(cluster: Cluster, own: Node, reflecting: frozenset[str]) -> list[Session]:
+    """Sessions with other nodes: all, those that reflect, or (mesh off, no reflectors) none."""
+    configuration = cluster.bgp.configuration
+    if configuration.mesh == "off" and not reflecting:
+        return []
+    sessions: list[Session] = []
+    for name, node in cluster.nodes.items():
+        if name == own.name or (reflecting and not {name, own.name} & reflecting):
+            continue
+        client = own.name in reflecting and name not in reflecting
+        for family in (4, 6):
+            session = _with_node(cluster, own, node, family, client)
+            if session is not None:
+                sessions.append(session)
+    return sessions
+
+
+def _with_node(cluster: Cluster, own: Node, node: Node, family: int, client: bool) -> Session | None:
+    configuration = cluster.bgp.configuration
+    local, remote = _address(own, family), _address(node, family)
+    if not local or not remote or local == remote:
+        return None
+    fast = configuration.failover == "fast"
+    return Session(
+        name=symbol(f"n{family}", node.name),
+        description=f"node {node.name}",
+        local=local,
+        neighbor=remote,
+        port=configuration.port,
+        remote_as=configuration.as_number,
+        local_as=configuration.as_number,
+        # one side calls, so that two calls never meet (and a mesh is up in half the time)
+        passive=own.name > node.name,
+        multihop=0 if _on_link(remote, cluster.facts) else FAR,
+        hold=configuration.hold,
+        keepalive=configuration.keepalive,
+        bfd="on" if fast else "",
+        graceful="aware" if fast else "on",
+        restart_time=configuration.restart_time,
+        reflector_client=client,
+        ipv4=family == 4,
+        ipv6=family == 6,
+        node=True,
+    )
+
+
+def _on_link(address: str, facts: NodeFacts) -> bool:
+    target = ipaddress.ip_address(address)
+    return any(target in ipaddress.ip_interface(own).network for up in facts.uplinks for own in up.addresses)
+
+
+# with others --------------------------------------------------------------------------------------------
+
+
+def _outside(cluster: Cluster, own: Node, notes: list[Note]) -> list[Session]:
+    sessions = []
+    addresses = {a.partition("/")[0]: n.name for n in cluster.nodes.values() for a in n.spec.addresses}
+    meant: dict[str, str] = {}
+    for name, peer in sorted(cluster.bgp.peers.items()):
+        subject = f"BGPPeer {name}"
+        matches = selector.parse(peer.node_selector)
+        if not matches(own.spec.labels):
+            if not any(matches(node.spec.labels) for node in cluster.nodes.values()):
+                fix = "label one, or mend the selector"
+                notes.append(Note(subject, f"no node has {peer.node_selector}", fix))
+            continue
+        other = meant.setdefault(peer.peer_address or peer.peer_range, name)
+        session = _with_peer(cluster, own, name, peer, notes)
+        if peer.peer_address in addresses:
+            what = f"{peer.peer_address} is node {addresses[peer.peer_address]}, which is spoken with anyway"
+            notes.append(Note(subject, what, "remove it, or set mesh: off in the BGPConfiguration"))
+        elif other != name:
+            notes.append(Note(subject, f"BGPPeer {other} is the same peer", "remove one of them"))
+        elif session is not None:
+            sessions.append(session)
+    return sessions
+
+
+def _with_peer(
+    cluster: Cluster, own: Node, name: str, peer: BGPPeerSpec, notes: list[Note]
+) -> Session | None:
+    configuration = cluster.bgp.configuration
+    family = family_of(peer.peer_address or peer.peer_range)
+    local = _address(own, family)
+    if not local:
+        what = f"node {own.name} has no IPv{family} address to speak from"
+        notes.append(Note(f"BGPPeer {name}", what, "give the node one"))
+        return None
+    fast = configuration.failover != "hitless"
+    hold = peer.hold or configuration.hold
+    imports, exports = _rules(cluster.bgp, name, peer, notes)
+    return Session(
+        name=symbol("p", name),
+        description=f"BGPPeer {name}",
+        local=local,
+        neighbor=peer.peer_address or peer.peer_range,
+        dynamic=bool(peer.peer_range),
+        port=peer.port,
+        remote_as=peer.as_number,
+        local_as=peer.local_as or configuration.as_number,
+        passive=peer.passive or bool(peer.peer_range),
+        multihop=peer.multihop,
+        password=peer.password,
+        hold=hold,
+        keepalive=peer.keepalive or max(1, hold // 3),
+        bfd="on" if peer.bfd and fast else "graceful" if peer.bfd else "",
+        ttl_security=peer.ttl_security,
+        graceful="on" if peer.graceful_restart else "aware",
+        restart_time=configuration.restart_time,
+        next_hop_self=peer.next_hop_self,
+        extended_next_hop=peer.extended_next_hop,
+        max_prefixes=peer.max_prefixes or MOST_PREFIXES,
+        ipv4=family == 4 or peer.extended_next_hop,
+        ipv6=family == 6,
+        imports=imports,
+        exports=exports,
+    )
+
+
+def _rules(
+    bgp: Bgp, name: str, peer: BGPPeerSpec, notes: list[Note]
+) -> tuple[tuple[Rule, ...], tuple[Rule, ...]]:
+    """For what the peer tells, and for what it is told."""
+    imports: list[Rule] = []
+    exports: list[Rule] = []
+    for wanted in peer.filters:
+        found = bgp.filters.get(wanted)
+        if found is None:
+            # what it would have rejected is not let through in the meantime
+            fix = "apply it: nothing passes until then"
+            notes.append(Note(f"BGPPeer {name}", f"there is no BGPFilter {wanted}", fix))
+            return (Rule(accept=False),), (Rule(accept=False),)
+        imports += map(_rule, found.imports)
+        exports += map(_rule, found.exports)
+    return tuple(imports), tuple(exports)
+
+
+def _rule(spec: RuleSpec) -> Rule:
+    prefixes = []
+    for one in spec.prefixes:
+        length = ipaddress.ip_network(one.cidr).prefixlen
+        low = length if one.min is None else one.min
+        prefixes.append(PrefixMatch(one.cidr, low, max(low, length) if one.max is None else one.max))
+    return Rule(
+        accept=spec.action == "accept",
+        prefixes=tuple(prefixes),
+        communities=spec.communities,
+        as_path_has=spec.as_path,
+        local_pref=spec.set_local_preference,
+        prepend=spec.prepend,
+        add=spec.add_communities,
+    )
+
+
+def _advertised(advertisements: Mapping[str, BGPAdvertisementSpec], own: Node) -> tuple[str, ...]:
+    found: set[str] = set()
+    for spec in advertisements.values():
+        serves = spec.external_traffic_policy == "Cluster" or own.name in spec.nodes
+        if serves and selector.parse(spec.node_selector)(own.spec.labels):
+            found.update(str(ipaddress.ip_network(prefix)) for prefix in spec.prefixes)
+    return tuple(sorted(found))

@@ -1,0 +1,182 @@
+"""What a node's BIRD is told, from nodes, blocks and what is declared of BGP."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from podway.model.bgp import Speaker
+from podway.model.bgp_specs import (
+    BGPAdvertisementSpec,
+    BGPConfigurationSpec,
+    BGPFilterSpec,
+    BGPPeerSpec,
+    PrefixSpec,
+    ReflectorsSpec,
+    RuleSpec,
+)
+from podway.model.resources import Bgp, Block, BlockSpec, Node, NodeFacts, NodeSpec, Uplink
+from podway.plan.bgp import Cluster, Told, reflectors, speaker
+
+FACTS = NodeFacts(name="b", uplinks=(Uplink(name="up0", mtu=1500, addresses=("192.0.2.2/24",)),))
+
+
+def _node(name: str, number: int, six: bool = False, drain: bool = False, **labels: str) -> Node:
+    addresses = (f"192.0.2.{number}/24", *([f"2001:db8::{number}/64"] if six else []))
+    return Node(name=name, spec=NodeSpec(addresses=addresses, labels=labels, drain=drain))
+
+
+NODES = {"a": _node("a", 1), "b": _node("b", 2), "c": _node("c", 3)}
+BLOCKS = (
+    Block(cidr="10.244.2.0/26", spec=BlockSpec(network="pods", node="b", attach="routed")),
+    Block(cidr="10.244.3.0/26", spec=BlockSpec(network="pods", node="c", attach="routed")),
+    Block(cidr="10.99.0.0/24", spec=BlockSpec(network="other", node="b", attach="bridge")),
+)
+
+
+def _told(nodes: dict[str, Node] = NODES, **bgp: object) -> Told:
+    networks = {"pods": ("10.244.0.0/16",)}
+    return speaker(Cluster(FACTS, nodes, BLOCKS, networks, Bgp(**bgp)))  # type: ignore[arg-type]
+
+
+def _speaker(nodes: dict[str, Node] = NODES, **bgp: object) -> Speaker:
+    told = _told(nodes, **bgp)
+    assert told.speaker is not None and not told.notes
+    return told.speaker
+
+
+def test_nothing_without_a_network_that_is_carried_by_bgp() -> None:
+    assert speaker(Cluster(FACTS, NODES, BLOCKS, {}, Bgp())) == Told(None)
+
+
+def test_a_full_mesh_in_which_one_side_calls() -> None:
+    found = _speaker()
+    assert (found.router_id, found.own, found.pools) == ("192.0.2.2", ("10.244.2.0/26",), ("10.244.0.0/16",))
+    a, c = found.sessions
+    assert (a.neighbor, a.passive, a.node, a.ipv4, a.ipv6) == ("192.0.2.1", True, True, True, False)
+    assert (c.neighbor, c.passive, c.multihop) == ("192.0.2.3", False, 0)
+    assert {a.remote_as, a.local_as} == {64512}
+
+
+def test_a_session_for_each_family_that_both_have() -> None:
+    found = _speaker({"a": _node("a", 1, six=True), "b": _node("b", 2, six=True), "c": _node("c", 3)})
+    assert sorted((s.description, s.ipv6) for s in found.sessions) == [
+        ("node a", False),
+        ("node a", True),
+        ("node c", False),
+    ]
+
+
+def test_a_node_beyond_a_router_is_far() -> None:
+    far = Node(name="c", spec=NodeSpec(addresses=("198.51.100.3/24",)))
+    (session,) = [s for s in _speaker(NODES | {"c": far}).sessions if s.description == "node c"]
+    assert session.multihop > 1
+
+
+def test_speed_or_hitless() -> None:
+    fast = _speaker(configuration=BGPConfigurationSpec(failover="fast")).sessions[0]
+    slow = _speaker(configuration=BGPConfigurationSpec()).sessions[0]
+    assert (fast.bfd, fast.graceful, slow.bfd, slow.graceful) == ("on", "aware", "", "on")
+
+
+MANY = {f"n{i:03}": _node(f"n{i:03}", i, rack="ab"[i % 2]) for i in range(1, 130)}
+
+
+def test_reflectors_above_the_limit_and_in_different_racks() -> None:
+    configuration = BGPConfigurationSpec(reflectors=ReflectorsSpec(spread="rack"))
+    assert reflectors(NODES, configuration) == frozenset()
+    assert reflectors(MANY, configuration) == {"n001", "n002"}
+    assert reflectors(MANY, BGPConfigurationSpec()) == {"n001", "n002"}
+    one_rack = {name: _node(name, 1, rack="a") for name in MANY}
+    assert reflectors(one_rack, configuration) == {"n001", "n002"}
+    drained = MANY | {"n001": _node("n001", 1, drain=True, rack="b")}
+    assert reflectors(drained, configuration) == {"n002", "n003"}
+    gone = {name: node for name, node in MANY.items() if name != "n002"}
+    assert reflectors(gone, configuration) == {"n001", "n004"}
+
+
+def test_a_client_speaks_with_reflectors_only_and_they_with_all() -> None:
+    configuration = BGPConfigurationSpec(reflectors=ReflectorsSpec(selector="rr"))
+    nodes = {"a": _node("a", 1, rr="yes"), "b": _node("b", 2), "c": _node("c", 3)}
+    client = _speaker(nodes, configuration=configuration)
+    assert [s.description for s in client.sessions] == ["node a"] and not client.cluster_id
+    nodes = {"a": _node("a", 1), "b": _node("b", 2, rr="yes"), "c": _node("c", 3)}
+    reflector = _speaker(nodes, configuration=configuration)
+    assert [s.reflector_client for s in reflector.sessions] == [True, True]
+    assert reflector.cluster_id == "192.0.2.2"
+
+
+def test_no_mesh() -> None:
+    assert not _speaker(configuration=BGPConfigurationSpec(mesh="off")).sessions
+
+
+TOR = BGPPeerSpec(as_number=65001, peer_address="192.0.2.254")
+
+
+def test_a_peer_of_selected_nodes() -> None:
+    off = BGPConfigurationSpec(mesh="off", hold=30)
+    (session,) = _speaker(configuration=off, peers={"tor": TOR}).sessions
+    assert (session.remote_as, session.hold, session.keepalive, session.max_prefixes) == (
+        65001,
+        30,
+        10,
+        10_000,
+    )
+    elsewhere = msgspec.structs.replace(TOR, node_selector="rack=a")
+    nodes = NODES | {"a": _node("a", 1, rack="a")}
+    assert not _speaker(nodes, configuration=off, peers={"tor": elsewhere}).sessions
+
+
+@pytest.mark.parametrize(
+    ("peers", "filters", "words"),
+    [
+        ({"x": msgspec.structs.replace(TOR, node_selector="rack=z")}, {}, "no node has rack=z"),
+        ({"x": msgspec.structs.replace(TOR, peer_address="192.0.2.3")}, {}, "is node c"),
+        ({"x": TOR, "y": TOR}, {}, "BGPPeer x is the same peer"),
+        ({"x": msgspec.structs.replace(TOR, filters=("none",))}, {}, "there is no BGPFilter none"),
+        (
+            {"x": msgspec.structs.replace(TOR, peer_address="2001:db8::9")},
+            {},
+            "no IPv6 address to speak from",
+        ),
+    ],
+)
+def test_what_can_not_be_had_is_told(peers: dict, filters: dict, words: str) -> None:  # type: ignore[type-arg]
+    told = _told(peers=peers, filters=filters)
+    assert any(words in note.reason for note in told.notes)
+
+
+def test_without_its_filter_nothing_passes() -> None:
+    told = _told(peers={"x": msgspec.structs.replace(TOR, filters=("none",))})
+    assert told.speaker is not None
+    (session,) = [s for s in told.speaker.sessions if not s.node]
+    assert [rule.accept for rule in (*session.imports, *session.exports)] == [False, False]
+
+
+def test_filters_in_order() -> None:
+    prefixes = (PrefixSpec(cidr="10.0.0.0/8"), PrefixSpec(cidr="10.0.0.0/8", min=16, max=24))
+    first = BGPFilterSpec(imports=(RuleSpec(action="accept", prefixes=prefixes, set_local_preference=7),))
+    second = BGPFilterSpec(imports=(RuleSpec(action="reject", as_path=666),))
+    peer = msgspec.structs.replace(TOR, filters=("first", "second"))
+    (session,) = [
+        s
+        for s in _speaker(peers={"x": peer}, filters={"second": second, "first": first}).sessions
+        if not s.node
+    ]
+    one, two = session.imports
+    assert [p.text for p in one.prefixes] == ["10.0.0.0/8{8,8}", "10.0.0.0/8{16,24}"]
+    assert (one.local_pref, two.accept, two.as_path_has) == (7, False, 666)
+
+
+def test_advertisements() -> None:
+    everywhere = BGPAdvertisementSpec(prefixes=("10.96.0.0/16",))
+    local = {"external_traffic_policy": "Local"}
+    here = BGPAdvertisementSpec(prefixes=("198.51.100.1/32",), nodes=("b",), **local)  # type: ignore[arg-type]
+    there = BGPAdvertisementSpec(prefixes=("198.51.100.2/32",), nodes=("a",), **local)  # type: ignore[arg-type]
+    found = _speaker(advertisements={"x": everywhere, "y": here, "z": there})
+    assert found.advertised == ("10.96.0.0/16", "198.51.100.1/32")
+
+
+def test_a_node_without_ipv4_has_a_router_id() -> None:
+    six = {name: Node(name=name, spec=NodeSpec(addresses=(f"2001:db8::{name}/64",))) for name in "abc"}
+    assert _speaker(six).router_id == "0.0.0.11"
