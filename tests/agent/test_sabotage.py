@@ -169,6 +169,8 @@ def test_a_flapping_uplink_is_no_fight(scene: Scene) -> None:
     """Eight times in a few seconds: as soon as it stays up, everything is back."""
     b = scene.nodes.machines["b"]
     for _ in range(8):
+        b.run("ip address del 192.0.2.2/24 dev eth0")
+        b.run("ip address add 192.0.2.2/24 dev eth0")
         b.run("ip link set eth0 down")
         b.run("ip link set eth0 up")
         b.run("ip address replace 2001:db8::2/64 dev eth0 nodad")

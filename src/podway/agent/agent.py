@@ -378,10 +378,12 @@ class Agent:
             self._loop.call_later(interval, self._watchdog)
 
     def _later(self, name: str, delay: float, action: Callable[[], None]) -> None:
-        """At most one pending timer of a name."""
-        pending = self._timers.get(name)
-        if pending is not None and not pending.cancelled() and pending.when() > self._loop.time():
-            return
+        """At most one pending timer of a name, the soonest that was asked for."""
+        pending, now = self._timers.get(name), self._loop.time()
+        if pending is not None and not pending.cancelled() and pending.when() > now:
+            if pending.when() <= now + delay:
+                return
+            pending.cancel()
         self._timers[name] = self._loop.call_later(delay, action)
 
     # results ---------------------------------------------------------------------------------

@@ -236,7 +236,9 @@ class Reconciler:
     def _write_down(self, results: Collection[OpResult], seen: Mapping[Key, Noticed], began: float) -> None:
         entries: list[JournalEntry] = []
         now = self._now()
-        moved = {key[1] for key in (*seen, *(r.op.key for r in results)) if key[0] == "link"}
+        touched = (*seen, *(result.op.key for result in results))
+        links = frozenset(key[1] for key in touched if key[0] == "link")
+        under = links.union(key[1] for key in touched if key[0] == "address")
         for result in results:
             op = result.op
             notice = seen.get(op.key)
@@ -244,8 +246,7 @@ class Reconciler:
             stray = op.want is None and op.key not in self._programmed and op.key[0] in self._looked
             is_repair = notice is not None or stray or self._programmed.get(op.key, self) == op.want
             what = "failed" if result.errno else "repaired" if is_repair else _past(op)
-            # what goes with its link is nobody's doing: a flapping uplink is no fight over each route
-            if is_repair and not result.errno and (op.key[0] == "link" or link_of(op) not in moved):
+            if is_repair and not result.errno and not _goes_along(op, links, under):
                 self._fights[op.key] = repaired(self._fights.get(op.key, Fight()), now)
             found = result.error or ("missing" if op.have is None else _text(op.have))
             since = notice.at if notice else began
@@ -255,6 +256,14 @@ class Reconciler:
                 self._database.ledger_remove(" ".join(op.key))
         if entries:
             self._database.journal_add(entries)
+
+
+def _goes_along(op: Op, links: Collection[str], under: Collection[str]) -> bool:
+    """Whether something went with its link, or the address there (``under``): an uplink that flaps is
+    nobody's fight over each route."""
+    if op.key[0] == "link":
+        return False
+    return link_of(op) in (links if op.key[0] == "address" else under)
 
 
 def link_of(op: Op) -> str:
