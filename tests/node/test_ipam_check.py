@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,45 @@ def test_a_vanished_pod_is_found_and_freed(tmp_path: Path, in_namespace: int) ->
     mended = ipam("check", "--fix")
     assert mended.returncode == 0 and "released c/eth0" in mended.stdout, mended.stdout + mended.stderr
     assert address not in ipam("show").stdout
+
+
+@pytest.mark.kernel
+def test_beside_a_running_agent(tmp_path: Path, in_namespace: int) -> None:
+    """The agent does it, being the one writer: a vanished pod's address, one by force, a link that no
+    database knows."""
+    url, state = f"sqlite:{tmp_path}/store.db", str(tmp_path / "state")
+    store = open_store(url, create=True)
+    store.create(Record(kind="Network", name="pods", spec=b'{"pools": [{"cidr": "10.244.0.0/16"}]}'))
+    store.close()
+    own = ["--node", "a", "--store", url, "--state-dir", state, "--socket", str(tmp_path / "cni.sock")]
+    podway = [sys.executable, "-m", "podway"]
+
+    def ipam(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*podway, "ipam", *words, *own], capture_output=True, text=True, check=False)
+
+    gone, lives = namespaces.create(), namespaces.create()
+    with open_engine("a", state, url) as engine:
+        asked = [
+            AttachRequest(
+                container=name, ifname="eth0", network="pods", namespace=f"/proc/{os.getpid()}/fd/{pod}"
+            )
+            for name, pod in (("gone", gone), ("lives", lives))
+        ]
+        endpoints = [engine.add(one, pod) for one, pod in zip(asked, (gone, lives), strict=True)]
+    addresses = [endpoint.addresses[0].partition("/")[0] for endpoint in endpoints]
+    agent = subprocess.Popen([*podway, "agent", *own, "--listen", ""], stderr=subprocess.DEVNULL)
+    try:
+        subprocess.run([*podway, "status", "--wait", *own], check=True, capture_output=True)
+        os.close(gone)
+        subprocess.run(["ip", "link", "del", endpoints[0].host_link], check=False)
+        mended = ipam("check", "--fix")
+        assert mended.returncode == 0 and "released gone/eth0" in mended.stdout, mended.stdout + mended.stderr
+        assert "whose pod lives" in ipam("release", addresses[1]).stderr
+        assert ipam("release", addresses[1], "--force").returncode == 0
+        end = time.monotonic() + 20
+        while any(address in ipam("show").stdout.split() for address in addresses):
+            assert time.monotonic() < end  # its link goes a moment after the answer
+    finally:
+        agent.kill()
+        agent.wait()
+        os.close(lives)

@@ -6,7 +6,7 @@ import asyncio
 
 import click
 
-from podway.cli.options import listen_address, node_options
+from podway.cli.options import cni_socket, listen_address, node_options
 
 
 @click.command()
@@ -84,7 +84,7 @@ def agent(
         node=node,
         store=store,
         state_dir=state_dir,
-        socket=socket or f"/run/podway/{node}/cni.sock",
+        socket=socket or cni_socket(node),
         listen=listen,
         probe_port=probe_port,
         log_level=log_level,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from podway.cli.options import BIN_DIR, CONF_DIR, node_options
+from podway.cli.options import BIN_DIR, CONF_DIR, cni_socket, node_options
 
 _BIN = click.option(
     "--bin-dir",
@@ -47,7 +47,7 @@ def install(
         bin_dir,
         conf_dir,
         network,
-        socket or f"/run/podway/{node}/cni.sock",
+        socket or cni_socket(node),
         installer.fallback_command(node, state_dir, store),
     )
     for path in changed:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from podway.cli.options import node_options
+from podway.cli.options import cni_socket, node_options, socket_option
 from podway.model.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:
     from podway.model.resources import Endpoint
-    from podway.node.ipam_check import Facts
+    from podway.node.ipam_check import Facts, Finding
+
+SETTLED = 2.0  # seconds
 
 
 @click.group()
@@ -89,8 +92,9 @@ def _within(cidr: str, whole: ipaddress.IPv4Network | ipaddress.IPv6Network) -> 
 
 @ipam.command()
 @node_options
-@click.option("--fix", is_flag=True, help="mend what can be mended; needs the agent stopped")
-def check(node: str, store: str, state_dir: str, fix: bool) -> None:
+@click.option("--fix", is_flag=True, help="mend what can be mended")
+@socket_option
+def check(node: str, store: str, state_dir: str, fix: bool, socket: str | None) -> None:
     """Compare store, database, kernel and namespaces. Exit code 1 if they disagree."""
     from podway.node.ipam_check import compare, mend
 
@@ -104,24 +108,37 @@ def check(node: str, store: str, state_dir: str, fix: bool) -> None:
         return
     if not fix:
         raise SystemExit(1)
-    from podway.node.engine import open_engine
+    from podway.cni.detaching import detacher
 
-    with open_engine(node, state_dir, store, 2.0) as engine:
-        for line in mend(engine, findings):
+    with detacher(node, state_dir, store, socket or cni_socket(node)) as delete:
+        for line in mend(delete, findings):
             click.echo(line)
-    with _facts(node, state_dir, store) as after:
-        left = compare(after)
+    left = _what_stays(node, state_dir, store)
     for finding in left:
         click.echo(f"left: {finding.what}")
     raise SystemExit(1 if left else 0)
+
+
+def _what_stays(node: str, state_dir: str, store: str) -> list[Finding]:
+    """After mending: links of the dead go a moment after an agent's answer."""
+    from podway.node.ipam_check import compare
+
+    end = time.monotonic() + SETTLED
+    while True:
+        with _facts(node, state_dir, store) as after:
+            left = compare(after)
+        if not any(finding.release for finding in left) or time.monotonic() > end:
+            return left
+        time.sleep(0.05)
 
 
 @ipam.command()
 @click.argument("address")
 @node_options
 @click.option("--force", is_flag=True, help="although its pod lives")
-def release(address: str, node: str, store: str, state_dir: str, force: bool) -> None:
-    """Free an ADDRESS whose pod is gone; needs the agent stopped."""
+@socket_option
+def release(address: str, node: str, store: str, state_dir: str, force: bool, socket: str | None) -> None:
+    """Free an ADDRESS whose pod is gone."""
     try:
         address = str(ipaddress.ip_address(address))
     except ValueError:
@@ -136,9 +153,9 @@ def release(address: str, node: str, store: str, state_dir: str, force: bool) ->
         if endpoint.id in facts.living and not force:
             what = f"{address} is held by {endpoint.id}, whose pod lives"
             raise Conflict(what, fix="stop the pod, or --force")
-    from podway.node.engine import open_engine
+    from podway.cni.detaching import detacher
 
-    with open_engine(node, state_dir, store, 2.0) as engine:
+    with detacher(node, state_dir, store, socket or cni_socket(node)) as delete:
         for endpoint in holders:
-            engine.delete(endpoint.container, endpoint.ifname)
+            delete(endpoint.container, endpoint.ifname)
             click.echo(f"{address} of {endpoint.id} released")

@@ -53,9 +53,14 @@ def socket_option(function: F) -> F:
     return option(function)
 
 
+def cni_socket(node: str) -> str:
+    """Where a node's agent takes CNI calls unless it is told another place."""
+    return f"/run/podway/{node}/cni.sock"
+
+
 def agent_socket(node: str | None, cni: str | None) -> str:
     """The socket beside the CNI one where a node's agent answers questions."""
-    cni = cni or f"/run/podway/{node or own_name()}/cni.sock"
+    cni = cni or cni_socket(node or own_name())
     return cni.rpartition("/")[0] + "/agent.sock"
 
 

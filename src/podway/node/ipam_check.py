@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -17,7 +17,6 @@ from podway.kernel.facade import Kernel
 from podway.model.errors import PodwayError
 from podway.model.objects import ALIAS_PREFIX, Address, Link
 from podway.model.resources import Endpoint, Snapshot
-from podway.node.engine import NodeEngine
 
 POD = f"{ALIAS_PREFIX}pod:"
 
@@ -38,7 +37,6 @@ class Finding(msgspec.Struct, frozen=True):
 
     what: str
     release: str = ""
-    link: str = ""
 
 
 def compare(facts: Facts) -> list[Finding]:
@@ -93,7 +91,7 @@ def _outside_blocks(facts: Facts) -> Iterable[Finding]:
 def _unknown_links(facts: Facts) -> Iterable[Finding]:
     for name, link in sorted(facts.links.items()):
         if name not in facts.endpoints:
-            yield Finding(f"leak: link {link} of {name}, which the database doesn't know", link=link)
+            yield Finding(f"leak: link {link} of {name}, which the database doesn't know", release=name)
 
 
 def _unowned_blocks(facts: Facts) -> Iterable[Finding]:
@@ -138,19 +136,18 @@ def _addresses_inside(kernel: Kernel, endpoint: Endpoint) -> frozenset[str] | No
     return None
 
 
-def mend(engine: NodeEngine, findings: Iterable[Finding]) -> list[str]:
-    """Release what leaks. Returns a line per thing done; what needs a person stays a finding."""
+def mend(delete: Callable[[str, str], None], findings: Iterable[Finding]) -> list[str]:
+    """Release what leaks by ``delete`` (container, interface), links that no database knows too.
+
+    Returns a line per thing done; what needs a person stays a finding."""
     done = []
     for finding in findings:
+        if not finding.release:
+            continue
+        container, _, ifname = finding.release.rpartition("/")
         try:
-            if finding.release:
-                container, _, ifname = finding.release.rpartition("/")
-                engine.delete(container, ifname)
-                done.append(f"released {finding.release}")
-            elif finding.link:
-                engine.attachments.remove_stray(finding.link)
-                done.append(f"removed link {finding.link}")
+            delete(container, ifname)
+            done.append(f"released {finding.release}")
         except (PodwayError, OSError) as error:
             done.append(f"could not mend {finding.what}: {error}")
-    engine.attachments.burial.complete()
     return done
