@@ -374,7 +374,9 @@ class Agent:
     def _watchdog(self) -> None:
         interval = watchdog_interval()
         if interval is not None:
-            notify("WATCHDOG=1")
+            # by way of the writer: an agent whose writer hangs serves nobody, however well its loop turns
+            turn = self._writer.submit(POD, lambda: None)
+            turn.add_done_callback(lambda _: notify("WATCHDOG=1"))
             self._loop.call_later(interval, self._watchdog)
 
     def _later(self, name: str, delay: float, action: Callable[[], None]) -> None:
