@@ -19,7 +19,7 @@ PAIRS = {"one-lan": 81, "two-lans": 56, "three-sites": 132, "mixed-mtu": 56}
 
 def test_every_example_is_tested() -> None:
     """A new file in examples/ belongs into the table above."""
-    assert {path.stem for path in EXAMPLES.glob("*.yaml")} == set(PAIRS)
+    assert {path.stem for path in EXAMPLES.glob("*.yaml")} == {*PAIRS, "own-etcd"}  # test_own_etcd
 
 
 @pytest.mark.parametrize("example", PAIRS)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from podway.lab import topology, topology_file
+from podway.lab import etcd, topology, topology_file
 from podway.lab.topology import Hop, Segment, Wish, build
 from podway.model.documents import InvalidDocument
 
@@ -77,9 +77,19 @@ def test_a_file_says_weather_and_networks() -> None:
     assert (lab.network_of("web"), lab.network_of("db")) == ("pods", "other")
 
 
+def test_a_file_may_put_the_store_on_a_host() -> None:
+    lab = topology_file.decode(FILE | {"store": {"etcd": "out"}})
+    assert etcd.url(lab) == "etcd:http://198.51.100.1:2379/lab"
+    six = {"lan": {"cidrs": ["fd00::/64"]}, "wan": {"cidrs": ["fd01::/64"]}}
+    lab = topology_file.decode(FILE | {"store": {"etcd": "out"}, "segments": six})
+    assert etcd.url(lab) == "etcd:http://[fd01::1]:2379/lab"
+
+
 @pytest.mark.parametrize(
     ("change", "path", "words"),
     [
+        ({"store": {"etcd": "owt"}}, "store.etcd", "did you mean out"),
+        ({"store": "etcd"}, "store", "{etcd: HOST}"),
         ({"nodes": {"a": {"segment": "lan", "delay": "1 s"}}}, "nodes.a", "20ms"),
         ({"nodes": {"a": {"segment": "lan", "loss": "120%"}}}, "nodes.a", "at most"),
         (

@@ -67,7 +67,15 @@ class Agents:
         """``podway apply`` of the lab's documents."""
         documents = self._place.directory / "network.yaml"
         documents.write_text("---\n".join(json.dumps(one) + "\n" for one in self._topology.documents))
-        command = [*PODWAY, "apply", "--store", self._place.store, "-f", str(documents)]
+        command = [
+            *self._place.by_the_store(),
+            *PODWAY,
+            "apply",
+            "--store",
+            self._place.store,
+            "-f",
+            str(documents),
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             words = done.stderr.strip() or done.stdout.strip()

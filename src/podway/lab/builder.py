@@ -18,10 +18,11 @@ from pathlib import Path
 
 import msgspec
 
+from podway.lab import etcd
 from podway.lab.agents import Agents
 from podway.lab.attach import Runtime
 from podway.lab.place import Place
-from podway.lab.wiring import wire
+from podway.lab.wiring import inside, wire
 from podway.model.errors import PodwayError
 
 
@@ -65,6 +66,9 @@ class Builder:
         nodes = topology.of("node")
         with self._phase("wiring", len(topology.machines)):
             wire(topology)
+        if topology.etcd:
+            with self._phase("store", 1), inside(topology.etcd):
+                etcd.start(topology, self._place.by_the_store(), self._place.directory)
         agents = Agents(self._place, topology)
         with self._phase("agents", len(nodes)):
             agents.start()

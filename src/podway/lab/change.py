@@ -88,7 +88,16 @@ class Change:
                 runtime.call("DEL", node, pod)
             with contextlib.suppress(Unavailable):
                 kill(lambda: processes((node,)), signal.SIGTERM, GOODBYE)
-        command = [*PODWAY, "delete", "node", node, "--force", "--store", self._place.store]
+        command = [
+            *self._place.by_the_store(),
+            *PODWAY,
+            "delete",
+            "node",
+            node,
+            "--force",
+            "--store",
+            self._place.store,
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         self.crash(node)
         shutil.rmtree(self._place.node(node), ignore_errors=True)

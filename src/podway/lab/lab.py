@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from podway.lab import neighbours, weather
+from podway.lab import etcd, neighbours, weather
 from podway.lab.builder import Progress
 from podway.lab.matrix import Verdict, judge
 from podway.lab.place import MEMORY, NAMESPACES, Place, Saved, labs, reserve, tidy
@@ -56,6 +56,7 @@ def up(
 
     Raises InvalidInput, Conflict, Unavailable."""
     weather.require(topology)
+    etcd.require(topology)
     place = reserve(name, directory, topology)
     try:
         place.save(Saved(name=name, topology=topology))

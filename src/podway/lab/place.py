@@ -2,7 +2,7 @@
 
 DIRECTORY/init       "PID STARTTIME" of the lab's init, as seen from where it was started
 DIRECTORY/lab.json   topology and phase, written by the builder
-DIRECTORY/store.db   the store of all nodes
+DIRECTORY/store.db   the store of all nodes; or DIRECTORY/etcd, etcd.log
 DIRECTORY/NODE/      state directory, sockets, log and CNI configuration of a node
 DIRECTORY/lock       held by who changes a lab that is up
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import select
 import shutil
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import msgspec
 
+from podway.lab import etcd
 from podway.lab.faults import Fault
 from podway.lab.topology import Topology
 from podway.model.documents import NAME
@@ -67,10 +69,16 @@ class Place:
         self.name = name
         self.directory = directory
 
-    @property
+    @functools.cached_property
     def store(self) -> str:
         """URL of the store that all nodes share."""
-        return f"sqlite:{self.directory}/store.db"
+        topology = self.saved().topology
+        return etcd.url(topology) if topology.etcd else f"sqlite:{self.directory}/store.db"
+
+    def by_the_store(self) -> list[str]:
+        """The beginning of a command line that reaches the store, inside the lab."""
+        host = self.saved().topology.etcd
+        return ["nsenter", f"--net={NAMESPACES / host}", "--"] if host else []
 
     def node(self, name: str) -> Path:
         """A node's own directory."""

@@ -87,12 +87,14 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 class Topology(msgspec.Struct, frozen=True, kw_only=True):
     """A whole lab. ``documents`` are what is applied to its store.
 
-    Pods attach to the first Network, but those of ``attached`` (pod → network)."""
+    Pods attach to the first Network, but those of ``attached`` (pod → network). ``etcd``: the host that runs
+    the store of all, "" = a file."""
 
     segments: tuple[Segment, ...]
     machines: tuple[Machine, ...]
     documents: tuple[dict[str, Any], ...]
     attached: dict[str, str] = {}
+    etcd: str = ""
 
     def of(self, role: Role) -> tuple[Machine, ...]:
         """All machines of a role, in order."""

@@ -6,6 +6,7 @@ hosts:    {internet: {segment: far}}
 nodes:    {node1: {segment: lan, mtu: 1500, loss: 1%, pods: 2},
            node2: {segment: lan, pods: [web, {name: db, network: other}]}}
 preset:   flannel-host-gw                 # or  documents: [ …Network and Node documents… ]
+store:    {etcd: HOST}                    # an etcd on one of the hosts; default: a file
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ PARTS: dict[str, type[_Part]] = {
     "hosts": HostPart,
     "nodes": NodePart,
 }
-KEYS = (*PARTS, "preset", "documents")
+KEYS = (*PARTS, "preset", "documents", "store")
 Parts = dict[str, dict[str, Any]]
 
 
@@ -108,6 +109,7 @@ def decode(value: Any) -> Topology:
     problems += _link_problems(parts)
     if not problems:
         problems += _contradictions(parts)
+    etcd = _etcd(value.get("store"), parts, problems)
     if not problems:
         problems += _network_problems(parts, documents)
     if problems:
@@ -117,9 +119,23 @@ def decode(value: Any) -> Topology:
         for name, part in parts["segments"].items()
     )
     try:
-        return topology.build(segments, tuple(_wishes(parts)), documents, _attached(parts))
+        whole = topology.build(segments, tuple(_wishes(parts)), documents, _attached(parts))
     except ValueError as error:
         raise InvalidDocument([Problem("segments", str(error), "a shorter prefix")]) from error
+    return msgspec.structs.replace(whole, etcd=etcd)
+
+
+def _etcd(value: Any, parts: Parts, problems: list[Problem]) -> str:
+    """The host that runs the store, "" = a file."""
+    if value is None:
+        return ""
+    if not isinstance(value, dict) or list(value) != ["etcd"]:
+        problems.append(Problem("store", "is no store that a lab has", "{etcd: HOST}, or leave it out"))
+        return ""
+    host = str(value["etcd"])
+    if host not in parts["hosts"]:
+        problems.append(Problem("store.etcd", f"{host!r} is no host", suggest(host, parts["hosts"])))
+    return host
 
 
 def _section(value: Any, key: str, problems: list[Problem]) -> dict[str, Any]:
