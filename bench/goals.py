@@ -41,5 +41,7 @@ GOALS = {
     "ready": Goal(300, "ms"),
     "wake-ups": Goal(2, ""),  # in 20 s: a heartbeat every ten
     "repair": Goal(50, "ms"),
+    "peer change": Goal(50, "ms"),
+    "device back": Goal(1000, "ms"),
     "join": Goal(0.8),
 }

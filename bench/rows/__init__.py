@@ -23,6 +23,8 @@ _PLACES = {
     "ready": "agent:ready",
     "fleet": "fleet:idle_etcd",
     "repair": "repair:repaired",
+    "peers": "peers:scaling",
+    "device": "peers:back",
     "flannel-join-10": "join:small",
     "flannel-join-50": "join:large",
 }
