@@ -18,7 +18,7 @@ from podway.kernel.rtnetlink import Rtnetlink
 from podway.model import names
 from podway.model.errors import Conflict, Exhausted, Unavailable
 from podway.model.objects import Link
-from podway.model.resources import Bandwidth, PortMap
+from podway.model.resources import Bandwidth, PodRoute, PortMap
 from podway.node.engine import NodeEngine, open_engine
 from podway.node.requests import AttachRequest
 from podway.store import Record, open_store
@@ -136,8 +136,11 @@ def test_a_repeated_add_changes_nothing_and_a_different_one_is_refused(
 ) -> None:
     first = engine.add(request(), pod_namespace)
     assert engine.add(request(), pod_namespace) == first
-    with pytest.raises(Conflict, match="attached already"):
-        engine.add(request(mac="02:00:00:00:00:99"), pod_namespace)
+    route = PodRoute(dst="192.0.2.0/24", gw="10.244.0.1")
+    others = [{"mac": "02:00:00:00:00:99"}, {"mtu": 1400}, {"default_route": False}, {"routes": (route,)}]
+    for other in others:
+        with pytest.raises(Conflict, match="attached already"):
+            engine.add(request(**other), pod_namespace)
 
 
 def test_a_failed_add_leaves_nothing(engine: NodeEngine, pod_namespace: int) -> None:

@@ -175,7 +175,8 @@ def pod_arguments(text: str) -> PodArguments:
         pairs[key] = value
     unknown = sorted(pairs.keys() - _KNOWN)
     if unknown and not _boolean(pairs.get("IgnoreUnknown", "false")):
-        raise CniError(ENVIRONMENT, f"CNI_ARGS: unknown {', '.join(unknown)}", fix="or set IgnoreUnknown=1")
+        fix = "leave it out, or set IgnoreUnknown=1"
+        raise CniError(ENVIRONMENT, f"CNI_ARGS: unknown {', '.join(unknown)}", fix=fix)
     try:
         found = tuple(address("IP", one) for one in filter(None, pairs.get("IP", "").split(",")))
         own = _valid_mac("MAC", pairs.get("MAC", ""))

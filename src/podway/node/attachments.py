@@ -225,6 +225,9 @@ def _same(known: Endpoint, request: AttachRequest, identity: str) -> bool:
         and known.ports == request.ports
         and known.bandwidth == request.bandwidth
         and request.mac in ("", known.mac)
+        and request.mtu in (0, known.mtu)
+        and request.routes == known.routes
+        and request.default_route == bool(known.gateways)
         and {ip.partition("/")[0] for ip in request.ips} <= have
     )
 
