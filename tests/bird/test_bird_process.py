@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import speakers
+from bird_pair import Pair, run, wait
 
 from podway.bird.process import BirdProcess
-from podway.bird.render import render
-from podway.kernel import namespaces
 from podway.model.errors import InvalidInput, Unavailable
 
 pytestmark = pytest.mark.kernel
@@ -29,78 +26,10 @@ B = speakers.speaker(OTHER, router_id="192.0.2.2", own=("10.244.2.0/26",))
 ROUTE = "10.244.2.0/26 via 192.0.2.2 dev up0 proto bird metric 2048"
 
 
-def _run(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def _wait(condition: Callable[[], Any], seconds: float = 40.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, condition
-        time.sleep(0.05)
-    return found
-
-
-async def _start(bird: BirdProcess, text: str, recover: bool = False) -> None:
-    await bird.check(text)
-    bird.install(text)
-    await bird.start(recover)
-
-
-class Pair:
-    """``a`` in the test's namespace, ``b`` behind ``up0``."""
-
-    def __init__(self, directory: Path, far: int) -> None:
-        self.a, self.b = BirdProcess(directory / "a"), BirdProcess(directory / "b")
-        self.far = far
-
-    def text(self, speaker: Any, bird: BirdProcess) -> str:
-        return render(speaker, str(bird.log))
-
-    def do(self, action: Awaitable[Any], far: bool = False) -> Any:
-        async def run() -> Any:
-            return await action
-
-        if not far:
-            return asyncio.run(run())
-        with namespaces.entered(self.far):
-            return asyncio.run(run())
-
-
-@pytest.fixture
-def pair(tmp_path: Path, in_namespace: int) -> Iterator[Pair]:
-    far = namespaces.create()
-    _run("ip", "link", "set", "lo", "up")
-    _run(
-        "ip",
-        "link",
-        "add",
-        "up0",
-        "type",
-        "veth",
-        "peer",
-        "name",
-        "up0",
-        "netns",
-        f"/proc/{os.getpid()}/fd/{far}",
-    )
-    for number, fd in ((1, in_namespace), (2, far)):
-        with namespaces.entered(fd):
-            _run("ip", "address", "add", f"192.0.2.{number}/24", "dev", "up0")
-            _run("ip", "link", "set", "up0", "up")
-    made = Pair(tmp_path, far)
-    try:
-        yield made
-    finally:
-        made.a.kill()
-        made.b.kill()
-        os.close(far)
-
-
 def _both(pair: Pair) -> None:
-    pair.do(_start(pair.a, pair.text(A, pair.a)))
-    pair.do(_start(pair.b, pair.text(B, pair.b)), far=True)
-    _wait(lambda: ROUTE in _run("ip", "route"))
+    pair.start(A)
+    pair.start(B, far=True)
+    wait(lambda: ROUTE in run("ip", "route"))
 
 
 def test_a_route_comes_by_bgp_and_stays_over_a_crash(pair: Pair) -> None:
@@ -110,10 +39,10 @@ def test_a_route_comes_by_bgp_and_stays_over_a_crash(pair: Pair) -> None:
     (route,) = [one for one in pair.do(pair.a.client.routes()) if one.prefix == "10.244.2.0/26"]
     assert (route.session, route.via, route.best) == ("n_b_1234", ("192.0.2.2",), True)
     pair.a.kill()
-    assert ROUTE in _run("ip", "route")
-    pair.do(_start(pair.a, pair.text(A, pair.a), recover=True))
-    _wait(lambda: pair.do(pair.a.client.sessions())[0].established)
-    assert ROUTE in _run("ip", "route")
+    assert ROUTE in run("ip", "route")
+    pair.start(A, recover=True)
+    wait(lambda: pair.do(pair.a.client.sessions())[0].established)
+    assert ROUTE in run("ip", "route")
 
 
 def test_it_is_adopted_and_told_something_new(pair: Pair) -> None:
@@ -131,7 +60,7 @@ def test_it_is_adopted_and_told_something_new(pair: Pair) -> None:
 
 def test_what_it_refuses_is_not_installed(pair: Pair) -> None:
     text = pair.text(A, pair.a)
-    pair.do(_start(pair.a, text))
+    pair.start(A)
     with pytest.raises(InvalidInput, match="syntax error"):
         pair.do(pair.a.check(text + "\nnonsense\n"))
     assert pair.a.installed() == text
@@ -157,21 +86,21 @@ def test_two_birds_in_one_table_leave_each_others_routes_alone(pair: Pair, tmp_p
         "protocol static { ipv4; route 10.9.0.0/24 blackhole; }\n"
     )
     files = [f"{tmp_path}/own.ctl", f"{tmp_path}/own.pid"]
-    _run("bird", "-c", str(own), "-s", files[0], "-P", files[1])
+    run("bird", "-c", str(own), "-s", files[0], "-P", files[1])
     try:
         _both(pair)
         time.sleep(3)
-        shown = _run("ip", "route")
+        shown = run("ip", "route")
         assert ROUTE in shown and "blackhole 10.9.0.0/24 proto bird metric 32" in shown
         pair.do(pair.a.end())
-        assert "blackhole 10.9.0.0/24" in _run("ip", "route")
+        assert "blackhole 10.9.0.0/24" in run("ip", "route")
     finally:
         os.kill(int(Path(files[1]).read_text()), 9)
 
 
 def test_a_password_that_differs_and_a_hung_bird(pair: Pair) -> None:
-    pair.do(_start(pair.a, pair.text(speakers.speaker(speakers.NODE | FAST | {"password": "a b;}"}), pair.a)))
-    pair.do(_start(pair.b, pair.text(B, pair.b)), far=True)
+    pair.start(speakers.speaker(speakers.NODE | FAST | {"password": "a b;}"}))
+    pair.start(B, far=True)
     time.sleep(2)
     assert not pair.do(pair.a.client.sessions())[0].established
     os.kill(pair.a.pid() or 0, 19)

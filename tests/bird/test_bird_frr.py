@@ -1,0 +1,229 @@
+"""A BGPPeer that is a real FRR, as a top-of-rack router is; and a real ExaBGP that tells lies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bird_pair import FAR4, NEAR4, Pair, run, wait
+from frr import frr
+
+from podway.bird.replies import SessionState
+from podway.kernel import namespaces
+from podway.model.bgp import Speaker
+from podway.model.documents import decode
+from podway.model.resources import Bgp, BgpResource, Block, BlockSpec, Node, NodeFacts, NodeSpec, Uplink
+from podway.plan.bgp import Cluster, speaker
+
+pytestmark = pytest.mark.kernel
+
+OWN = "10.244.1.0/26"
+POOL = "10.244.0.0/16"
+FACTS = NodeFacts(name="a", uplinks=(Uplink(name="up0", mtu=1500, addresses=(f"{NEAR4}/24",)),))
+
+
+def told(*documents: tuple[str, str, dict[str, Any]]) -> Speaker:
+    """What node a is told: mesh off, and these (kind, name, spec)."""
+    found: dict[str, dict[str, Any]] = {"BGPConfiguration": {}, "BGPPeer": {}, "BGPFilter": {}}
+    off = ("BGPConfiguration", "default", {"mesh": "off", "hold": 9, "keepalive": 3})
+    for kind, name, spec in (off, *documents):
+        value = decode(
+            {"apiVersion": "podway.dev/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+        )
+        assert isinstance(value, BgpResource)
+        found[kind][name] = value.spec
+    bgp = Bgp(
+        configuration=found["BGPConfiguration"]["default"],
+        peers=found["BGPPeer"],
+        filters=found["BGPFilter"],
+    )
+    me = Node(name="a", spec=NodeSpec(addresses=(f"{NEAR4}/24",)))
+    block = Block(cidr=OWN, spec=BlockSpec(network="pods", node="a", attach="routed"))
+    planned = speaker(Cluster(FACTS, {"a": me}, (block,), {"pods": (POOL,)}, bgp))
+    assert planned.speaker is not None and not planned.notes
+    return planned.speaker
+
+
+def tor(**spec: Any) -> tuple[str, str, dict[str, Any]]:
+    return ("BGPPeer", "tor", {"asNumber": 65001, "peerAddress": FAR4} | spec)
+
+
+def session(pair: Pair) -> SessionState:
+    found: list[SessionState] = pair.do(pair.a.client.sessions())
+    return found[0]
+
+
+ROUTER = f"""
+router bgp 65001
+ bgp router-id {FAR4}
+ no bgp ebgp-requires-policy
+ no bgp network import-check
+ timers bgp 3 9
+ neighbor {NEAR4} remote-as 64512
+ {{more}}
+ address-family ipv4 unicast
+  network 0.0.0.0/0
+  network 10.244.9.0/26
+  network 10.244.1.0/28
+  network 203.0.113.0/24
+  {{family}}
+ exit-address-family
+"""
+
+
+def router(more: str = "", family: str = "") -> str:
+    return ROUTER.format(more=more, family=family)
+
+
+def learned() -> set[str]:
+    return {line.split()[0] for line in run("ip", "route").splitlines() if "proto bird metric 2048" in line}
+
+
+def test_a_top_of_rack_router(pair: Pair) -> None:
+    """It learns the node's block; of what it tells, only what is in a pool and not the node's own passes."""
+    with frr(pair) as peer:
+        peer.start(router())
+        pair.start(told(tor()))
+        wait(lambda: session(pair).established)
+        assert OWN in wait(peer.prefixes)
+        wait(lambda: learned() == {"10.244.9.0/26"})
+        assert session(pair).channels["ipv4"].filtered >= 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "more"),
+    [
+        ({"password": "p;w{1}"}, f"neighbor {NEAR4} password p;w{{1}}"),
+        ({"ttlSecurity": True}, f"neighbor {NEAR4} ttl-security hops 1"),
+        ({"multihop": 3}, f"neighbor {NEAR4} ebgp-multihop 3"),
+        ({"localAs": 4200000007}, f"neighbor {NEAR4} remote-as 4200000007"),
+        ({"passive": True}, ""),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_options_that_both_sides_have(pair: Pair, spec: dict[str, Any], more: str) -> None:
+    with frr(pair) as peer:
+        peer.start(router(more))
+        pair.start(told(tor(**spec)))
+        wait(lambda: session(pair).established)
+
+
+@pytest.mark.parametrize(
+    ("spec", "more", "words"),
+    [
+        ({"password": "wrong"}, f"neighbor {NEAR4} password right", ""),
+        ({"asNumber": 65002}, "", "Bad peer AS"),
+        ({}, f"neighbor {NEAR4} shutdown", ""),
+    ],
+    ids=["password", "as", "shutdown"],
+)
+def test_what_differs_keeps_the_session_down(pair: Pair, spec: dict[str, Any], more: str, words: str) -> None:
+    with frr(pair) as peer:
+        peer.start(router(more))
+        pair.start(told(tor(**spec)))
+        wait(lambda: words in session(pair).last_error and session(pair).state != "Idle")
+        assert not session(pair).established
+
+
+def test_filters_and_communities(pair: Pair) -> None:
+    rules = {
+        "imports": [{"action": "accept", "prefixes": [{"cidr": "203.0.113.0/24"}], "setLocalPreference": 50}],
+        "exports": [
+            {
+                "action": "accept",
+                "prefixes": [{"cidr": POOL, "min": 26, "max": 26}],
+                "prepend": 2,
+                "addCommunities": ["64512:7", "64512:1:2"],
+            }
+        ],
+    }
+    with frr(pair) as peer:
+        peer.start(router())
+        pair.start(told(tor(filters=["edge"]), ("BGPFilter", "edge", rules)))
+        wait(lambda: OWN in peer.prefixes())
+        route = peer.ask(f"show bgp ipv4 unicast {OWN}")["paths"][0]
+        assert route["aspath"]["string"] == "64512 64512 64512"
+        assert route["community"]["string"] == "64512:7"
+        assert route["largeCommunity"]["string"] == "64512:1:2"
+        wait(lambda: learned() == {"10.244.9.0/26", "203.0.113.0/24"})
+        routes = {one.prefix: one for one in pair.do(pair.a.client.routes())}
+        assert routes["203.0.113.0/24"].local_pref == "50"
+
+
+def test_a_dead_router_is_noticed_by_bfd(pair: Pair) -> None:
+    """With BFD its routes go in a fraction of the hold time, though TCP says nothing."""
+    configuration = (
+        "BGPConfiguration",
+        "default",
+        {"mesh": "off", "failover": "fast", "hold": 240, "keepalive": 80},
+    )
+    with frr(pair) as peer:
+        peer.start(router(f"neighbor {NEAR4} bfd"), "bfdd")
+        pair.start(told(configuration, tor(bfd=True)))
+        wait(lambda: session(pair).established and learned())
+        wait(lambda: [one for one in pair.do(pair.a.client.bfd()) if one.state == "Up"])
+        for name in ("bgpd", "bfdd", "zebra"):
+            os.kill(int((peer.directory / f"{name}.pid").read_text()), signal.SIGSTOP)
+        wait(lambda: not learned(), 20.0)
+
+
+EXABGP = """
+neighbor {near} {{
+    router-id {far};
+    local-address {far};
+    local-as 65001;
+    peer-as 64512;
+    family {{ ipv4 unicast; }}
+    static {{
+        route 0.0.0.0/0 next-hop {far};
+        route {own} next-hop {far};
+        route 10.244.1.1/32 next-hop {far};
+        route 10.244.9.0/26 next-hop {far};
+        route 192.0.2.0/24 next-hop {far};
+        route 127.0.0.0/8 next-hop {far};
+        {many}
+    }}
+}}
+"""
+
+
+def _liar(pair: Pair, many: int = 0) -> None:
+    lines = "\n".join(
+        f"route 10.{i >> 16 & 255}.{i >> 8 & 255}.{i & 255}/32 next-hop {FAR4};" for i in range(many)
+    )
+    file = pair.directory / "exabgp.conf"
+    file.write_text(textwrap.dedent(EXABGP.format(near=NEAR4, far=FAR4, own=OWN, many=lines)))
+    pair.daemon(
+        str(Path(sys.executable).with_name("exabgp")),
+        "server",
+        str(file),
+        env=os.environ | {"exabgp_daemon_user": "root", "exabgp_tcp_bind": ""},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def test_a_liar_changes_nothing(pair: Pair) -> None:
+    """A default route, this node's block and a part of it, the underlay, loopback: filtered and counted."""
+    _liar(pair)
+    pair.start(told(tor()))
+    wait(lambda: session(pair).established and learned() == {"10.244.9.0/26"})
+    assert "default" not in run("ip", "route")
+    with namespaces.entered(pair.far):
+        assert run("ip", "route")  # the far side is there, and alive
+
+
+def test_too_many_prefixes_end_the_session_and_not_the_node(pair: Pair) -> None:
+    """Beyond maxPrefixes the session is closed, and tried again later; what is the node's own stays."""
+    _liar(pair, 3000)
+    pair.start(told(tor(maxPrefixes=1000)))
+    wait(
+        lambda: "limit" in session(pair).last_error.lower() or "prefixes" in session(pair).last_error.lower()
+    )
+    assert len(learned()) == 0 and pair.a.pid() is not None
