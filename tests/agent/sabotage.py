@@ -67,7 +67,7 @@ def _routes(actual: Actual) -> list[Fault]:
             metric = f" metric {one.metric}" if one.metric else ""
             faults.append(Fault(one.key, words(f"ip {six}route del {one.dst} proto 112{metric}"), "missing"))
             change = f"ip {six}route change blackhole {one.dst} proto 112{metric}"
-            if not six:
+            if not six and one.type != "blackhole":
                 faults.append(Fault(one.key, words(change), "blackhole"))
     return faults
 
@@ -108,7 +108,7 @@ def _links(actual: Actual) -> list[Fault]:
             faults.append(Fault(one.key, words(f"ip link set {one.name} promisc on"), '"promisc":true'))
         if one.kind != "veth":
             faults.append(Fault(one.key, words(f"ip link set {one.name} address {STRANGER}"), STRANGER))
-        else:
+        elif one.master:
             faults.append(Fault(one.key, words(f"ip link set {one.name} nomaster"), '"master":""'))
             faults.append(
                 Fault(one.key, words(f"bridge link set dev {one.name} hairpin off"), '"hairpin":false')
