@@ -158,11 +158,12 @@ def _stands(look: list[str], check: str) -> bool:
 
 
 def test_an_endless_fight_is_given_up_and_named(agent: Agent) -> None:
-    for _ in range(8):
+    for number in range(8):
         _eventually("10.244.7.0/24", "ip", "route")
         _run("ip", "route", "del", "10.244.7.0/24")
         time.sleep(0.05)
-        if "keeps being changed" in agent.podway("status").stdout:
+        # asking takes its time, and a fight is several repairs within seconds
+        if number > 4 and "keeps being changed" in agent.podway("status").stdout:
             break
     shown = agent.until("status", holds="keeps being changed")
     assert "keeps being changed by " in shown and "route protocol 112" in shown

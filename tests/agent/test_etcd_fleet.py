@@ -176,7 +176,7 @@ def test_a_store_that_hangs_holds_up_nobody(nodes: EtcdFleet) -> None:
         assert claimed[0]["code"] == 11, claimed
         until(lambda: a.attach("more", "more", check=False).get("ips"), "the block is claimed afterwards")
     listed = json.loads(a.podway("get", "blocks", "-o", "json").stdout)
-    assert len([one for one in listed if one["spec"]["network"] == "more"]) == 1
+    assert len([one for one in listed if (one["spec"]["network"], one["spec"]["node"]) == ("more", "a")]) == 1
     assert traffic.lost() == 0
 
 

@@ -36,6 +36,10 @@ def _fdb(node: FlannelNode) -> str:
     return node.run("bridge fdb show dev flannel.1")
 
 
+def _entry(node: PodwayNode, start: str) -> str:
+    return "".join(line for line in node.run("bridge fdb show").splitlines() if line.startswith(start))
+
+
 def test_entries_that_flanneld_deletes_are_mended(flannel_lab: FlannelLab) -> None:
     """A second lease of the node's goes: every flanneld deletes the forwarding entry that both use. Podway
     writes its own lease again, and every flanneld makes the entry anew."""
@@ -106,14 +110,20 @@ def test_leases_that_can_not_be_right_are_named_and_isolated(flannel_lab: Flanne
         for key, value in wrong.items():
             assert store.create(key, value, 3600)
         assert store.create("10.244.11.0-24", model.msgspec.json.encode(vtep), 3600)
-    until(lambda: "10.244.11.0/24" in ours.run("ip route"), str(ours.status))
+        # the same node under the address that it got later: its old lease lives on for a day
+        moved = vtep | {"PublicIP": "192.0.2.67"}
+        assert store.create("10.244.12.0-24", model.msgspec.json.encode(moved), 3600)
+    until(lambda: "10.244.12.0/24" in ours.run("ip route"), str(ours.status))
+    entry = "0e:00:00:00:00:66 dev pwv"
+    until(lambda: "dst 192.0.2.67" in _entry(ours, entry) and "192.0.2.66" not in _entry(ours, entry), entry)
+    assert "10.244.11.0/24" in ours.run("ip route")
     for text in ("10.244.9.0-24", "10.245.9.0/24", "0.0.0.0/0", "10.244.64.0/20", "10.244.10.0/24"):
         until(lambda text=text: any(text in one for one in ours.status["problems"]), f"{text}: {ours.status}")
     routes = ours.run("ip route")
     assert not any(text in routes for text in ("10.245.9", "10.244.64", "10.244.10.0", "default via 0"))
     assert pod_p.reaches(theirs.pods["x"][1][0])
     with flannel_lab.leases() as store:
-        for key in (*wrong, "10.244.11.0-24"):
+        for key in (*wrong, "10.244.11.0-24", "10.244.12.0-24"):
             store.delete(key, store.list().leases[key].version)
     until(lambda: "10.244.11.0/24" not in ours.run("ip route"), "the route stayed")
     until(lambda: not ours.status["problems"], str(ours.status))

@@ -94,11 +94,14 @@ class Cluster:
         own = self.snapshot.nodes.get(self.node)
         return own.paths if own is not None else {}
 
-    def register(self, facts: NodeFacts) -> None:
-        """Make this node's object if nobody declared it, and say in its status what was found here."""
+    def register(self, facts: NodeFacts, paths: dict[str, Paths]) -> None:
+        """Make this node's object if nobody declared it, and say in its status what was found here.
+
+        ``paths``: what it tells of its ways, in the same write: every write wakes every node."""
         macs = tuple(sorted({uplink.mac for uplink in facts.uplinks if uplink.mac}))
         # a link that is being set up anew has no address for a moment: what was told last stays
-        record = self._tell({"addresses": facts.addresses, "macs": macs} if facts.addresses else {})
+        news: dict[str, Any] = {"addresses": facts.addresses, "macs": macs} if facts.addresses else {}
+        record = self._tell(news | ({"paths": paths} if paths else {}))
         if record is None:
             return
         one, _ = documents.snapshot([record])
@@ -129,10 +132,8 @@ class Cluster:
         if self._store is None:
             return None
         try:
-            record = self._own_record()
-            status = msgspec.json.encode(
-                msgspec.structs.replace(documents.node_status(record.status), **news)
-            )
+            record = self._own_record(news)
+            status = _with(record.status, news)
             if record.status != status:
                 record = self._store.update_status(msgspec.structs.replace(record, status=status))
             return record
@@ -140,13 +141,14 @@ class Cluster:
             self.trouble = str(error)  # told again by the watch or the next refresh
             return None
 
-    def _own_record(self) -> Record:
+    def _own_record(self, news: dict[str, Any]) -> Record:
+        """This node's object, made with ``news`` in its status if there is none."""
         assert self._store is not None
         try:
             return self._store.get("Node", self.node)
         except NotFound:
             try:
-                return self._store.create(Record(kind="Node", name=self.node))
+                return self._store.create(Record(kind="Node", name=self.node, status=_with(b"{}", news)))
             except Exists:
                 return self._store.get("Node", self.node)
 
@@ -212,3 +214,8 @@ class Cluster:
             self._database.save_snapshot(self.snapshot)
             return block
         return None
+
+
+def _with(status: bytes, news: dict[str, Any]) -> bytes:
+    """A status with ``news`` in it, and the rest as it stands in the store."""
+    return msgspec.json.encode(msgspec.structs.replace(documents.node_status(status), **news))

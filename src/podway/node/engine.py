@@ -169,11 +169,16 @@ class NodeEngine:
 
     def _introduce(self) -> bool:
         """Tell of one's ways before anything is sent by them. Whether that was news."""
+        paths = self._introduction()
+        return bool(paths) and self.cluster.tell_paths(paths)
+
+    def _introduction(self) -> dict[str, Paths]:
+        """This node's ways with those that it has not told of; {} when it has told of all."""
         networks = self.cluster.snapshot.networks.values()
         told = self.cluster.own_paths
         now = self._now()
         new = {n.name: generation.introduction(self.planner, n, now) for n in networks if n.name not in told}
-        return bool(new) and self.cluster.tell_paths(told | new)
+        return told | new if new else {}
 
     def _follow_snapshot(self, whole: bool) -> Report:
         """Bring the kernel to the snapshot: by a pass over everything, or by what changed."""
@@ -259,7 +264,7 @@ class NodeEngine:
         self._changed |= keys
         changed = {key[0] for key in keys}
         if self.membership.standing.serves:
-            self.cluster.register(found)
+            self.cluster.register(found, self._introduction())
         return set(ALL_KINDS) if "link" in changed else changed
 
     def add(self, request: AttachRequest, namespace_fd: int) -> Endpoint:

@@ -308,15 +308,22 @@ def _shared(snapshot: Snapshot) -> list[Network]:
 
 
 def _foreigns(part: _Part, found: dict[str, Held]) -> dict[str, ForeignBlock]:
-    """Blocks of others' leases of this network's kind."""
+    """Blocks of others' leases of this network's kind.
+
+    A node whose address changed has the lease of its old one for a day more, with the same MAC: the address
+    that was written last holds for both."""
     name, transport = part.network.name, part.network.spec.transport
-    leases = [one.lease for one in found.values() if not part.me.has(one.lease)]
-    return {
-        cidr: ForeignBlock(
-            cidr=cidr, network=name, address=lease.addresses[family], mac=lease.macs.get(family, "")
-        )
-        for lease in leases
-        if lease.transport == transport
-        for family, cidr in lease.subnets.items()
-        if family in lease.addresses
+    held = [one for one in found.values() if not part.me.has(one.lease) and one.lease.transport == transport]
+    latest = {
+        (family, mac): one.lease.addresses[family]
+        for one in sorted(held, key=lambda one: int(one.version))
+        for family, mac in one.lease.macs.items()
     }
+    blocks = {}
+    for one in held:
+        for family, cidr in one.lease.subnets.items():
+            mac = one.lease.macs.get(family, "")
+            address = latest.get((family, mac), one.lease.addresses.get(family, ""))
+            if address:
+                blocks[cidr] = ForeignBlock(cidr=cidr, network=name, address=address, mac=mac)
+    return blocks
