@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab_tools import BASE, init_of, podway, processes_of, running
+from lab_tools import BASE, init_of, kill, podway, processes_of, running, start
 
 pytestmark = pytest.mark.kernel
 NAME = f"c{os.getpid()}"
@@ -113,6 +114,22 @@ def test_a_node_joins_and_leaves(lab: str) -> None:
     assert "node9" not in inside("node1", "podway", "get", "node,block")
     assert not (Path(BASE) / lab / "node9").exists()
     assert "node9" not in podway("shell", "--name", lab, stdin="ip netns; ip -o link\n").stdout
+
+
+def test_a_join_that_was_killed_in_the_middle_is_undone_by_leaving(lab: str) -> None:
+    """At any moment: whatever is there of the node goes, and it can join again."""
+    for delay in (0.15, 0.3, 0.5):
+        joining = start("add-node", "--name", lab, "node8", "--pods", "1")
+        time.sleep(delay)
+        kill(joining)
+        known = (Path(BASE) / lab / "lab.json").read_text()
+        if '"node8"' in known:
+            podway("remove-node", "--name", lab, "node8")
+        names = podway("shell", "--name", lab, stdin="ip netns; ip -o link\n").stdout
+        assert "node8" not in names
+    all_reached(36)
+    podway("add-node", "--name", lab, "node8", "--pods", "1")
+    podway("remove-node", "--name", lab, "node8")
 
 
 @pytest.mark.parametrize(

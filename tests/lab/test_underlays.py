@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 from lab_tools import podway, running
 
+from podway.lab import lab as labs
+from podway.lab.place import find
+
 pytestmark = pytest.mark.kernel
 NAME = f"u{os.getpid()}"
 
@@ -55,6 +58,8 @@ def test_vxlan_carries_each_family_over_each(tmp_path: Path, pods: str, underlay
     with running(NAME, "-f", path):
         pairs = 12 if pods in (underlay, "both") else 4
         assert f"{pairs} of {pairs} pairs reached" in podway("test", "--name", NAME).stdout
+        seen = labs.way(find(NAME), "a-1", "b-1")
+        assert seen[-1].namespace == "b-1" and any(one.outer.startswith("VXLAN 1, UDP 8472") for one in seen)
         found = json.loads(inside("a-1", "ip", "-j", "link", "show", "eth0"))
         assert found[0]["mtu"] == 1500 - (50 if underlay == "v4" else 70)
 

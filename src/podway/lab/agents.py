@@ -52,6 +52,7 @@ class Agents:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
+                    start_new_session=True,  # no terminal's Ctrl-C or end is an agent's
                 )
 
     def _bytecode(self) -> dict[str, str]:

@@ -80,12 +80,15 @@ class Change:
         Agents(self._place, self._saved.running).settle(lambda _: None)
 
     def leave(self, node: str) -> None:
-        """Pods stop, the agent ends, the node is deleted from the store, the machine goes."""
+        """Pods stop, the agent ends, the node is deleted from the store, the machine goes.
+
+        Whatever of it is there: who added it may have been killed in the middle."""
         machine = self._topology.machine(node)
-        if node not in self._saved.crashed:
+        if (NAMESPACES / node).exists():
             runtime = Runtime(self._place, self._topology)
-            for pod in machine.pods:
-                runtime.call("DEL", node, pod)
+            with contextlib.suppress(Unavailable, OSError):
+                for pod in machine.pods:
+                    runtime.call("DEL", node, pod)
             with contextlib.suppress(Unavailable):
                 kill(lambda: processes((node,)), signal.SIGTERM, GOODBYE)
         command = [

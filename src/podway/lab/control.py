@@ -131,7 +131,7 @@ def _change(place: Place, action: str, node: str = "") -> None:
     """Run ``change`` inside. Raises Unavailable with its words."""
     script = [sys.executable, "-P", "-m", "podway.lab.change", place.name, str(place.directory)]
     command = lab.command(place, "", [*script, action, node])
-    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, pass_fds=(place.lock,))
     try:
         complaint = msgspec.json.decode(done.stdout, type=Complaint)
     except msgspec.MsgspecError:

@@ -68,6 +68,7 @@ class Place:
     def __init__(self, name: str, directory: Path) -> None:
         self.name = name
         self.directory = directory
+        self.lock = -1
 
     @functools.cached_property
     def store(self) -> str:
@@ -118,9 +119,12 @@ class Place:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[Saved]:
-        """lab.json for the body, which nobody else changes meanwhile. Raises Unavailable."""
+        """lab.json for the body, which nobody else changes meanwhile. Raises Unavailable.
+
+        A process that inherits ``lock`` keeps it, should this one be killed."""
         with open(self.directory / "lock", "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            self.lock = lock.fileno()
             yield self.saved()
 
     # what is known of it -------------------------------------------------------------------------

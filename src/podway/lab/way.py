@@ -1,7 +1,7 @@
 """One packet's way from pod to pod, as every link on it saw it. Runs inside the lab.
 
 Packet sockets in all namespaces of the way note an ICMP echo request with a number of our own: on one
-clock, with the Ethernet and IPv4 headers that it had there.
+clock, with the Ethernet and IP headers that it had there. IPv6 where the receiver has no IPv4.
 
 Run as ``python -m podway.lab.way NAME DIRECTORY FROM TO``; writes the sightings as JSON.
 """
@@ -22,10 +22,12 @@ from podway.kernel import namespaces
 from podway.lab import packet
 from podway.lab.place import NAMESPACES, Place
 from podway.lab.probe import survey
+from podway.lab.station import FAMILY
 
-ETH_P_ALL, ETH_P_IP = 0x0003, 0x0800  # linux/if_ether.h; only ALL shows what a link sends
+ETH_P_ALL = 0x0003  # linux/if_ether.h; only this shows what a link sends
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h
 TIMESPEC = struct.Struct("@qq")
+HEADERS = {4: 14 + 20, 6: 14 + 40}  # bytes of Ethernet and IP before the echo request
 QUIET = 0.1  # seconds without a sighting end the watch
 PATIENCE = 2.0
 SEGMENTS = ""  # the lab's own namespace, where the bridges are
@@ -51,7 +53,7 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def watch(namespace: str) -> socket.socket:
-    """A packet socket that sees IPv4 on all links of a namespace, with the time."""
+    """A packet socket that sees all links of a namespace, with the time."""
     path = str(NAMESPACES / namespace) if namespace else namespaces.OWN
     fd = namespaces.open_namespace(path)
     try:
@@ -87,14 +89,15 @@ def follow(sender: str, target: str, places: list[str]) -> list[Sighting]:
 
 
 def _send(sender: str, target: str, nonce: bytes) -> None:
+    family, echo = (6, socket.IPPROTO_ICMPV6) if ":" in target else (4, socket.IPPROTO_ICMP)
     fd = namespaces.open_namespace(str(NAMESPACES / sender))
     try:
         with namespaces.entered(fd):
-            raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+            raw = socket.socket(FAMILY[family], socket.SOCK_RAW, echo)
     finally:
         os.close(fd)
     with raw:
-        raw.sendto(packet.echo(4, packet.payload(nonce, packet.QUESTION, 0)), (target, 0))
+        raw.sendto(packet.echo(family, packet.payload(nonce, packet.QUESTION, 0)), (target, 0))
 
 
 def _sightings(one: socket.socket, namespace: str, mark: bytes) -> list[Sighting]:
@@ -107,9 +110,11 @@ def _sightings(one: socket.socket, namespace: str, mark: bytes) -> list[Sighting
             return found
         size = len(frame)
         outer, frame = packet.peel(frame)
-        if frame[12:14] != ETH_P_IP.to_bytes(2, "big") or mark not in frame or frame[34] != packet.ECHO[4]:
+        family = packet.IP.get(frame[12:14])
+        if family is None or mark not in frame or frame[HEADERS[family]] != packet.ECHO[family]:
             continue
         seconds, nanoseconds = TIMESPEC.unpack(ancillary[0][2])
+        ends = frame[26:34] if family == 4 else frame[22:54]
         found.append(
             Sighting(
                 at=seconds * 1_000_000_000 + nanoseconds,
@@ -118,9 +123,9 @@ def _sightings(one: socket.socket, namespace: str, mark: bytes) -> list[Sighting
                 outgoing=address[2] == socket.PACKET_OUTGOING,
                 target_mac=frame[0:6].hex(":"),
                 source_mac=frame[6:12].hex(":"),
-                source=socket.inet_ntoa(frame[26:30]),
-                target=socket.inet_ntoa(frame[30:34]),
-                ttl=frame[22],
+                source=socket.inet_ntop(FAMILY[family], ends[: len(ends) // 2]),
+                target=socket.inet_ntop(FAMILY[family], ends[len(ends) // 2 :]),
+                ttl=frame[22] if family == 4 else frame[21],
                 outer=outer,
                 size=size,
             )
@@ -132,7 +137,7 @@ def main() -> None:
     name, directory, sender, receiver = sys.argv[1:]
     topology = Place(name, Path(directory)).saved().topology
     spots = {spot.name: spot for spot in survey(topology)}
-    target = spots[receiver].target(4)
+    target = spots[receiver].target(4) or spots[receiver].target(6)
     places = dict.fromkeys((sender, spots[sender].node, SEGMENTS, spots[receiver].node, receiver))
     follow(sender, target, list(places))  # the first asks for addresses on every segment
     sightings = follow(sender, target, list(places))
