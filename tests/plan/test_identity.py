@@ -18,11 +18,18 @@ class Store:
     def __init__(self) -> None:
         self.said = Identity()
         self.held: set[str] = set()
+        self.asked: dict[str, float] = {}
+        self.writes = 0
 
     def turn(self, me: Machine, now: float) -> Standing:
         """One agent looks and writes."""
         key = f"{me.state}{me.boot}"
-        self.said, standing = step(self.said, me, key in self.held, "a", now)
+        before = self.said
+        self.said, standing = step(before, me, key in self.held, "a", now, self.asked.get(key))
+        self.writes += self.said != before
+        claim = self.said.claimant
+        if claim != before.claimant and claim is not None and claim.machine == me:
+            self.asked[key] = now
         self.held |= {key} if standing.serves else set()
         return standing
 
@@ -69,6 +76,23 @@ def test_where_nobody_answers_the_name_is_taken() -> None:
     assert store.turn(NEW, 10 + PATIENCE).serves and store.said.machine == NEW
     back = store.turn(OLD, 20)  # it was cut off: now it is the one that asks
     assert not back.serves and "machine new is a" in back.notes[0].reason
+
+
+@given(st.floats(-1e5, 1e5), st.floats(-1e5, 1e5), st.booleans())
+def test_clocks_that_are_far_off_make_nobody_write_on_and_on(one: float, other: float, alive: bool) -> None:
+    """Each looks whenever another wrote, as a watch has it; a dead holder's name is taken all the same."""
+    store = Store()
+    third = Machine(state="3", boot="w", host="third")
+    store.turn(OLD, 0)
+    served = False
+    for second in range(200):
+        for _ in range(3):
+            if alive:
+                assert store.turn(OLD, second).serves
+            for machine, skew in ((NEW, one), (third, other)):
+                served = store.turn(machine, second + skew).serves or served
+    assert store.writes < 40
+    assert served != alive
 
 
 def test_a_clone_of_a_living_machine_is_refused() -> None:

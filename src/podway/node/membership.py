@@ -37,6 +37,7 @@ class Membership:
         self._node = node
         self._me = machine(state_dir, boot_id)
         self._held = False
+        self._asked: float | None = None
         self.standing = Standing(True)
 
     def look(self, cluster: Cluster, now: float) -> bool:
@@ -51,9 +52,11 @@ class Membership:
             self.standing = self._left()
             return False
         said = status.identity if status is not None else Identity()
-        new, standing = identity.step(said, self._me, self._held, self._node, now)
+        new, standing = identity.step(said, self._me, self._held, self._node, now, self._asked)
         if new != said and not cluster.tell_identity(new):
             return self.standing.serves  # the store took another's word meanwhile: it will be seen
+        if new.claimant != said.claimant and new.claimant is not None and new.claimant.machine == self._me:
+            self._asked = now
         self.standing = standing
         self._held = self._held or standing.serves
         return standing.serves

@@ -30,10 +30,14 @@ class Standing(msgspec.Struct, frozen=True):
     wake: float | None = None
 
 
-def step(said: Identity, me: Machine, held: bool, node: str, now: float) -> tuple[Identity, Standing]:
+def step(
+    said: Identity, me: Machine, held: bool, node: str, now: float, asked: float | None = None
+) -> tuple[Identity, Standing]:
     """What the store should say instead of ``said``, and how this machine stands by it.
 
-    ``held``: whether this process has held the name already. ``now``: wall clock of this machine."""
+    ``held``: whether this process has held the name already. ``now``: wall clock of this machine, and
+    ``asked`` when this process asked last: others' clocks may be far off, and must not make it ask on and on.
+    """
     holder = said.machine
     if holder == me:
         return _hold(said, me, node, now)
@@ -43,7 +47,7 @@ def step(said: Identity, me: Machine, held: bool, node: str, now: float) -> tupl
         # a clone of this machine's disk, which began because it took itself for this one
         clone = msgspec.structs.replace(said, machine=me, claimant=Claim(machine=holder, since=now))
         return _hold(clone, me, node, now)
-    return _ask(said, me, node, now)
+    return _ask(said, me, node, now, asked)
 
 
 def _hold(said: Identity, me: Machine, node: str, now: float) -> tuple[Identity, Standing]:
@@ -59,11 +63,13 @@ def _hold(said: Identity, me: Machine, node: str, now: float) -> tuple[Identity,
     return said, Standing(True, (Note(f"node {node}", reason, fix),), said.refused.since + FORGET + 1)
 
 
-def _ask(said: Identity, me: Machine, node: str, now: float) -> tuple[Identity, Standing]:
+def _ask(
+    said: Identity, me: Machine, node: str, now: float, asked: float | None
+) -> tuple[Identity, Standing]:
     assert said.machine is not None
     host = said.machine.host
     if said.refused is not None and said.refused_machine == me:
-        again = said.refused.since + AGAIN
+        again = (min(said.refused.since, now) if asked is None else asked) + AGAIN
         if now < again:
             reason = f"machine {host} is {node}; this one was refused, and does nothing"
             fix = f"give this one another --node and an empty state directory, or stop the agent of {host}"
@@ -72,7 +78,9 @@ def _ask(said: Identity, me: Machine, node: str, now: float) -> tuple[Identity, 
     claim = said.claimant
     if claim is not None and claim.machine == me and now - claim.since >= PATIENCE:
         return _hold(msgspec.structs.replace(said, machine=me, claimant=None), me, node, now)
-    if claim is None or (claim.machine != me and not 0 <= now - claim.since < AGAIN):
+    stale = claim is not None and claim.machine != me and not 0 <= now - claim.since < AGAIN
+    if (claim is None or stale) and (asked is None or not 0 <= now - asked < AGAIN):
         claim = Claim(machine=me, since=now)
     note = Note(f"node {node}", f"the store says that machine {host} is {node}: it is asked", "wait a moment")
-    return msgspec.structs.replace(said, claimant=claim), Standing(False, (note,), claim.since + PATIENCE)
+    since = claim.since if claim is not None and claim.machine == me else now
+    return msgspec.structs.replace(said, claimant=claim), Standing(False, (note,), since + PATIENCE)
