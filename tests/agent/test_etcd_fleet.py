@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -24,7 +25,7 @@ DOCUMENT = """
 apiVersion: podway.dev/v1
 kind: Network
 metadata: {name: %s}
-spec: {preset: flannel-vxlan, pools: [{cidr: %s}], vxlan: {vni: %d}}
+spec: {preset: flannel-vxlan, pools: [{cidr: %s, blockSize: %d}], vxlan: {vni: %d}}
 """
 BOUND = 20.0  # seconds for what takes a fraction of one on a quiet machine
 
@@ -47,9 +48,9 @@ class EtcdFleet(Fleet):
             self.add(name, number)
         self.declare("pods", "10.244.0.0/16", 1)
 
-    def declare(self, name: str, cidr: str, vni: int) -> None:
+    def declare(self, name: str, cidr: str, vni: int, block_size: int = 24) -> None:
         path = self.directory / f"{name}.yaml"
-        path.write_text(DOCUMENT % (name, cidr, vni))
+        path.write_text(DOCUMENT % (name, cidr, block_size, vni))
         done = self.machines["a"].podway("apply", "-f", str(path))
         assert done.returncode == 0, done.stderr
 
@@ -157,16 +158,15 @@ def test_an_outage_of_minutes_costs_nothing(nodes: EtcdFleet) -> None:
 
 
 def test_a_store_that_hangs_holds_up_nobody(nodes: EtcdFleet) -> None:
-    """Members that take connections and answer nothing; a first block is waited for, and nothing else."""
+    """Members that take connections and answer nothing; a new block is waited for, and nothing else."""
     a, _, address = pair(nodes)
-    nodes.declare("more", "10.99.0.0/16", 2)
-    a.says("store synced")
-    until(lambda: "pw-more" in a.run("ip -br link") or a.settled(), "the new network is known")
+    nodes.declare("more", "10.99.0.0/16", 2, block_size=30)  # a block has room for one pod
+    until(lambda: a.attach("one", "more", check=False).get("ips"), "the first block")
     traffic = Traffic(a, "first", address)
     for member in nodes.etcd.members:
         member.signal(signal.SIGSTOP)
     claimed: list[dict[str, object]] = []
-    claim = threading.Thread(target=lambda: claimed.append(a.attach("more", "more", check=False)))
+    claim = threading.Thread(target=lambda: claimed.append(a.attach("two", "more", check=False)))
     claim.start()
     ping_within_node(nodes, "ab", "second")
     for member in nodes.etcd.members:
@@ -174,9 +174,9 @@ def test_a_store_that_hangs_holds_up_nobody(nodes: EtcdFleet) -> None:
     claim.join()
     if "ips" not in claimed[0]:  # it was told to come again, as a runtime does
         assert claimed[0]["code"] == 11, claimed
-        until(lambda: a.attach("more", "more", check=False).get("ips"), "the block is claimed afterwards")
-    listed = json.loads(a.podway("get", "blocks", "-o", "json").stdout)
-    assert len([one for one in listed if (one["spec"]["network"], one["spec"]["node"]) == ("more", "a")]) == 1
+        until(lambda: a.attach("two", "more", check=False).get("ips"), "the block is claimed afterwards")
+    mine = {"network": "more", "node": "a", "attach": "bridge"}
+    assert len([one for one in listed(a, "blocks") if one["spec"] == mine]) == 2
     assert traffic.lost() == 0
 
 
@@ -232,3 +232,29 @@ def test_members_go_one_after_the_other(nodes: EtcdFleet) -> None:
             nodes.etcd.wait()
     assert traffic.lost() == 0
     assert json.loads(a.podway("status", "-o", "json").stdout)["store"] == "synced"
+
+
+def test_an_etcd_that_lost_everything_is_filled_again(nodes: EtcdFleet) -> None:
+    """Nothing is removed while it is no store; declared anew, nodes come back with the blocks they had."""
+    a, b, address = pair(nodes)
+    traffic = Traffic(a, "first", address)
+    before = sorted(one["metadata"]["name"] for one in listed(a, "blocks"))
+    nodes.etcd.stop()
+    for number in HOSTS:
+        shutil.rmtree(nodes.directory / f"m{number}" / "member")
+    nodes.start_store()
+    a.says("there is no store yet")
+    assert reaches(a, "first", address)
+    nodes.declare("pods", "10.244.0.0/16", 1)
+    a.says("store synced")
+    b.says("store synced")
+    until(lambda: sorted(one["metadata"]["name"] for one in listed(a, "blocks")) == before, "the same blocks")
+    until(nodes.settled, "settled")
+    assert reaches(a, "first", address)
+    ping_within_node(nodes, "ab", "second")
+    assert traffic.lost() == 0
+
+
+def listed(machine: Machine, kind: str) -> list[dict]:  # type: ignore[type-arg]
+    found: list[dict] = json.loads(machine.podway("get", kind, "-o", "json").stdout)  # type: ignore[type-arg]
+    return found

@@ -352,6 +352,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     bgp: Bgp = Bgp()
     unreadable: tuple[Unreadable, ...] = ()
     foreigns: dict[str, ForeignBlock] = {}
+    store: str = ""  # which one it was listed from
     synced: bool = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,6 +14,7 @@ from podway.model import documents
 from podway.model.errors import PodwayError, Unavailable
 from podway.model.resources import Block, BlockSpec, Identity, Network, NodeFacts, Paths, Snapshot
 from podway.node.database import Database
+from podway.node.heritage import Heritage
 from podway.store import Exists, NotFound, Objects, Record, Stale, open_store
 
 KINDS = tuple(documents.SPECS)
@@ -35,6 +37,8 @@ class Cluster:
         self._store: Objects | None = None
         self._database = database
         self.unsaved = False  # whether the snapshot is other than what the database has
+        self.heritage = Heritage()
+        self.another = False  # whether the store was found to be another one than before
         self._pause = 0.0  # monotonic seconds before which a save has to wait
         known = database.snapshot()
         self.snapshot = msgspec.structs.replace(known, synced=False) if known else Snapshot()
@@ -59,7 +63,8 @@ class Cluster:
     def refresh(self, remember: bool = True) -> None:
         """List everything. In an outage the last snapshot stays, marked as not synced."""
         try:
-            records, _ = self._open().list(*KINDS)
+            store = self._open()
+            records, _ = store.list(*KINDS)
         except Unavailable as error:
             self.trouble = str(error)
             self.snapshot = msgspec.structs.replace(self.snapshot, synced=False)
@@ -67,8 +72,10 @@ class Cluster:
             return
         new, _ = documents.snapshot(records, self.snapshot)
         self.trouble = ""
-        new = msgspec.structs.replace(new, foreigns=self.snapshot.foreigns)  # of another source
-        self.unsaved |= remember and new != self.snapshot
+        new = msgspec.structs.replace(new, foreigns=self.snapshot.foreigns, store=store.identity)
+        self.another |= self.snapshot.store not in ("", new.store)
+        new = self.heritage.step(self.snapshot, new, time.monotonic())
+        self.unsaved |= remember and new != self.snapshot and self.heritage.until is None
         self.snapshot = new
 
     def save(self, now: bool = False) -> None:
@@ -87,6 +94,13 @@ class Cluster:
     def save_at(self) -> float | None:
         """When to save what waits for it (monotonic seconds); None: nothing does."""
         return self._pause if self.unsaved and self._pause > time.monotonic() else None
+
+    def renew(self) -> None:
+        """Enter this node's blocks in a store that was made anew. Raises Unavailable."""
+        for block in self.heritage.missing(self.node):
+            record = Record(kind="Block", name=block.cidr, spec=documents.spec_json(block))
+            with contextlib.suppress(Exists):  # whoever has it by now, the next list says so
+                self._open().create(record)
 
     @property
     def own_paths(self) -> dict[str, Paths]:
@@ -148,9 +162,20 @@ class Cluster:
             return self._store.get("Node", self.node)
         except NotFound:
             try:
-                return self._store.create(Record(kind="Node", name=self.node, status=_with(b"{}", news)))
+                # in a store that was made anew, as the others know it: they send by that
+                status = _with(self._told_before(), news)
+                return self._store.create(Record(kind="Node", name=self.node, status=status))
             except Exists:
                 return self._store.get("Node", self.node)
+
+    def _told_before(self) -> bytes:
+        """The status that the others know this node by, if any."""
+        own = self.snapshot.nodes.get(self.node)
+        if own is None:
+            return b"{}"
+        addresses = () if own.declared else own.spec.addresses
+        status = documents.NodeStatus(addresses=addresses, macs=own.macs, paths=own.paths)
+        return msgspec.json.encode(status)
 
     def _take_in(self, record: Record) -> None:
         """Put a block of our own into the snapshot without listing again."""

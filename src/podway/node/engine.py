@@ -119,11 +119,17 @@ class NodeEngine:
 
     def _take_in(self, whole: bool) -> Report:
         self.cluster.refresh()
+        if self.cluster.another:
+            self.cluster.another = False
+            self.membership.begin_anew()
         report = self._act(whole) if self.membership.look(self.cluster, time.time()) else Report()
         wake = self.membership.standing.wake
         if wake is not None:
             due = time.monotonic() + max(0.0, wake - time.time())
             self.next_step = due if self.next_step is None else min(self.next_step, due)
+        kept = self.cluster.heritage.until
+        if kept is not None:
+            self.next_step = kept if self.next_step is None else min(self.next_step, kept)
         return report
 
     def _act(self, whole: bool) -> Report:
@@ -131,6 +137,8 @@ class NodeEngine:
         self._look_at_self(whole)
         if self._introduce():
             self.cluster.refresh()
+        with contextlib.suppress(Unavailable):  # the next look goes on with it
+            self.cluster.renew()
         self.cluster.unsaved |= self.flannel.join(self.cluster)
         report = self._follow_snapshot(whole)
         if self.cluster.snapshot.synced and not self._reclaimed:

@@ -67,6 +67,10 @@ class Membership:
             False, (Note(f"node {self._node}", reason, "restart its agent to let it join again"),)
         )
 
+    def begin_anew(self) -> None:
+        """The store is another one: that it doesn't know this node is no deletion."""
+        self._held = False
+
     def require(self) -> None:
         """Raise Unavailable when nothing may be done in the node's name."""
         for note in self.standing.notes:

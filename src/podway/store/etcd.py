@@ -58,6 +58,7 @@ class EtcdStore:
         self._create = create
         self._id, self._numbers = os.urandom(8).hex(), itertools.count()
         self._lease = ""
+        self.identity = ""
         try:
             self._txn([], [], [])
         except BaseException:
@@ -83,7 +84,8 @@ class EtcdStore:
             answer = decoded(reply.body, Txn)
             found = answer.responses[0].response_range.kvs if answer.responses else []
             if found:
-                return answer, self._identity(found[0]), reply.doubtful
+                self.identity = self._identity(found[0])
+                return answer, self.identity, reply.doubtful
             if not self._create:
                 break
             self._mark()

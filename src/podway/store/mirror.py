@@ -53,6 +53,7 @@ class Mirror:
         self._objects: dict[tuple[str, str], Record] = {}
         self._trouble: StoreUnavailable | None = StoreUnavailable("never listed")
         self._token = ""
+        self.identity = ""
         self._leases = False
         self._retry = Retry()
         #: own writes that the watch has not told yet
@@ -184,6 +185,7 @@ class Mirror:
     def _list(self, store: Store) -> None:
         records, token = store.list(*MIRRORED)
         with self._guard:
+            self.identity = store.identity
             self._objects = {(record.kind, record.name): record for record in records}
         self._token = token
         self._tell_all()
@@ -307,6 +309,11 @@ class Session:
         self._mirror = mirror
         self._late: concurrent.futures.Future[Record] | None = None
         self.hindrance: concurrent.futures.Future[Record] | None = None
+
+    @property
+    def identity(self) -> str:
+        """See the protocol."""
+        return self._mirror.identity
 
     def get(self, kind: str, name: str) -> Record:
         """See the protocol."""

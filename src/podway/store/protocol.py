@@ -87,6 +87,10 @@ class Watch(Protocol):
 class Objects(Protocol):
     """What an engine needs of a store. All methods raise StoreUnavailable."""
 
+    @property
+    def identity(self) -> str:
+        """Which store was listed last: another one after it was lost and made anew."""
+
     def get(self, kind: str, name: str) -> Record:
         """Raises NotFound, and InvalidInput for an illegal kind or name."""
 

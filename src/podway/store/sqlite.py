@@ -42,6 +42,11 @@ class SqliteStore:
         self._file = File(path, create)
         self._lock = threading.Lock()
 
+    @property
+    def identity(self) -> str:
+        """See the protocol."""
+        return self._file.identity
+
     def close(self) -> None:
         """See the protocol."""
         with self._lock:
