@@ -125,8 +125,9 @@ def doctor(node: str, store: str, state_dir: str, socket: str | None, output: st
     What is wrong with a peer is a warning: it may be the peer's."""
     from podway.kernel.preflight import checks
     from podway.observe import machine, peers
+    from podway.observe import store as state
 
-    found = [*checks(), *machine.checks(), *peers.checks(agent_socket(node, socket))]
+    found = [*checks(), *machine.checks(), *state.checks(store), *peers.checks(agent_socket(node, socket))]
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:
