@@ -29,7 +29,7 @@ lint: setup
 	@.venv/bin/lint-imports --no-cache
 
 test: setup-test lint
-	@$(PYTHON) -m pytest -m "not soak" -rfEs
+	@$(PYTHON) scripts/leftovers $(PYTHON) -m pytest -m "not soak" -rfEs
 
 soak: setup-test
 	@$(PYTHON) -m pytest -m soak
