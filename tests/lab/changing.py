@@ -1,0 +1,145 @@
+"""A lab whose network is changed while it runs: apply, wait until it has changed, look."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lab_tools import PATIENCE, PODWAY, init_of, podway, processes_of
+from streams import Pod
+
+from podway.lab.lab import command, environment
+from podway.lab.place import find
+from podway.model import documents
+from podway.model.resources import Paths
+from podway.plan.way import wanted, wishes
+from podway.store import open_store
+
+POOLS = [{"cidr": "10.244.0.0/16"}, {"cidr": "fd00:10:244::/48"}]
+
+
+class Lab:
+    """A running lab of nodes node1 to nodeN with a pod each, by name."""
+
+    def __init__(self, name: str, count: int) -> None:
+        self.name = name
+        self.nodes = tuple(f"node{number}" for number in range(1, count + 1))
+        self.pod_names = [f"{node}-1" for node in self.nodes]
+
+    def inside(self, target: str, *command: str, check: int | None = 0) -> str:
+        return podway("exec", "--name", self.name, target, "--", *command, check=check).stdout
+
+    def pods(self) -> list[Pod]:
+        """The lab's pods with their addresses."""
+        place = find(self.name)
+        found = []
+        for name in self.pod_names:
+            lines = json.loads(self.inside(name, "ip", "-j", "address", "show", "dev", "eth0"))[0][
+                "addr_info"
+            ]
+            addresses = [one["local"] for one in lines if one["scope"] == "global"]
+            found.append(Pod(name, str(place.namespace(name)), addresses))
+        return found
+
+    def apply(self, spec: dict[str, Any], *arguments: str) -> None:
+        """``podway apply`` of the lab's network with another spec."""
+        document = {"apiVersion": "podway.dev/v1", "kind": "Network", "metadata": {"name": "pods"}}
+        text = json.dumps(document | {"spec": {"pools": POOLS} | spec})
+        command = [*PODWAY, "apply", "--store", find(self.name).store, "-f", "-", *arguments]
+        done = subprocess.run(command, input=text, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    def devices(self, node: str) -> list[str]:
+        """The VXLAN devices of a node."""
+        return [
+            one["ifname"]
+            for one in json.loads(self.inside(node, "ip", "-j", "link", "show", "type", "vxlan"))
+        ]
+
+    def sizes(self, pod: str) -> set[int]:
+        """The MTUs that a pod's interface and its routes have."""
+        links = json.loads(self.inside(pod, "ip", "-j", "link", "show", "dev", "eth0"))
+        routes = [
+            route
+            for family in ("-4", "-6")
+            for route in json.loads(self.inside(pod, "ip", family, "-j", "route", "show", "dev", "eth0"))
+        ]
+        return {links[0]["mtu"]} | {
+            m["mtu"] for route in routes for m in route.get("metrics", ()) if "mtu" in m
+        }
+
+    def agent_of(self, node: str) -> int:
+        """The process id of a node's agent."""
+        for pid, _ in processes_of(init_of(self.name)):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            wanted_here = f"PODWAY_NODE={node}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+            if wanted_here and b"agent" in words and b"nsenter" not in words[0]:
+                return pid
+        raise AssertionError(f"{node} has no agent")
+
+    def start_agent(self, node: str) -> subprocess.Popen[bytes]:
+        """A new agent of a node whose agent was killed."""
+        place = find(self.name)
+        words = command(place, node, [*PODWAY, "agent", "--listen", ""])
+        with open(place.node(node) / "agent.log", "ab") as log:
+            return subprocess.Popen(words, env=environment(place, node), stdout=log, stderr=log)
+
+    def wait_settled(self, nodes: tuple[str, ...] = ()) -> None:
+        """Until the nodes accept and send the wanted way only, and no other device is left."""
+        deadline = time.monotonic() + PATIENCE
+        store = open_store(find(self.name).store)
+        try:
+            while True:
+                records = [record for kind in ("Network", "Node") for record in store.list(kind)[0]]
+                found, _ = documents.snapshot(records)
+                way = wanted(found.networks["pods"].spec)
+                said = {
+                    name: node.paths.get("pods")
+                    for name, node in found.nodes.items()
+                    if name in (nodes or self.nodes)
+                }
+                texts = tuple(sorted(one.text for one in wishes(found.networks["pods"].spec)))
+                done = all(one and (one.accepts, one.sends) == (texts, texts) for one in said.values())
+                want = 1 if way.transport == "vxlan" else 0
+                done = done and all(one and _has_target(one) for one in said.values())
+                if done and all(
+                    len(self.devices(node)) == want and self.is_even(node) for node in nodes or self.nodes
+                ):
+                    return
+                assert time.monotonic() < deadline, said
+                time.sleep(0.05)
+        finally:
+            store.close()
+
+    def is_even(self, node: str) -> bool:
+        """Whether a node's kernel is as planned."""
+        return "nothing to change" in self.inside(node, "podway", "plan", check=None)
+
+    def block_of(self, node: str) -> str:
+        """A node's IPv4 block."""
+        store = open_store(find(self.name).store)
+        try:
+            found, _ = documents.snapshot(store.list("Block")[0])
+        finally:
+            store.close()
+        return next(b.cidr for b in found.blocks.values() if b.spec.node == node and ":" not in b.cidr)
+
+    def cluster_of(self, node: str) -> str:
+        """What a node doesn't masquerade."""
+        return self.inside(node, "nft", "list", "set", "inet", "podway", "cluster4")
+
+
+def _has_target(one: Paths) -> bool:
+    return one.sizes is not None and one.sizes.sends == one.mtu == one.sizes.target
+
+
+def until(what: str, holds: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
