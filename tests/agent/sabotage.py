@@ -33,6 +33,7 @@ class Fault:
     commands: list[list[str]]
     found: str = ""
     mend: list[list[str]] = field(default_factory=list)  # what the host itself does afterwards
+    also: tuple[Key, ...] = ()  # keys that it damages besides
     over: bool = False  # as soon as it is done
     rogue: bool = False  # something is added, not taken away
 
@@ -126,6 +127,10 @@ def _addresses(actual: Actual) -> list[Fault]:
 
 def _nft(actual: Actual) -> list[Fault]:
     faults = []
+    tables: dict[str, tuple[Key, ...]] = {}
+    for key in actual:
+        if key[0].startswith("nft"):
+            tables[key[1]] = (*tables.get(key[1], ()), key)
     for one in actual.values():
         if isinstance(one, NftElement):
             value = " . ".join(f'"{part}"' if part.startswith("p") else part for part in one.value)
@@ -134,8 +139,17 @@ def _nft(actual: Actual) -> list[Fault]:
         if isinstance(one, NftChain):
             if one.rules:
                 faults.append(Fault(one.key, words(f"nft flush chain {one.family} podway {one.name}")))
-            faults.append(Fault(one.key, words(f"nft flush table {one.family} podway")))
-            faults.append(Fault(one.key, words(f"nft delete table {one.family} podway"), "missing"))
+            faults.append(
+                Fault(one.key, words(f"nft flush table {one.family} podway"), also=tables[one.family])
+            )
+            faults.append(
+                Fault(
+                    one.key,
+                    words(f"nft delete table {one.family} podway"),
+                    "missing",
+                    also=tables[one.family],
+                )
+            )
     return faults
 
 
@@ -192,6 +206,6 @@ def choose(machine: Machine, chance: random.Random, avoid: Callable[[Key], bool]
             if number < len(KINDS)
             else (_underlay, _rogue)[number - len(KINDS)](machine)
         )
-        faults = [one for one in faults if not avoid(one.key)]
+        faults = [one for one in faults if not any(map(avoid, (one.key, *one.also)))]
         if faults:
             return chance.choice(faults)

@@ -102,8 +102,8 @@ class Scene:
     def strike(self, chance: random.Random, machine: Machine) -> Fault | None:
         """Carry one fault out; None if it was not possible."""
         fault = choose(machine, chance, lambda key: self.hot(machine, key))
-        times = self.recent.setdefault((machine.name, fault.key), deque(maxlen=FREE))
-        times.append(time.time())
+        for key in {fault.key, *fault.also}:
+            self.recent.setdefault((machine.name, key), deque(maxlen=FREE)).append(time.time())
         return fault if carry_out(machine, fault) else None
 
     def close(self) -> list[int]:
