@@ -28,7 +28,7 @@ from podway.model.resources import (
     VxlanSpec,
 )
 from podway.plan import mtu, transport
-from podway.plan.generation import Now, idle, introduction, pods, told
+from podway.plan.generation import Now, idle, introduction, pods, progress, told
 from podway.plan.planner import Planner
 from podway.plan.way import Way, wanted
 
@@ -296,7 +296,11 @@ def test_a_node_that_is_down_holds_the_old_way_and_catches_up() -> None:
     devices = {peer: route.dev for peer in "bc" if (route := cluster.machines["a"].route(peer))}
     assert devices == {"b": new, "c": old}
     assert ("link", old) in cluster.machines["b"].kernel
+    planner = cluster.machines["a"].planner
+    assert planner is not None
+    assert progress(planner) == ["network net: vxlan:1:8472:4 goes; waits for node c"]
     cluster.settle()
+    assert progress(planner) == []
     cluster.is_done()
 
 

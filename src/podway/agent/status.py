@@ -12,6 +12,7 @@ from podway.agent.health import Health, failing
 from podway.agent.liveness import Liveness
 from podway.agent.speaker import BgpStatus
 from podway.node.engine import NodeEngine
+from podway.plan import generation
 from podway.plan.notes import Note
 from podway.probe import readiness
 
@@ -26,6 +27,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: int
     blocks: tuple[str, ...]
     problems: tuple[str, ...]
+    changing: tuple[str, ...]  # networks on their way from one setting to another, and whom they wait for
     desired: int
     programmed: int
     ready: bool
@@ -67,6 +69,7 @@ def describe(
         endpoints=len(engine.attachments.endpoints),
         blocks=tuple(sorted(block.cidr for block in blocks if block.spec.node == engine.node)),
         problems=tuple(problems),
+        changing=(*generation.progress(engine.planner), *engine.resizer.left),
         desired=len(engine.planner.desired),
         programmed=engine.reconciler.programmed,
         ready=health.readiness.ready,

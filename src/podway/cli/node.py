@@ -61,6 +61,8 @@ def status(
             click.echo(f"  {line}")
         for name in found.suspect:
             click.echo(f"  suspect: node {name} is not heard of in the store; its routes and blocks stay")
+        for line in found.changing:
+            click.echo(f"  changing: {line}")
         for problem in found.problems:
             click.echo(f"  problem: {problem}")
     raise SystemExit(1 if found.problems or (wait and not found.ready) else 0)

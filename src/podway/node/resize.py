@@ -27,6 +27,16 @@ class Resizer:
         self._planner = planner
         self.unreached: dict[str, str] = {}  # endpoint → why
 
+    @property
+    def left(self) -> list[str]:
+        """Pods whose MTU stays as it is, a sentence for each."""
+        endpoints = self._planner.inputs.endpoints
+        return [
+            f"pod {one.pod or name}: MTU stays {one.route_mtu or one.mtu} until it is attached anew: {why}"
+            for name, why in sorted(self.unreached.items())
+            if (one := endpoints.get(name)) is not None
+        ]
+
     def pods(self) -> dict[str, Pods]:
         """What stands in the pods that can be entered, by network."""
         endpoints = self._planner.inputs.endpoints

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from podway.model.resources import Endpoint, Network, Paths, Sizes
@@ -26,6 +27,7 @@ from podway.plan.planner import Planner
 from podway.plan.way import Way, wishes
 
 LINGER = 1.0  # seconds that a way is accepted after the last one sent it: packets may be queued underway
+NAMED = 5  # nodes that a sentence names
 MTU = "mtu"  # beside the texts of ways: pods' links are larger than they need to be
 
 Idle = frozenset[tuple[str, str]]  # (network, text of a way or MTU)
@@ -141,3 +143,38 @@ def _sizes(planner: Planner, name: str, now: Now) -> Sizes:
 
 def _texts(ways: Iterable[Way]) -> tuple[str, ...]:
     return tuple(sorted(way.text for way in ways))
+
+
+def progress(planner: Planner) -> list[str]:
+    """What is changing in this node's networks, and whom it waits for; [] when nothing is."""
+    found: list[str] = []
+    for name, held in sorted(planner.inputs.held.items()):
+        for way in held.ways:
+            if way not in held.wished and way.transport != "none":
+                found.append(f"network {name}: {way.text} goes{_awaited(planner, name, way)}")
+        size, network = planner.inputs.sizes[name], planner.inputs.networks[name]
+        target = mtu.effective(network, planner.inputs.facts)
+        if (size.links, size.routes) != (target, target):
+            late = _late(planner, name, partial(_unsettled, network))
+            have = f"pods' links have {size.links}, their routes {size.routes}"
+            found.append(f"network {name}: MTU becomes {target}, {have}{late}")
+    return found
+
+
+def _unsettled(network: Network, paths: Paths) -> bool:
+    return not mtu.has_settled(paths, network)
+
+
+def _awaited(planner: Planner, network: str, way: Way) -> str:
+    """Whoever accepts nothing else is why the others send it."""
+    wished = {one.text for one in planner.inputs.held[network].wished}
+    behind = _late(planner, network, lambda paths: not wished & {*paths.accepts})
+    return behind or _late(planner, network, lambda paths: way.text in paths.sends)
+
+
+def _late(planner: Planner, network: str, waits: Callable[[Paths], bool]) -> str:
+    nodes = planner.inputs.nodes.values()
+    others = [n for n in nodes if n.name != planner.inputs.facts.name and network in n.paths]
+    late = sorted(node.name for node in others if waits(node.paths[network]))
+    more = f" and {len(late) - NAMED} more" if len(late) > NAMED else ""
+    return f"; waits for node {', '.join(late[:NAMED])}{more}" if late else ""

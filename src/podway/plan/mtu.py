@@ -71,6 +71,14 @@ def generation(network: Network) -> str:
     return f"{network.spec.mtu} {wanted(network.spec).text}"
 
 
+def has_settled(paths: Paths, network: Network) -> bool:
+    """Whether a node has reached what it is to reach under the network's settings."""
+    said = paths.sizes
+    if said is None:
+        return True
+    return said.generation == generation(network) and said.sends == paths.mtu == said.target
+
+
 def now(network: Network, facts: NodeFacts, own: Paths | None, said: Iterable[Paths], links: int) -> Size:
     """``own`` and ``said`` are what this node and the others told; ``links``: the largest that pods have.
 
