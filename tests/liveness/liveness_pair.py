@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import fcntl
 import http.client
+import ipaddress
 import json
 import os
 import signal
@@ -24,16 +25,26 @@ from podway.store import Record, open_store
 PATIENCE = 120.0
 SIOCETHTOOL, ETHTOOL_STXCSUM = 0x8946, 0x17  # linux/sockios.h, linux/ethtool.h
 ADDRESSES = {"a": ("192.0.2.1/24", "2001:db8::1/64"), "b": ("192.0.2.2/24", "2001:db8::2/64")}
-BLOCKS = {"a": ("10.244.1.0/24", "fd00:10:244:1::/64"), "b": ("10.244.2.0/24", "fd00:10:244:2::/64")}
+ROUTED_ADDRESSES = ADDRESSES | {"b": ("198.51.100.2/24", "2001:db8::2/64")}
+BLOCKS = {
+    "bridge": {"a": ("10.244.1.0/24", "fd00:10:244:1::/64"), "b": ("10.244.2.0/24", "fd00:10:244:2::/64")},
+    "routed": {
+        "a": ("10.244.1.0/26", "fd00:10:244::100/122"),
+        "b": ("10.244.2.0/26", "fd00:10:244::200/122"),
+    },
+}
 NETWORK = {"transport": "vxlan", "pools": [{"cidr": "10.244.0.0/16"}, {"cidr": "fd00:10:244::/48"}]}
 
 
 class Pair:
     """Nodes a and b; their uplinks eth0 are ports to-a and to-b of bridge lan in the namespace ``middle``."""
 
-    def __init__(self, directory: Path, mtus: dict[str, int] | None = None, **spec: Any) -> None:
+    def __init__(
+        self, directory: Path, mtus: dict[str, int] | None = None, router: bool = False, **spec: Any
+    ) -> None:
         self.directory = directory
         self.mtus = mtus or {}
+        self.addresses = ROUTED_ADDRESSES if router else ADDRESSES
         self.pods: dict[str, int] = {}
         self.url = f"sqlite:{directory}/store.db"
         self.middle = namespaces.create()
@@ -44,13 +55,16 @@ class Pair:
         self.run(self.middle, "ip link set lan up")
         for name in ADDRESSES:
             self._wire(name)
+            if router:
+                self._route(name)
 
     def _store(self, spec: dict[str, Any]) -> None:
         with contextlib.closing(open_store(self.url, create=True)) as store:
             store.create(Record(kind="Network", name="pods", spec=json.dumps(spec).encode()))
-            for node, cidrs in BLOCKS.items():
+            attach = spec.get("attach", "bridge")
+            for node, cidrs in BLOCKS[attach].items():
                 for cidr in cidrs:
-                    block = {"network": "pods", "node": node, "attach": "bridge"}
+                    block = {"network": "pods", "node": node, "attach": attach}
                     store.create(Record(kind="Block", name=cidr, spec=json.dumps(block).encode()))
 
     def _wire(self, name: str) -> None:
@@ -61,10 +75,18 @@ class Pair:
         )
         self.run(self.middle, f"ip link set to-{name} master lan up")
         self.run(name, "ip link set lo up")
-        four, six = ADDRESSES[name]
+        four, six = self.addresses[name]
         self.run(name, f"ip address add {four} dev eth0")
         self.run(name, f"ip address add {six} dev eth0 nodad")
         self.run(name, "ip link set eth0 up")
+
+    def _route(self, name: str) -> None:
+        """Instead of the bridge, the middle is a router between two segments."""
+        router = str(ipaddress.ip_interface(self.addresses[name][0]).network[254])
+        self.run(self.middle, f"ip link set to-{name} nomaster")
+        self.run(self.middle, f"ip address add {router}/24 dev to-{name}")
+        self.run(self.middle, "sysctl -qw net.ipv4.ip_forward=1")
+        self.run(name, f"ip route add default via {router}")
 
     def run(self, where: str | int, command: str, stdin: str | None = None) -> str:
         """stdout of a command that must succeed, in a node's namespace or another."""

@@ -117,6 +117,39 @@ def test_an_mtu_hole(pair: Pair) -> None:
     assert pair.podway("a", "plan").returncode == 0
 
 
+def test_a_router_that_cuts_into_fragments(make_pair: Callable[..., Pair]) -> None:
+    """A smaller link behind a router that tells nobody: the tunnel's packets, which may be cut, still arrive.
+
+    The size is found by the node addresses, and pods send no packets any more that have to be cut."""
+    pair = make_pair(router=True)
+    pair.until_title("a", "ok")
+    silence = "table ip t { chain c { type filter hook output priority 0; icmp type 3 drop; }; }"
+    pair.run(pair.middle, "nft -f -", silence)
+    pair.run(pair.middle, "ip link set to-b mtu 1400")
+    found = pair.until("a", lambda peer: "198.51.100.2: packets over 1400 bytes" in peer["reason"])
+    assert found["verdict"] == "fragmented" and found["title"] == "MTU hole (fragments)"
+    assert _findings(found)["10.244.2.0"] == "ok"
+    pair.until_output("a", "ip route show 10.244.2.0/24", "mtu 1350")
+    pair.run(pair.middle, "ip link set to-b mtu 1500")
+    pair.until_title("a", "ok")
+    pair.until_output("a", "ip route show 10.244.2.0/24", "mtu", absent=True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "targets"),
+    [
+        ({"attach": "routed", "transport": "host-gw"}, {"10.244.2.0", "fd00:10:244::200"}),
+        ({"attach": "routed"}, {"10.244.2.0", "fd00:10:244::200"}),
+        ({"vxlan": {"directWithinSubnet": True}}, {"10.244.2.1", "fd00:10:244:2::1"}),
+    ],
+)
+def test_every_kind_of_network(make_pair: Callable[..., Pair], spec: dict, targets: set[str]) -> None:
+    """Routed pods, and packets that go without their tunnel: probed by the way that is in force."""
+    pair = make_pair(**spec)
+    pair.until("a", lambda peer: targets <= {t for t, found in _findings(peer).items() if found == "ok"})
+    assert pair.podway("a", "status", "--wait").returncode == 0
+
+
 def test_an_mtu_hole_without_a_tunnel(make_pair: Callable[..., Pair]) -> None:
     """Without a tunnel, by host-gw, a hole is found just as well."""
     pair = make_pair(transport="host-gw")

@@ -69,11 +69,11 @@ class EchoService:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         return self._send(family, echo.encode(question), address, source)
 
-    def reply(self, question: Echo, asker: str, asked: str) -> None:
+    def reply(self, question: Echo, asker: tuple[str, int], asked: str) -> None:
         """Answer a question that came to ``asked``, though that is no address of this machine."""
         data = echo.answer(question, self._node) if self._may_answer() else None
         if data is not None:
-            self._send(socket.AF_INET6 if ":" in asker else socket.AF_INET, data, asker, asked)
+            self._send(socket.AF_INET6 if ":" in asker[0] else socket.AF_INET, data, asker, asked)
 
     def _open(self, family: int) -> socket.socket:
         made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)

@@ -18,7 +18,7 @@ from podway.agent.prober import Prober
 from podway.model.objects import Key, family_of
 from podway.node.engine import NodeEngine
 from podway.plan import narrow
-from podway.probe import finding, readiness, rotation
+from podway.probe import finding, readiness, rotation, verdict
 from podway.probe.finding import Path
 from podway.probe.readiness import Look, Readiness
 from podway.probe.verdict import Peer
@@ -95,10 +95,13 @@ class Health:
             if snapshot.synced:
                 kept = {name: holes for name, holes in self._holes.items() if name in self._known}
                 self._set_holes(kept)
+        moved = self._engine.planner.moved
+        for peer in {moved.popleft() for _ in range(len(moved))}:
+            self._prober.soon(peer)
         self._look_later()
 
     def doubt(self, peer: str) -> None:
-        """The store says something new of a peer's life: its turn is now."""
+        """The store has news of a peer's life: its turn is now."""
         self._prober.soon(peer)
 
     def _peers(self) -> list[str]:
@@ -133,14 +136,9 @@ class Health:
     def _keep_holes(self, name: str, paths: tuple[Path, ...], peer: Peer) -> None:
         """A hole is forgotten when its path carries all again, not while nothing is known of it."""
         holes = dict(self._holes.get(name, {}))
-        for path in paths:
-            state = peer.paths[path.name]
-            key = f"{path.network}/{family_of(path.target)}"
-            if path.network and state.finding == "ok":
-                holes.pop(key, None)
-            elif path.network and (size := peer.hole(path.name)):
-                holes[key] = size
-        self._set_holes({**self._holes, name: holes})
+        for (network, family), size in verdict.passes(peer, paths).items():
+            holes[f"{network}/{family}"] = size
+        self._set_holes({**self._holes, name: {key: size for key, size in holes.items() if size}})
 
     def _set_holes(self, holes: narrow.Holes) -> None:
         known = {name: found for name, found in holes.items() if found}

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from podway.model.objects import Link, Route, family_of
 from podway.model.resources import Block, Network, Node, NodeFacts
 from podway.plan import mtu, narrow
-from podway.plan.attach import bridge
 from podway.plan.planner import Planner
+from podway.plan.targets import inside
 from podway.plan.transport import vxlan
 from podway.probe.finding import SMALL, Path
 
@@ -25,40 +25,35 @@ def paths(node: Node, planner: Planner) -> tuple[Path, ...]:
         route = next((o for o in planner.fragment("block", block.cidr) if isinstance(o, Route)), None)
         if network is None or route is None:
             continue
-        path, carrying, around = _overlay(network, block, node, route, planner)
-        if path is not None:
-            overlay.setdefault((network.name, family_of(block.cidr)), path)
-            needed[carrying] = max(needed.get(carrying, SMALL), path.full + around)
+        path = _overlay(network, block, node, route, planner)
+        overlay.setdefault((network.name, family_of(block.cidr)), path)
+        needed[path.underlay] = max(needed.get(path.underlay, SMALL), path.full + path.around)
     if not needed:
         needed = {family: SMALL for family in (4, 6) if _address(node, family)}
     return (*_underlay(node, needed, planner.inputs.facts), *overlay.values())
 
 
-def _overlay(
-    network: Network, block: Block, node: Node, route: Route, planner: Planner
-) -> tuple[Path | None, int, int]:
-    """The path, the family of the node addresses that carry it, and the bytes that they put around it."""
+def _overlay(network: Network, block: Block, node: Node, route: Route, planner: Planner) -> Path:
+    """The path to a block by the route in force."""
     facts = planner.inputs.facts
     pods = mtu.effective(network, facts)
     link = planner.desired.get(("link", route.dev))
     if isinstance(link, Link) and link.vxlan is not None:
         full = narrow.path_mtu(min(pods, link.mtu or pods), network.name, node)
         family = family_of(link.vxlan.local)
-        made = Path(
+        return Path(
             layer="overlay",
             target=vxlan.vtep_address(block.cidr),
             full=full,
             network=network.name,
             carrier=f"UDP {link.vxlan.port}",
+            around=mtu.VXLAN_OVERHEAD[family],
+            underlay=family,
         )
-        return made, family, mtu.VXLAN_OVERHEAD[family]
     family = family_of(block.cidr)
-    if block.spec.attach != "bridge":
-        return None, family, 0  # no address of such a block is the node's own
     widest = next((uplink.mtu for uplink in facts.uplinks if uplink.name == route.dev), pods)
     full = narrow.path_mtu(min(pods, widest), network.name, node)
-    target = bridge.gateway(block.cidr).partition("/")[0]
-    return Path(layer="overlay", target=target, full=full, network=network.name), family, 0
+    return Path(layer="overlay", target=inside(block), full=full, network=network.name, underlay=family)
 
 
 def _address(node: Node, family: int) -> str:

@@ -9,7 +9,7 @@ differing wants for one key are a conflict: neither is desired, and the kernel k
 from __future__ import annotations
 
 import ipaddress
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
@@ -247,6 +247,8 @@ class Planner:
         self._paths: dict[str, Counter[Paths]] = {}  # network → what its nodes say, each how often
         #: what has to be proved before it is sent directly
         self.targets = Targets()
+        #: nodes whose blocks are reached in another way than before, until somebody takes them out
+        self.moved: deque[str] = deque()
         self._judge = Judge()
         self._judged = doubts.Judged(snapshot=Snapshot())
         self._told = Snapshot()
@@ -512,6 +514,8 @@ class Planner:
                 self._notes[fragment] = notes
             if old == objects:
                 continue
+            if fragment[0] == "block" and exists:
+                self.moved.append(self.inputs.blocks[fragment[1]].spec.node)
             for gone in old:
                 self._wants[gone.key].pop(fragment, None)
             for one in objects:

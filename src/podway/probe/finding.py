@@ -39,13 +39,16 @@ SPREAD = 6  # sizes tried at once in a search
 class Path(msgspec.Struct, frozen=True, kw_only=True):
     """A way for probes to a peer. ``full``: bytes of the largest IP packet that it should carry.
 
-    ``carrier`` says what it travels in, "UDP 8472" or ""; ``network`` is "" for the underlay."""
+    ``carrier`` says what it travels in, "UDP 8472" or "", ``around`` how many bytes that is, and ``underlay``
+    of which family its addresses are; ``network`` is "" for the underlay."""
 
     layer: Layer
     target: str
     full: int
     network: str = ""
     carrier: str = ""
+    around: int = 0
+    underlay: int = 0
 
     @property
     def name(self) -> str:

@@ -56,8 +56,8 @@ def datagram(to_mac: str, mac: str, source: str, address: str, port: int, payloa
     return ethernet(to_mac, mac, ETH_IPV4) + head + body
 
 
-def udp_content(frame: bytes) -> tuple[str, str, bytes] | None:
-    """(source, destination, payload) of a UDP frame without IP options; None for any other frame."""
+def udp_content(frame: bytes) -> tuple[tuple[str, int], str, bytes] | None:
+    """((source, port), destination, payload) of a UDP frame without IP options; None for any other frame."""
     if len(frame) < ETHERNET.size:
         return None
     kind = ETHERNET.unpack_from(frame)[2]
@@ -65,7 +65,7 @@ def udp_content(frame: bytes) -> tuple[str, str, bytes] | None:
     protocol_at = ETHERNET.size + (9 if kind == ETH_IPV4 else 6)
     if kind not in (ETH_IPV4, ETH_IPV6) or len(frame) < at + _UDP.size or frame[protocol_at] != UDP:
         return None
-    length = _UDP.unpack_from(frame, at)[2]
+    port, _, length, _ = _UDP.unpack_from(frame, at)
     size = 4 if kind == ETH_IPV4 else 16
     source, target = (ipaddress.ip_address(frame[at - n * size : at - (n - 1) * size]) for n in (2, 1))
-    return str(source), str(target), frame[at + _UDP.size : at + length]
+    return (str(source), port), str(target), frame[at + _UDP.size : at + length]

@@ -22,7 +22,7 @@ SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 _INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter: code, jt, jf, k
 _PROGRAM = struct.Struct("@HP")  # struct sock_fprog
 _HALF, _BYTE, _WORD, _EQUAL, _RETURN = 0x28, 0x30, 0x20, 0x15, 0x06  # linux/bpf_common.h
-_LARGEST = 2048  # bytes of a frame that are looked at; answers to proofs are small
+_LARGEST = 1 << 16  # bytes of a frame that are looked at: questions are as large as the MTU
 _BATCH = 256
 _MAGIC = int.from_bytes(echo.MAGIC, "big")
 
@@ -43,8 +43,8 @@ def _program(*alternatives: tuple[Test, ...]) -> list[tuple[int, int, int, int]]
 
 def _filters(port: int) -> dict[int, list[tuple[int, int, int, int]]]:
     """By protocol of the socket: ARP replies; echoes; echoes and neighbour advertisements."""
-    four = ((_BYTE, 14, 0x45), (_BYTE, 23, UDP), (_HALF, 34, port), (_HALF, 36, port), (_WORD, 42, _MAGIC))
-    six = ((_BYTE, 20, UDP), (_HALF, 54, port), (_HALF, 56, port), (_WORD, 62, _MAGIC))
+    four = ((_BYTE, 14, 0x45), (_BYTE, 23, UDP), (_HALF, 36, port), (_WORD, 42, _MAGIC))
+    six = ((_BYTE, 20, UDP), (_HALF, 56, port), (_WORD, 62, _MAGIC))
     advertisement = ((_BYTE, 20, neighbours.ICMPV6), (_BYTE, 54, neighbours.ADVERTISEMENT))
     return {
         ETH_ARP: _program(((_HALF, 20, 2),)),
@@ -64,7 +64,7 @@ class Came(msgspec.Struct, frozen=True):
     """An echo, as it came to ``target``, which need not be an address of this machine."""
 
     echo: Echo
-    source: str
+    source: tuple[str, int]
     target: str
 
 

@@ -22,8 +22,9 @@ from typing import Literal
 
 import msgspec
 
+from podway.model.objects import family_of
 from podway.probe import finding
-from podway.probe.finding import NEW, Path, Reply, Shot, State
+from podway.probe.finding import NEW, SMALL, Path, Reply, Shot, State
 
 Name = Literal[
     "unknown",
@@ -89,6 +90,22 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
         """The size found to pass a path with a hole, 0 where there is none."""
         state = self.paths.get(path, NEW)
         return state.size if state.finding == "hole" else 0
+
+
+def passes(peer: Peer, paths: Sequence[Path]) -> dict[tuple[str, int], int]:
+    """(network, family) → bytes of the largest packet that pods should send, as far as something is known:
+    0 where the path carries all. What a tunnel would be cut into fragments for counts as too large."""
+    narrow = {family_of(p.target): peer.hole(p.name) for p in paths if p.layer == "underlay"}
+    found: dict[tuple[str, int], int] = {}
+    for path in paths:
+        if path.layer != "overlay":
+            continue
+        state = peer.paths[path.name]
+        outer = narrow.get(path.underlay, 0) - path.around if path.carrier else 0
+        sizes = [size for size in (peer.hole(path.name), outer) if SMALL <= size < path.full]
+        if sizes or state.finding == "ok":
+            found[path.network, family_of(path.target)] = min(sizes, default=0)
+    return found
 
 
 def shots(peer: Peer, paths: Sequence[Path]) -> tuple[Shot, ...]:
@@ -220,8 +237,9 @@ def _underlay(path: Path, state: State, overlay: Sequence[tuple[Path, State]]) -
         hole = _hole(path, state)
         if not passes:
             return hole
-        reason = f"{hole.reason}, and the tunnel's packets are cut into fragments on the way"
-        return msgspec.structs.replace(hole, name="fragmented", title="fragments", reason=reason)
+        reason = f"{hole.reason}; the tunnel's are cut into fragments instead"
+        title = "MTU hole (fragments)"
+        return msgspec.structs.replace(hole, name="fragmented", title=title, reason=reason)
     if state.finding in ("silent", "refused", "corrupt"):
         return Verdict(
             name="probes-blocked",
