@@ -33,6 +33,7 @@ GOALS = {
     "hundred adds": Goal(400, "ms"),
     "sandbox": Goal(1.08),
     "throughput": Goal(0.98, most=False),
+    "beside flanneld": Goal(1.0, most=False),
     "routes": Goal(2, most=False),
     "memory": Goal(45, "MiB"),
     "memory 50": Goal(50, "MiB"),

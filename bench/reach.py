@@ -22,7 +22,8 @@ def _checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def _request(number: int) -> bytes:
+def request(number: int) -> bytes:
+    """An echo request without data; its answer carries ``number`` in bytes 24 and 25 of the IP packet."""
     head = struct.pack("!BBHHH", ECHO_REQUEST, 0, 0, number, 1)
     return struct.pack("!BBHHH", ECHO_REQUEST, 0, _checksum(head), number, 1)
 
@@ -50,7 +51,7 @@ def last(made: Sequence[socket.socket], address: str, patience: float = 30.0) ->
     while True:
         for sock in missing.values():
             with contextlib.suppress(OSError):  # no route yet
-                sock.sendto(_request(sock.fileno() & 0xFFFF), (address, 0))
+                sock.sendto(request(sock.fileno() & 0xFFFF), (address, 0))
         ready, _, _ = select.select(list(missing.values()), [], [], EVERY)
         now = time.monotonic()
         for sock in ready:

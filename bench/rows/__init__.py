@@ -25,6 +25,9 @@ _PLACES = {
     "repair": "repair:repaired",
     "peers": "peers:scaling",
     "device": "peers:back",
+    "flannel-throughput": "between:throughput",
+    "flannel-latency": "between:latency",
+    "flannel-repair": "mended:mended",
     "flannel-join-10": "join:small",
     "flannel-join-50": "join:large",
 }

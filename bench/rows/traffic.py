@@ -106,13 +106,14 @@ def _beside(taken: Taken, goal: str) -> tuple[tuple[str, dict[str, list[float]],
 
 def _streams(side: Wiring) -> Callable[[], Sample]:
     def sample() -> Sample:
-        one, two = (_stream(side.a, address) for address in side.addresses)
+        one, two = (stream(side.a, address) for address in side.addresses)
         return {"one node": one, "two nodes": two}
 
     return sample
 
 
-def _stream(client: Host, address: str) -> float:
+def stream(client: Host, address: str) -> float:
+    """Gbit/s at the receiver."""
     done = json.loads(client.run(f"iperf3 -c {address} -t {SECONDS} -J"))
     received: float = done["end"]["sum_received"]["bits_per_second"]
     return received / 1e9
