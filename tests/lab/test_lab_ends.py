@@ -92,14 +92,15 @@ def test_interrupted_before_its_first_word_a_lab_leaves_nothing(delay: float) ->
 
 
 def test_the_tour_ends_with_all_transports_in_one_table() -> None:
-    """``make lab``: one host, host-gw and VXLAN; each reaches all its pairs, and nothing is left."""
+    """``make lab``: one host, host-gw, VXLAN and BGP; each reaches all its pairs, and nothing is left."""
     done = podway("demo")
     lines = [line.split() for line in done.stdout.splitlines()]
     rows = {line[0]: " ".join(line) for line in lines if line and line[0] in PRESETS}
-    assert list(rows) == ["docker", "flannel-host-gw", "flannel-vxlan"]
+    assert list(rows) == ["docker", "flannel-host-gw", "flannel-vxlan", "calico-bgp"]
     assert "16 of 16" in rows["docker"] and "1500 bytes nothing 4 links" in rows["docker"]
     assert "81 of 81" in rows["flannel-host-gw"] and "1500 bytes nothing" in rows["flannel-host-gw"]
     assert "81 of 81" in rows["flannel-vxlan"] and "1450 bytes VXLAN 1, UDP 8472" in rows["flannel-vxlan"]
+    assert "81 of 81" in rows["calico-bgp"] and "1500 bytes nothing" in rows["calico-bgp"]
     assert not os.path.lexists(BASE / "demo")
 
 

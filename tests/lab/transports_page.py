@@ -36,6 +36,7 @@ COMMANDS = {
         "ip neigh show dev {tunnel}",
         "bridge fdb show dev {tunnel}",
     ),
+    "calico-bgp": ("ip route show proto bird", "ip route show proto 112", "ip -6 route show proto bird"),
 }
 
 

@@ -1,7 +1,7 @@
 """A lab from start to end, for somebody who sees it for the first time: ``make lab``.
 
-Without a wish it is three, one after the other: pods of one host as Docker has them, nodes of one LAN by
-plain routes, and the same by VXLAN; at the end all three in one table.
+Without a wish it is four, one after the other: pods of one host as Docker has them, nodes of one LAN by
+plain routes, the same by VXLAN, and routed pods by BGP; at the end all four in one table.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ TOUR = (
     ("One host: docker's bridge", default(1, 3, "docker")),
     ("Three nodes on a LAN: host-gw, plain routes", default(3, 2, "flannel-host-gw")),
     ("Three nodes, whatever lies between: VXLAN", default(3, 2, "flannel-vxlan")),
+    ("Three nodes, no bridge, routes told by BGP", default(3, 2, "calico-bgp")),
 )
 
 
