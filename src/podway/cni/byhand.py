@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -49,6 +50,8 @@ def carry_out(command: str, network: str, namespace: str, interface: str, ip: st
         kept.write_text(result)
     elif command == "DEL":
         kept.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # others are kept, or none ever was
+            places.results.rmdir()
     return result
 
 
