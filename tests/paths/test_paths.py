@@ -135,6 +135,9 @@ def test_get_peers_says_which_path_and_why(make_segments: Make) -> None:
         "up0",
         ["10.244.2.0/24"],
     )
+    assert (
+        '"message":"path"' in a.log() and json.loads(a.podway("status", "-o", "json"))["paths"]["tunnel"] == 2
+    )
     assert 0 < four["since"] <= time.time() and 0 < four["last_probe"] <= time.time() and four["probe_ms"] > 0
 
 

@@ -419,7 +419,8 @@ class Agent:
     # pages -----------------------------------------------------------------------------------
 
     def _describe(self) -> AgentStatus:
-        return describe(self._engine, self._started, self._health, self._liveness, self._bird.status())
+        made = describe(self._engine, self._started, self._health, self._liveness, self._bird.status())
+        return msgspec.structs.replace(made, paths=self._proofs.counts())
 
     async def _bgp(self) -> tuple[int, str, bytes]:
         return 200, "application/json", msgspec.json.encode(self._bird.status())

@@ -65,13 +65,16 @@ def render(status: AgentStatus) -> bytes:
         probes = CounterMetricFamily("podway_probes", "Probes by what became of them", labels=["outcome"])
         for outcome, count in status.probes.items():
             probes.add_metric([outcome], count)
+        paths = GaugeMetricFamily("podway_paths", "Ways to peers by what was chosen", labels=["path"])
+        for path, count in status.paths.items():
+            paths.add_metric([path], count)
         ready = GaugeMetricFamily(
             "podway_ready", "1 once peers are programmed and probed", value=status.ready
         )
         suspect = GaugeMetricFamily(
             "podway_peers_suspect", "Nodes not heard of in the store", value=len(status.suspect)
         )
-        return [peers, probes, ready, suspect]
+        return [peers, probes, paths, ready, suspect]
 
     def _of_bgp(status: BgpStatus) -> list[Metric]:
         up = GaugeMetricFamily("podway_bgp_session_up", "1 if established", labels=["peer", "address"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import logging
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping
 
@@ -57,6 +58,7 @@ class Proofs:
         self._decided: dict[PathKey, Chosen | None] = {}
         self._open: set[PathKey] = set()  # what an attempt is under way for
         self._version = -1
+        self._log = logging.getLogger("podway")
         self._answers: frozenset[str] = frozenset()  # in own blocks
         self._hops = NextHops()
 
@@ -163,8 +165,18 @@ class Proofs:
             self._wind()
         if before is None or before.path != state.path:
             self._choose(key, state.path)
+        if before is not None and before.path.choice != state.path.choice:
+            words = {"peer": key.node, "network": key.network, "family": key.family, "why": state.path.reason}
+            self._log.info("path", extra=words | {"path": state.path.choice})
         if state.asking and (before is None or before.attempt != state.attempt):
             self._ask(key, state)
+
+    def counts(self) -> dict[str, int]:
+        """How many paths are direct, through a tunnel, or none."""
+        found = dict.fromkeys(("direct", "tunnel", "none"), 0)
+        for state in self.states.values():
+            found[state.path.choice] += 1
+        return found
 
     def _choose(self, key: PathKey, chosen: Chosen | None) -> None:
         if not self._decided:

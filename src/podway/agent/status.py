@@ -37,6 +37,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     suspect: tuple[str, ...]  # nodes whose agents aren't heard of in the store
     bgp: BgpStatus
     probes: dict[str, int]  # "sent", "answered", "refused", "damaged", "foreign"
+    paths: dict[str, int] = {}  # "direct", "tunnel", "none" → how many, by peer, network and family
 
 
 def _sentence(subject: str, reason: str, fix: str) -> str:
