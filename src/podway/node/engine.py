@@ -278,7 +278,9 @@ class NodeEngine:
     def add(self, request: AttachRequest, namespace_fd: int) -> Endpoint:
         """See ``requests.Engine``."""
         self.membership.require()
-        return self.attachments.add(request, namespace_fd)
+        endpoint = self.attachments.add(request, namespace_fd)
+        self.reconciler.stood(self.planner.fragment("endpoint", endpoint.id))
+        return endpoint
 
     def delete(self, container: str, ifname: str) -> None:
         """See ``requests.Engine``. The links go at the burial, or when the engine closes."""

@@ -178,6 +178,10 @@ class Reconciler:
                 known.pop(key, None)
         return Report(tuple(results))
 
+    def stood(self, objects: Iterable[AnyObject]) -> None:
+        """Take in what was made elsewhere: when it goes, that is damage, and its return a repair."""
+        self._programmed |= {o.key: o for o in objects if self._planner.desired.get(o.key) == o}
+
     def _stand(self, seen: Collection[Key], kinds: Collection[str]) -> None:
         """Remember what is in the kernel as wanted; forget what is wanted no more, once it was looked at."""
         desired = self._planner.desired
