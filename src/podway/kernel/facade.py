@@ -185,13 +185,15 @@ class Kernel:
                 if have is None:
                     return f"there is no {ifname}"
                 resize = [Op(Link(name=ifname, kind=have.kind, mtu=links, up=None), have)]
-                narrow = [
-                    Op(msgspec.structs.replace(route, mtu=routes), route)
-                    for route in inside.dump("route").values()
-                    if isinstance(route, Route) and _follows(route, ifname, routes, before)
-                ]
-                first_link = not routes and links <= (have.mtu or 0)
-                results = inside.apply(resize + narrow if first_link else narrow + resize)
+                found = [r for r in inside.dump("route").values() if isinstance(r, Route) and r.dev == ifname]
+                own = [r for r in found if _follows(r, routes, before)]
+                narrow = [Op(msgspec.structs.replace(r, mtu=routes), r) for r in own if r.mtu != routes]
+                # where a link grows, the kernel lifts the mtu of IPv6 routes that had the link's
+                again = [Op(msgspec.structs.replace(r, mtu=routes), r) for r in own if ":" in r.dst]
+                if not routes and links <= (have.mtu or 0):
+                    results = inside.apply(resize + narrow)
+                else:
+                    results = inside.apply(narrow + resize + again)
                 return next((f"{' '.join(r.op.key)}: {r.error}" for r in results if r.errno), "")
             finally:
                 inside.close()
@@ -249,13 +251,11 @@ class Kernel:
         )
 
 
-def _follows(route: Route, ifname: str, routes: int, before: int) -> bool:
-    """Whether a pod's route has to get another MTU: not one that somebody in the pod made smaller still."""
-    if route.dev != ifname or route.type != "unicast" or route.table == LOCAL_TABLE:
+def _follows(route: Route, routes: int, before: int) -> bool:
+    """Whether a pod's route is to have the MTU ``routes``: not one that somebody made smaller still."""
+    if route.type != "unicast" or route.table == LOCAL_TABLE or route.dst.startswith(("fe80:", "ff00:")):
         return False
-    if route.dst.startswith(("fe80:", "ff00:")) or route.mtu == routes:
-        return False
-    return route.mtu in (0, before) or route.mtu > routes > 0
+    return route.mtu in (0, before, routes) or route.mtu > routes > 0
 
 
 def source_towards(target: str) -> str:
