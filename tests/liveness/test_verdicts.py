@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -69,6 +70,18 @@ def test_wrong_checksums_in_the_tunnel(pair: Pair) -> None:
         found = pair.until_title("a", "checksum corruption")
         assert _findings(found)["192.0.2.2"] == "ok" and _findings(found)["10.244.2.0"] == "corrupt"
         assert "ethtool" in found["fix"]
+    pair.until_title("a", "ok")
+
+
+def test_wrong_checksums_around_the_tunnel(make_pair: Callable[..., Pair]) -> None:
+    """Over IPv6 the tunnel itself has checksums: whoever makes them wrong doesn't look like a firewall."""
+    pair = make_pair(vxlan={"underlay": "ipv6"})
+    for node in pair.nodes:
+        pair.real_frames(node)
+        pair.until_title(node, "ok")
+    with pair.damaged("udp dport 8472 udp checksum set 0xdead"):
+        for node in pair.nodes:
+            pair.until_title(node, "checksum corruption")
     pair.until_title("a", "ok")
 
 
@@ -158,3 +171,30 @@ def test_an_mtu_hole_without_a_tunnel(make_pair: Callable[..., Pair]) -> None:
         found = pair.until("a", lambda peer: "10.244.2.1: packets over 1450 bytes" in peer["reason"])
         assert found["verdict"] == "mtu-hole"
         pair.until_output("a", "ip route show 10.244.2.0/24", "mtu 1450")
+
+
+@pytest.mark.soak
+def test_faults_in_any_order(pair: Pair) -> None:
+    """One after the other, restarts between, for a long time: the verdict is always the present one's."""
+    faults = {
+        BLOCK_TUNNEL: "UDP 8472 blocked",
+        CORRUPT: "checksum corruption",
+        "meta length > 1400 drop": "MTU hole",
+        "drop": "peer dead",
+        "counter": "ok",
+    }
+    for node in pair.nodes:
+        pair.real_frames(node)
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    chosen = random.Random(seed)
+    for _ in range(40):
+        rule = chosen.choice(sorted(faults))
+        with pair.damaged(rule):
+            pair.until_title("a", faults[rule])
+            if chosen.random() < 0.3:
+                pair.kill("a")
+                pair.start("a")
+                pair.until_title("a", faults[rule])
+        if chosen.random() < 0.3:
+            pair.until_title("a", "ok")

@@ -37,6 +37,7 @@ from podway.probe.rotation import Rotation
 from podway.probe.verdict import Peer
 
 TIMEOUT = 1.0  # seconds that a round waits for answers
+MEMORY = 5.0  # seconds that a damaged datagram is remembered: longer than a small cluster's turns
 BATCH = 64  # datagrams before the loop gets a turn
 IP_RECVERR, IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h
 
@@ -48,9 +49,26 @@ class Round(msgspec.Struct, eq=False):
     paths: tuple[Path, ...]
     sent: tuple[Shot, ...]
     deadline: float
-    errors: int  # datagrams with wrong checksums until then
     replies: dict[Shot, Reply] = {}
     nonces: list[int] = []
+
+
+class Damage:
+    """Whether the kernel dropped datagrams for wrong checksums lately, as far as that was looked at.
+
+    A peer's own questions come once in its turn: one that comes damaged speaks for all of them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._looked = self._rose = -MEMORY
+
+    def look(self, now: float) -> bool:
+        """Call it while something is being found out; between such times nothing is counted."""
+        count = udp_checksum_errors()
+        if count > self._count and now - self._looked < MEMORY:
+            self._rose = now
+        self._count, self._looked = count, now
+        return now - self._rose < MEMORY
 
 
 class Prober:
@@ -77,6 +95,7 @@ class Prober:
         self.peers: dict[str, Peer] = {}
         self.counts: Counter[str] = Counter()  # "sent", "answered", "damaged", "refused"
         self._rotation = Rotation()
+        self._damage = Damage()
         self._sockets: dict[tuple[int, bool], socket.socket] = {}
         self._nonces = itertools.count(secrets.randbits(62))
         self._waiting: dict[int, tuple[Round, Shot, float]] = {}
@@ -143,8 +162,9 @@ class Prober:
         if state is None:
             state = self.peers[peer] = self._first(peer, paths)
         sent = verdict.shots(state, paths)
-        errors = udp_checksum_errors() if state.diagnose else 0
-        made = Round(peer, paths, sent, now + TIMEOUT, errors)
+        if state.diagnose:
+            self._damage.look(now)
+        made = Round(peer, paths, sent, now + TIMEOUT)
         self._rounds.append(made)
         for shot in sent:
             self._send(made, shot)
@@ -158,7 +178,7 @@ class Prober:
         before = self.peers.get(ended.peer)
         if before is None:
             return  # the peer has gone meanwhile
-        damage = before.diagnose and udp_checksum_errors() > ended.errors
+        damage = before.diagnose and self._damage.look(self._loop.time())
         after = verdict.step(before, ended.paths, ended.sent, ended.replies, time.time(), damage)
         self._rotation.again(ended.peer, self._loop.time(), after.settled)
         self.peers[ended.peer] = after

@@ -195,7 +195,7 @@ def _overlay(path: Path, state: State) -> Verdict:
         return Verdict(
             name="corrupt",
             title="checksum corruption",
-            reason=f"{path.name}: datagrams with a UDP checksum vanish, those without one arrive",
+            reason=f"{path.name}: datagrams come with wrong UDP checksums, and are dropped for it",
             fix="an offload makes wrong checksums: ethtool -K DEVICE tx-checksum-ip-generic off for the "
             "tunnel's device (pwv…), then for the uplink, on both nodes",
         )
