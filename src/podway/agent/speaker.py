@@ -86,6 +86,7 @@ class BirdKeeper:
         self._again = False
         self._timer: asyncio.TimerHandle | None = None
         self._pidfd = -1
+        self._running = False
         self._started = 0.0
         self._deaths = self._silent = 0
         self._retry_at = 0.0
@@ -134,6 +135,7 @@ class BirdKeeper:
         try:
             if speaker is None:
                 self._forget_pidfd()
+                self._running = False
                 await self.process.end()
                 self._sessions, self._version = {}, ""
                 return
@@ -154,6 +156,8 @@ class BirdKeeper:
             if text != self.process.installed() and digest(text) not in self._refused:
                 await self._tell(text)
             return
+        if self._running:
+            self._died()  # so soon that nobody was watching
         if time.monotonic() < self._retry_at:
             return
         taken = listeners.find("tcp", "", speaker.port)
@@ -164,7 +168,7 @@ class BirdKeeper:
             await self._check(text)
             self.process.install(text)
         await self.process.start(recover=bool(_learned()))
-        self._started = time.monotonic()
+        self._started, self._running = time.monotonic(), True
         pid = self.process.pid()
         if pid is not None:
             self._watch(pid)
@@ -205,6 +209,7 @@ class BirdKeeper:
 
     def _died(self) -> None:
         self._forget_pidfd()
+        self._running = False
         lived = time.monotonic() - self._started
         self._deaths = self._deaths + 1 if lived < CALM else 1
         delay = 0.0 if self._deaths == 1 else min(LONGEST, 2.0 ** (self._deaths - 2))

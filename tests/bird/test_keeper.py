@@ -1,0 +1,152 @@
+"""The agent's keeper of BIRD: what it does when BIRD dies, hangs, refuses or finds its port taken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import speakers
+
+from podway.agent import speaker as keeping
+from podway.agent.speaker import BirdKeeper
+from podway.bird.process import BirdProcess
+from podway.plan.bgp import Told
+
+pytestmark = pytest.mark.kernel
+
+ALONE = speakers.speaker(speakers.NODE)
+
+
+class Kept:
+    """A keeper on a loop of its own, told what ``told`` is."""
+
+    def __init__(self, directory: Path) -> None:
+        self.told = Told(ALONE)
+        self.keeper = BirdKeeper(asyncio.get_running_loop(), directory, lambda: self.told)
+
+    async def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, (condition, self.keeper.status())
+            await asyncio.sleep(0.05)
+
+    async def started(self) -> int:
+        self.keeper.follow()
+        await self.until(lambda: self.keeper.status().pid and self.keeper.status().peers[0].state != "-")
+        return self.keeper.status().pid or 0
+
+
+def kept(directory: Path, test: Callable[[Kept], Coroutine[Any, Any, None]]) -> None:
+    """Run a test with a keeper; no BIRD is left."""
+
+    async def whole() -> None:
+        made = Kept(directory)
+        try:
+            await test(made)
+        finally:
+            made.keeper.stop()
+
+    try:
+        asyncio.run(whole())
+    finally:
+        BirdProcess(directory).kill()
+
+
+def test_killed_it_is_back_at_once_and_adopted_it_is_left_alone(tmp_path: Path, in_namespace: int) -> None:
+    async def test(one: Kept) -> None:
+        first = await one.started()
+        os.kill(first, signal.SIGKILL)
+        await one.until(lambda: one.keeper.status().pid not in (None, first))
+        second = one.keeper.status().pid
+        one.keeper.stop()
+        successor = BirdKeeper(asyncio.get_running_loop(), tmp_path, lambda: one.told)
+        successor.follow()
+        await one.until(lambda: successor.status().version)
+        assert successor.status().pid == second
+        one.keeper = successor
+
+    kept(tmp_path, test)
+
+
+def test_one_that_ends_again_and_again_is_left_for_longer(tmp_path: Path, in_namespace: int) -> None:
+    async def test(one: Kept) -> None:
+        for _ in range(3):
+            one.keeper.follow()
+            await one.until(lambda: one.keeper.process.pid() is not None)
+            killed = one.keeper.process.pid() or 0
+            os.kill(killed, signal.SIGKILL)
+            await one.until(lambda killed=killed: one.keeper.process.pid() != killed)  # type: ignore[misc]
+        await one.until(lambda: any("times in a row" in text for text in one.keeper.status().problems))
+
+    kept(tmp_path, test)
+
+
+def test_one_that_hangs_is_killed_and_started_anew(
+    tmp_path: Path, in_namespace: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podway.bird.client.PATIENCE", 0.5)
+    monkeypatch.setattr(keeping, "POLL", 0.2)
+
+    async def test(one: Kept) -> None:
+        first = await one.started()
+        os.kill(first, signal.SIGSTOP)
+        await one.until(lambda: one.keeper.status().pid not in (None, first))
+
+    kept(tmp_path, test)
+
+
+def test_what_bird_refuses_does_not_replace_what_it_runs_with(
+    tmp_path: Path, in_namespace: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(one: Kept) -> None:
+        first = await one.started()
+        before = one.keeper.process.installed()
+        bad = msgspec.structs.replace(ALONE, uplinks=("up0", "up1"))
+        true_render = keeping.render
+        monkeypatch.setattr(
+            keeping, "render", lambda s, log: true_render(s, log) + ("nonsense\n" if s == bad else "")
+        )
+        one.told = Told(bad)
+        one.keeper.follow()
+        await one.until(lambda: any("would not take" in text for text in one.keeper.status().problems))
+        assert one.keeper.process.installed() == before and one.keeper.status().pid == first
+        one.told = Told(msgspec.structs.replace(ALONE, draining=True))
+        one.keeper.follow()
+        await one.until(lambda: one.keeper.process.installed() != before and not one.keeper.status().problems)
+        assert one.keeper.status().pid == first
+
+    kept(tmp_path, test)
+
+
+def test_a_taken_port_is_named_and_another_one_helps(tmp_path: Path, in_namespace: int) -> None:
+    async def test(one: Kept) -> None:
+        with contextlib.closing(socket.socket()) as other:
+            other.bind(("0.0.0.0", 179))
+            other.listen()
+            one.keeper.follow()
+            await one.until(lambda: any("179 is taken by" in text for text in one.keeper.status().problems))
+            assert one.keeper.status().pid is None
+            one.told = Told(msgspec.structs.replace(ALONE, port=1790))
+            await one.started()
+
+    kept(tmp_path, test)
+
+
+def test_without_bgp_there_is_no_bird(tmp_path: Path, in_namespace: int) -> None:
+    async def test(one: Kept) -> None:
+        await one.started()
+        one.told = Told(None)
+        one.keeper.follow()
+        await one.until(lambda: one.keeper.process.pid() is None)
+        assert one.keeper.status() == keeping.BgpStatus()
+
+    kept(tmp_path, test)
