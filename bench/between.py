@@ -15,12 +15,15 @@ POOL = "10.98.0.0/16"
 
 
 class Pair(NamedTuple):
-    """Nodes and pods; ``there`` is the second pod's address. ``restart``: the first node's daemon, anew."""
+    """Nodes and pods; ``there`` is the second pod's address.
+
+    ``restart``: the first node's daemon, anew; ``change``: the transport, as an operator changes it."""
 
     nodes: tuple[Host, Host]
     pods: tuple[Host, Host]
     there: str
     restart: Callable[[], None]
+    change: Callable[[str], None]
 
 
 @contextlib.contextmanager
@@ -46,8 +49,11 @@ def ours(directory: Path, transport: str) -> Iterator[Pair]:
             agents[0].close()
             agents[0].enter_context(made[0].agent())
 
+        def change(to: str) -> None:
+            made[0].apply(podway.network("pods", POOL, transport=to))
+
         carries(pods[0], there)
-        yield Pair((nodes[0], nodes[1]), (pods[0], pods[1]), there, restart)
+        yield Pair((nodes[0], nodes[1]), (pods[0], pods[1]), there, restart, change)
 
 
 @contextlib.contextmanager
@@ -68,8 +74,16 @@ def theirs(directory: Path, transport: str) -> Iterator[Pair]:
                 made[0].start()
                 made[0].wait()
 
+            def change(to: str) -> None:
+                # it reads its configuration once
+                flannel.configure(store, to)
+                for node in made:
+                    node.end()
+                    node.start()
+                    node.wait()
+
             carries(pods[0], there)
-            yield Pair((nodes[0], nodes[1]), (pods[0], pods[1]), there, restart)
+            yield Pair((nodes[0], nodes[1]), (pods[0], pods[1]), there, restart, change)
         finally:
             for node in made:
                 node.end()
@@ -95,7 +109,7 @@ def by_hand(directory: Path, transport: str) -> Iterator[Pair]:
             pod.run("ip link set eth0 up")
             pod.run(f"ip route add default via 10.97.{number}.1")
         carries(pods[0], "10.97.2.2")
-        yield Pair((nodes[0], nodes[1]), (pods[0], pods[1]), "10.97.2.2", lambda: None)
+        yield Pair((nodes[0], nodes[1]), (pods[0], pods[1]), "10.97.2.2", lambda: None, lambda to: None)
 
 
 def _tunnel(node: Host, number: int, other: int) -> None:

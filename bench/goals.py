@@ -45,4 +45,7 @@ GOALS = {
     "peer change": Goal(50, "ms"),
     "device back": Goal(1000, "ms"),
     "join": Goal(0.8),
+    "meshed": Goal(7, "s"),
+    "gave up": Goal(0, ""),
+    "none": Goal(0, ""),
 }

@@ -28,6 +28,8 @@ _PLACES = {
     "flannel-throughput": "between:throughput",
     "flannel-latency": "between:latency",
     "flannel-repair": "mended:mended",
+    "flannel-start": "start:together",
+    "flannel-leftovers": "start:leftovers",
     "flannel-join-10": "join:small",
     "flannel-join-50": "join:large",
 }
