@@ -157,10 +157,11 @@ def test_stdout_carries_the_answer_only(body: Any, code: int | None) -> None:
 
 def test_it_starts_without_what_it_does_not_need() -> None:
     """Start-up is most of what a call without an agent costs."""
-    script = "import sys; from podway.cni import inprocess; print(*sys.modules)"
+    script = "import sys; from podway.cni import inprocess; import podway.node.engine; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert not loaded & {"asyncio", "argparse", "click", "rich", "yaml", "subprocess", "podway.cni.server"}
+    assert not loaded & {"h11", "ssl", "jinja2", "prometheus_client", "podway.store.etcd_client"}
 
 
 # --- whose state ------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ of the lease's life, an own address or block that changed, or a trouble that is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -21,8 +21,10 @@ from podway.model.resources import ForeignBlock, Network, Snapshot
 from podway.plan.notes import Note
 from podway.plan.transport import vxlan
 from podway.plan.way import Way
-from podway.store.flannel import Gone, LeaseStore, LeaseWatch, Listed
 from podway.store.protocol import StoreUnavailable
+
+if TYPE_CHECKING:
+    from podway.store.flannel import Gone, LeaseStore, LeaseWatch, Listed
 
 RETRY = 2.0  # seconds until a trouble is looked at again
 ROUNDS = 20  # of an action and another look; others who write at the same moment make for more than one
@@ -132,6 +134,8 @@ class FlannelParts:
             return part
         if part is not None:
             self._forget(network.name)
+        from podway.store.flannel import LeaseStore  # a client of etcd's, which few nodes need
+
         part = _Part(network, LeaseStore(network.spec.flannel.etcd), self._me(network, snapshot))
         self._parts = self._parts | {network.name: part}
         return part
