@@ -34,6 +34,8 @@ def test_doctor_lists_every_check_as_text_and_json() -> None:
         assert name in done.stdout
     for name in ("python", "ip ", "nsenter", "nft ", "podway-cni"):  # what setup sees to
         assert f"ok       {name}" in done.stdout
+    silent = _run(*PODWAY, "doctor", "--socket", "/nowhere/cni.sock").stdout
+    assert "warning  agent" in silent and "none answers" in silent
     found = json.loads(_run(*PODWAY, "doctor", "-o", "json").stdout)
     assert {one["verdict"] for one in found} <= {"ok", "warning"}
 

@@ -124,12 +124,13 @@ def journal(node: str, store: str, state_dir: str, lines: int, output: str) -> N
 def doctor(node: str, store: str, state_dir: str, socket: str | None, output: str) -> None:
     """Whether this machine can run Podway and reaches its peers; what to mend. Exit code 1 if it can't run.
 
-    What is wrong with a peer is a warning: it may be the peer's."""
+    What the agent says is wrong is a warning, and so is what is wrong with a peer: it may be the peer's."""
     from podway.kernel.preflight import checks
-    from podway.observe import machine, peers
+    from podway.observe import agent, machine, peers
     from podway.observe import store as state
 
-    found = [*checks(), *machine.checks(), *state.checks(store), *peers.checks(agent_socket(node, socket))]
+    path = agent_socket(node, socket)
+    found = [*checks(), *machine.checks(), *state.checks(store), *agent.checks(path), *peers.checks(path)]
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:
