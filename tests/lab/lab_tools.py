@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from podway.lab.place import start_time
@@ -77,13 +77,22 @@ def processes_of(init: int) -> frozenset[Process]:
     return frozenset(found)
 
 
-def networks() -> frozenset[str]:
-    """The network namespaces of all processes of this machine."""
+def networks_of(processes: Iterable[int]) -> frozenset[str]:
+    """The network namespaces that processes are in, but for this one's own."""
     found = set()
-    for path in Path("/proc").glob("[0-9]*/ns/net"):
+    for pid in processes:
         with contextlib.suppress(OSError):
-            found.add(os.readlink(path))
-    return frozenset(found)
+            found.add(os.readlink(f"/proc/{pid}/ns/net"))
+    return frozenset(found - {os.readlink("/proc/self/ns/net")})
+
+
+def wait_let_go(networks: frozenset[str]) -> None:
+    """Until no process of this machine is in any of a lab's network namespaces (whose inodes, once free, may
+    be another's for a while)."""
+    deadline = time.monotonic() + PATIENCE
+    while held := networks & networks_of(int(path.name) for path in Path("/proc").glob("[0-9]*")):
+        assert time.monotonic() < deadline, held
+        time.sleep(0.2)
 
 
 def outside() -> dict[str, object]:
@@ -92,13 +101,12 @@ def outside() -> dict[str, object]:
     return {
         "links": sorted(line.split(":")[1] for line in links.splitlines()),
         "mounts": Path("/proc/self/mountinfo").read_text(),
-        "networks": networks(),
         "names": sorted(os.listdir("/run/netns")) if os.path.isdir("/run/netns") else [],
     }
 
 
 def wait_as_before(before: dict[str, object]) -> None:
-    """Until this machine shows what it did; others may be at work on it, and come and go."""
+    """Until this machine shows what it did."""
     deadline = time.monotonic() + PATIENCE
     while (now := outside()) != before:
         assert time.monotonic() < deadline, (before, now)
@@ -130,11 +138,13 @@ def running(name: str, *arguments: str) -> Iterator[str]:
     """A lab that is up, for the body; nothing of it may be left."""
     podway("up", "--name", name, *arguments)
     processes = processes_of(init_of(name))
+    networks = networks_of(pid for pid, _ in processes)
     try:
         yield name
     finally:
         podway("down", name, check=None)
     assert left_of(processes, name) == []
+    wait_let_go(networks)
 
 
 def kill(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> int:

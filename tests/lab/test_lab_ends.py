@@ -15,6 +15,7 @@ from lab_tools import (
     init_of,
     kill,
     left_of,
+    networks_of,
     outside,
     podway,
     processes_of,
@@ -23,6 +24,7 @@ from lab_tools import (
     wait_as_before,
     wait_for_line,
     wait_gone,
+    wait_let_go,
 )
 
 from podway.model.resources import PRESETS
@@ -78,8 +80,10 @@ def test_an_interrupted_demo_leaves_nothing(number: signal.Signals, words: str) 
     demo = start("demo", "--nodes", "2", private=True)
     wait_for_line(demo, words)
     processes = processes_of(init_of("demo", f"/proc/{demo.pid}/root"))
+    networks = networks_of(pid for pid, _ in processes)
     assert kill(demo, number) == 128 + number
     assert left_of(processes, "demo") == []
+    wait_let_go(networks)
     wait_as_before(before)
 
 
