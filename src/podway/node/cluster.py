@@ -36,6 +36,7 @@ class Cluster:
         self._opener = opener
         self._store: Objects | None = None
         self._database = database
+        self.registered = True  # whether the last ``register`` was written
         self.unsaved = False  # whether the snapshot is other than what the database has
         self.heritage = Heritage()
         self.another = False  # whether the store was found to be another one than before
@@ -116,6 +117,7 @@ class Cluster:
         # a link that is being set up anew has no address for a moment: what was told last stays
         news: dict[str, Any] = {"addresses": facts.addresses, "macs": macs} if facts.addresses else {}
         record = self._tell(news | ({"paths": paths} if paths else {}))
+        self.registered = record is not None
         if record is None:
             return
         one, _ = documents.snapshot([record])

@@ -123,6 +123,11 @@ class NodeEngine:
             self.cluster.another = False
             self.membership.begin_anew()
         report = self._act(whole) if self.membership.look(self.cluster, time.time()) else Report()
+        if not self.cluster.registered:
+            # a write that was lost to another of one's own has no event that would bring it up again
+            self._says = None
+            again = time.monotonic() + TELL_AGAIN
+            self.next_step = again if self.next_step is None else min(self.next_step, again)
         wake = self.membership.standing.wake
         if wake is not None:
             due = time.monotonic() + max(0.0, wake - time.time())
