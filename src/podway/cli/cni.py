@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -64,11 +65,8 @@ def _absent(network: str, store: str) -> str:
     from podway.store import open_store
 
     try:
-        opened = open_store(store)
-        try:
+        with contextlib.closing(open_store(store)) as opened:
             opened.get("Network", network)
-        finally:
-            opened.close()
     except PodwayError as error:
         return str(error)
     return ""

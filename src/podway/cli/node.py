@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,11 +150,8 @@ def _left_over(node: str, store: str) -> Iterator[str]:
     for path in installed(Path(BIN_DIR)):
         yield f"{path}, so that the next pod brings all back; podway cni remove"
     try:
-        opened = open_store(store)
-        try:
+        with contextlib.closing(open_store(store)) as opened:
             opened.get("Node", node)
-        finally:
-            opened.close()
     except PodwayError:
         return  # not there, or out of reach
     yield f"node {node} in the store, with its blocks; podway delete node {node}"

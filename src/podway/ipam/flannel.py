@@ -11,12 +11,12 @@ entry anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from podway.ipam.blocks import candidates
-from podway.model.flannel import LEASE_SECONDS, Config, Lease, lease_key
+from podway.model.flannel import LEASE_SECONDS, Config, Lease
 from podway.model.objects import family_of
 from podway.model.resources import Network
 
@@ -137,16 +137,10 @@ def _take(
             address = whose.addresses.get(family, "a node that names no address")
             return f"block {taken[0]} of this node is leased to {address} in Flannel's etcd"
         free = (block for block in held if limits.holds(block))
-        new = _free(network, family, limits.holds, [*leased, *claimed], me.node)
+        unclaimed = candidates(network, [*leased, *claimed], family, me.node)
+        new = (block for block in unclaimed if limits.holds(block))
         chosen = next(free, None) or next(new, None)
         if chosen is None:
             return f"no IPv{family} block is left between Flannel's SubnetMin and SubnetMax"
         subnets[family] = chosen
     return Take(_lease(network, config, subnets, me))
-
-
-def _free(network: Network, family: int, allowed, taken: list[str], node: str) -> Iterator[str]:  # type: ignore[no-untyped-def]
-    return (cidr for cidr in candidates(network, taken, family, node) if allowed(cidr))
-
-
-__all__ = ["Action", "Drop", "Held", "Me", "Take", "Write", "lease_key", "next_action", "own"]

@@ -15,6 +15,15 @@ ROUTED = "inet"  # and where routed ones are
 ARP = "arp"
 ND_TARGET = "@th,64,128"  # the target of a neighbour advertisement, RFC 4861 section 4.4
 
+# The same words for both kinds of pod: neighbour discovery looks alike in both families.
+_DISCOVERY = (
+    NftRule("icmpv6 type nd-router-advert counter drop", "a pod is no router"),
+    NftRule(
+        f"icmpv6 type nd-neighbor-advert iifname . {ND_TARGET} != @targets6 counter drop",
+        "neighbour advertisement for an address that is not the pod's own",
+    ),
+)
+
 _STRUCTURE = (
     NftSet(family=FAMILY, name="guarded", type=("ifname",)),
     NftSet(family=FAMILY, name="macs", type=("ifname", "ether_addr")),
@@ -49,11 +58,7 @@ _STRUCTURE = (
                 "ether type ip6 iifname . ether saddr . ip6 saddr != @sources6 counter drop",
                 "IPv6 source is not the pod's own",
             ),
-            NftRule("icmpv6 type nd-router-advert counter drop", "a pod is no router"),
-            NftRule(
-                f"icmpv6 type nd-neighbor-advert iifname . {ND_TARGET} != @targets6 counter drop",
-                "neighbour advertisement for an address that is not the pod's own",
-            ),
+            *_DISCOVERY,
         ),
     ),
     NftChain(
@@ -97,11 +102,7 @@ _ROUTED_STRUCTURE = (
                 "meta nfproto ipv6 iifname . ip6 saddr != @sources6 counter drop",
                 "IPv6 source is not the pod's own",
             ),
-            NftRule("icmpv6 type nd-router-advert counter drop", "a pod is no router"),
-            NftRule(
-                f"icmpv6 type nd-neighbor-advert iifname . {ND_TARGET} != @targets6 counter drop",
-                "neighbour advertisement for an address that is not the pod's own",
-            ),
+            *_DISCOVERY,
         ),
     ),
     NftChain(
