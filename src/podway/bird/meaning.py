@@ -31,13 +31,11 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
 )
 
 
-def why(session: Session, state: SessionState | None, md5: int, listening: str = "") -> str:
+def why(session: Session, state: SessionState | None, md5: int) -> str:
     """One sentence; "" for a session that is up. ``md5``: packets of a wrong or missing TCP MD5 signature
-    that the kernel has dropped lately; ``listening``: who else has this node's port."""
+    that the kernel has dropped lately."""
     if state is not None and state.established:
         return ""
-    if listening:
-        return f"this node's TCP port is taken by {listening}"
     if state is None:
         return "BIRD does not know it yet"
     if md5:

@@ -38,7 +38,6 @@ from podway.model.resources import NodeFacts, Uplink
 DOOMED_GROUP = 0x706F64  # "pod"
 
 NFT_KINDS = frozenset({"nftset", "nftelement", "nftchain"})
-LINK_KINDS = frozenset({"address", "qdisc", "filter"})
 ALL_KINDS = (
     frozenset({"link", "address", "route", "rule", "neighbour", "fdb", "qdisc", "filter", "sysctl"})
     | NFT_KINDS
@@ -162,15 +161,14 @@ class Kernel:
                 inside.close()
         return results
 
-    def observe_inside(self, namespace: int, sysctls: Iterable[str] = ()) -> Actual:
-        """Links, addresses, routes, rules and the named sysctls of a pod's namespace."""
+    def observe_inside(self, namespace: int) -> Actual:
+        """Links, addresses, routes and rules of a pod's namespace."""
         with namespaces.entered(namespace):
             inside = Rtnetlink()
             try:
                 actual: Actual = {}
                 for kind in ("link", "address", "route", "rule"):
                     actual.update(inside.dump(kind))
-                actual.update(sysctl.observe(sysctls))
                 return actual
             finally:
                 inside.close()

@@ -136,7 +136,7 @@ class Nft:
         elements = [op for op in ops if isinstance(op.want or op.have, NftElement)]
         removing = [op for op in structure if op.want is None]
         results = self._structure([op for op in structure if op.want is not None])
-        results |= self._elements(elements, bool(removing))
+        results |= self._elements(elements)
         results |= self._structure(removing)
         return [results[op.key] for op in ops]
 
@@ -163,7 +163,7 @@ class Nft:
             for chain in mine:
                 self._made[chain.family, chain.name] = tuple(rules.get((chain.family, chain.name), ()))
 
-    def _elements(self, ops: Sequence[Op], sets_go: bool) -> dict[Key, OpResult]:
+    def _elements(self, ops: Sequence[Op]) -> dict[Key, OpResult]:
         if not ops:
             return {}
         if any(self._set_of(op) is None for op in ops):

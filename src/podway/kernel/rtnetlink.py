@@ -32,7 +32,6 @@ from podway.model.objects import (
 
 # Above what the kernel hands out by itself for a long time, so that a choice is almost never taken.
 FIRST_INDEX, LAST_INDEX = 1 << 24, 1 << 30
-INDEX_ATTEMPTS = 5
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL})
 
@@ -106,12 +105,10 @@ class Rtnetlink:
         self._index = {name: index for index, name in pairs}
         return messages
 
-    def dump(
-        self, kind: str, *, protocol: int = 0, table: int = 0, link: str = "", parent: str = ""
-    ) -> Actual:
+    def dump(self, kind: str, *, protocol: int = 0, link: str = "", parent: str = "") -> Actual:
         """All objects of a kind: link, address, route, rule, neighbour, fdb, qdisc, class or filter.
 
-        Routes are filtered by ``protocol`` and ``table``; classes and filters are of one ``link``,
+        Routes are filtered by ``protocol``; classes and filters are of one ``link``,
         neighbours and forwarding entries of one or (empty) of all.
         """
         if kind == "link":
@@ -119,7 +116,7 @@ class Rtnetlink:
         if kind not in ("rule",):
             self._refresh()
         found: Actual = {}
-        for message in self._messages(kind, protocol, table, link, parent):
+        for message in self._messages(kind, protocol, link, parent):
             value = self._decode(kind, message.payload)
             if value is not None and value.kind_name == kind:
                 if isinstance(value, Route) and protocol not in (0, value.protocol):
@@ -132,10 +129,10 @@ class Rtnetlink:
         values = [link.decode(message.payload, self._name) for message in messages]
         return {value.key: value for value in values}
 
-    def _messages(self, kind: str, protocol: int, table: int, of: str, parent: str) -> list[wire.Message]:
+    def _messages(self, kind: str, protocol: int, of: str, parent: str) -> list[wire.Message]:
         requests: dict[str, Callable[[], list[bytes]]] = {
             "address": lambda: [address.encode_dump()],
-            "route": lambda: [route.encode_dump(family, protocol, table) for family in FAMILIES],
+            "route": lambda: [route.encode_dump(family, protocol) for family in FAMILIES],
             "rule": lambda: [rule.encode_dump(family) for family in FAMILIES],
             "neighbour": lambda: [
                 neighbour.encode_dump(f, proxy, self.index(of) if of else 0)

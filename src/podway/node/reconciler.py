@@ -137,7 +137,7 @@ class Reconciler:
         self._culprits |= {key: who for key, who in told.items() if key not in nobody}
         planned, refusals, actual = self.plan(kinds)
         now = self._now()
-        ops, waiting = self._without_fights(planned, seen, now)
+        ops, waiting = self._without_fights(planned, now)
         remember(self._database, self._planner.desired, ops)
         results = self._apply(ops)
         self._write_down(results, seen, now)
@@ -189,9 +189,7 @@ class Reconciler:
         self._programmed = known | {key: desired[key] for key in seen if key in desired}
         self._looked |= set(kinds)
 
-    def _without_fights(
-        self, ops: Collection[Op], seen: Mapping[Key, Noticed], now: float
-    ) -> tuple[list[Op], dict[Key, str]]:
+    def _without_fights(self, ops: Collection[Op], now: float) -> tuple[list[Op], dict[Key, str]]:
         allowed: list[Op] = []
         waiting: dict[Key, str] = {}
         for op in ops:

@@ -20,7 +20,6 @@ from podway.store.http1 import Broken, Connection
 from podway.store.protocol import StoreUnavailable
 
 FLANNEL_PREFIX = "coreos.com/network"  # its --etcd-prefix by default, without the first slash
-RECONNECT = 2.0  # seconds
 
 
 class Stored(msgspec.Struct, frozen=True):

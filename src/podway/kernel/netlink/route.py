@@ -82,10 +82,9 @@ def _without_device(route: Route) -> Route:
     return msgspec.structs.replace(route, dev="")
 
 
-def encode_dump(family: int, protocol: int = 0, table: int = 0) -> bytes:
-    """A request for the routes of AF ``family``; the kernel filters by protocol and table (0: all)."""
-    head = RTMSG.pack(family, 0, 0, 0, table if table < 256 else 252, protocol, 0, 0, 0)
-    return wire.message(GETROUTE, 0, head + (wire.u32(TABLE, table) if table else b""))
+def encode_dump(family: int, protocol: int = 0) -> bytes:
+    """A request for the routes of AF ``family``; the kernel filters by protocol (0: all)."""
+    return wire.message(GETROUTE, 0, RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, 0, 0))
 
 
 def decode(payload: bytes, name_of: Mapping[int, str]) -> Route | None:
