@@ -269,7 +269,7 @@ def delete(kind: str | None, name: str | None, path: str | None, force: bool, st
 
 
 def _refuse_claimed(store: Store, kind: str, name: str) -> None:
-    fix = "delete its pods first, or use --force"
+    fix = "podway ipam show tells on each node whether pods have addresses of them; --force deletes all"
     if kind == "Block":
         raise Conflict(f"block {name} is a node's claim", fix=fix)
     owned = _blocks_of(store, kind, name)
