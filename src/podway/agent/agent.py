@@ -18,17 +18,17 @@ from typing import Any
 
 import msgspec
 
-from podway.agent import choices, culprit, liveness, metrics
-from podway.agent.dirty import FACTS, LEARNED, dirty
-from podway.agent.ears import Ears
+from podway.agent import choices, liveness, metrics
+from podway.agent.dirty import FACTS
 from podway.agent.echo import EchoService
 from podway.agent.health import Health
-from podway.agent.http import Pages
+from podway.agent.kernel_events import EVERYTHING, KernelEvents
 from podway.agent.leases import LeaseFollower
 from podway.agent.liveness import Liveness
 from podway.agent.logs import configure
 from podway.agent.notify import notify, watchdog_interval
 from podway.agent.pace import Pace
+from podway.agent.pages import AgentPages
 from podway.agent.proofs import Proofs
 from podway.agent.speaker import BirdKeeper
 from podway.agent.status import AgentStatus, describe
@@ -37,9 +37,6 @@ from podway.cni import home
 from podway.cni.plugin import handle
 from podway.cni.protocol import Answer, Call
 from podway.cni.server import Server
-from podway.kernel.facade import ALL_KINDS, NFT_KINDS
-from podway.kernel.monitor import Monitor
-from podway.kernel.nftables import NftMonitor
 from podway.model.errors import PodwayError
 from podway.model.objects import Key
 from podway.node.database import JournalEntry
@@ -99,16 +96,17 @@ class Agent:
         stack = contextlib.ExitStack()
         try:
             self._mirror.start()
-            # The monitors listen before the first look, so that nothing falls between.
-            self._monitor, self._nft_monitor = Monitor(), NftMonitor()
+            # Events are heard before the first look, so that nothing falls between.
+            self._events = KernelEvents(
+                self._loop, self._mark, lambda: self._later("learn", SETTLE, self._resynchronize)
+            )
             self._engine = await self._writer.submit(POD, lambda: stack.enter_context(self._open()))
-            self._own = self._engine.kernel.portids
             port = self._options.probe_port
             self._health = Health(
                 self._loop, self._engine, port, self._narrow, lambda: self._liveness.suspect
             )
             home.claim(self._options.state_dir)
-            self._listen_to_kernel()
+            self._events.listen(self._engine)
             await self._serve()
         finally:
             self._undertaker.stop()
@@ -129,7 +127,12 @@ class Agent:
         await server.start()
         self._proofs = Proofs(self._options.node, self._options.probe_port, self._choose)
         self._echo = EchoService(self._options.node, self._options.probe_port, self._heard)
-        pages = await self._start_pages()
+        self._bird = BirdKeeper(
+            self._loop, Path(self._options.state_dir) / "bird", lambda: self._engine.speaker
+        )
+        shown = AgentPages(self._describe, self._paths_now, self._health, self._bird)
+        admin = Path(self._options.socket).with_name("agent.sock")
+        pages = await shown.start(admin, self._options.listen)
         self._echo.start(self._loop)
         # peers prove their way to a new block at once: whoever answers them must be there before it
         await self._writer.submit(POD, self._engine.claim_ahead)
@@ -139,9 +142,6 @@ class Agent:
         self._follow_targets()
         self._step_later()
         self._look_for_life()
-        self._bird = BirdKeeper(
-            self._loop, Path(self._options.state_dir) / "bird", lambda: self._engine.speaker
-        )
         self._bird.follow()
         self._leases = LeaseFollower(
             self._loop, self._engine.flannel, self._engine.cluster, self._resynchronize
@@ -167,31 +167,6 @@ class Agent:
             for timer in self._timers.values():
                 timer.cancel()
 
-    async def _start_pages(self) -> list[asyncio.Server]:
-        pages = Pages(
-            {
-                "/healthz": self._healthz,
-                "/readyz": self._health.readyz,
-                "/metrics": self._metrics,
-                "/status": self._status,
-                "/peers": self._health.page,
-                "/bgp": self._bgp,
-                "/bgp/routes": self._bgp_routes,
-                "/paths": self._paths_page,
-            }
-        )
-        admin = Path(self._options.socket).with_name("agent.sock")
-        admin.unlink(missing_ok=True)
-        servers = [await asyncio.start_unix_server(pages.serve, admin)]
-        admin.chmod(0o600)
-        if self._options.listen:
-            host, _, port = self._options.listen.rpartition(":")
-            try:
-                servers.append(await asyncio.start_server(pages.serve, host.strip("[]"), int(port)))
-            except OSError as error:
-                self._log.warning("no metrics over TCP", extra={"why": str(error)})
-        return servers
-
     # CNI -------------------------------------------------------------------------------------
 
     async def _call(self, call: Call) -> Answer:
@@ -208,7 +183,7 @@ class Agent:
         return answer
 
     async def _for_pod(self, call: Call) -> tuple[Answer, Future[Record] | None]:
-        with self._ears.hushed():
+        with self._events.hushed():
             return await self._writer.submit(POD, lambda: self._handle(call))
 
     def _handle(self, call: Call) -> tuple[Answer, Future[Record] | None]:
@@ -237,38 +212,7 @@ class Agent:
         self._finish(funeral)
         self._bury_later()
 
-    # kernel events ---------------------------------------------------------------------------
-
-    def _listen_to_kernel(self) -> None:
-        readers = {
-            self._monitor.fileno(): self._kernel_events,
-            self._nft_monitor.fileno(): self._nft_events,
-        }
-        self._ears = Ears(self._loop, readers)
-        self._ears.listen()
-
-    def _kernel_events(self) -> None:
-        desired = self._engine.planner.desired
-        uplinks = frozenset(uplink.name for uplink in self._engine.planner.inputs.facts.uplinks)
-        for event in self._monitor.read():
-            if event.overflow:
-                self._mark(self._everything(), None, "")
-                continue
-            if event.portid in self._own:
-                continue
-            kinds = dirty(event.kind, event.key, event.object, event.deleted, desired, uplinks)
-            if LEARNED in kinds:
-                self._later("learn", SETTLE, self._resynchronize)
-            elif kinds:
-                self._mark(kinds, event.key, culprit.of(event.portid, event.object))
-
-    def _nft_events(self) -> None:
-        for event in self._nft_monitor.read():
-            if event.overflow or event.portid not in self._own:
-                self._mark(NFT_KINDS, event.key, culprit.of(event.portid, None))
-
-    def _everything(self) -> frozenset[str]:
-        return ALL_KINDS | {FACTS}
+    # damage ----------------------------------------------------------------------------------
 
     def _mark(self, kinds: frozenset[str], key: Key | None, who: str) -> None:
         """Remember what to look at, and look once events have settled."""
@@ -399,7 +343,7 @@ class Agent:
         if error is not None:
             known = isinstance(error, PodwayError | OSError)
             self._log.error("pass failed", extra={"why": str(error)}, exc_info=None if known else error)
-            self._dirty |= self._everything()
+            self._dirty |= EVERYTHING
             self._later("repair", AGAIN, self._repair)
             return
         report = future.result()
@@ -416,33 +360,11 @@ class Agent:
             self._dirty |= {key[0] for key in report.waiting}
             self._later("retry", max(0.0, report.retry_at - time.time()) + 0.01, self._repair)
 
-    # pages -----------------------------------------------------------------------------------
+    # what is shown ---------------------------------------------------------------------------
 
     def _describe(self) -> AgentStatus:
         made = describe(self._engine, self._started, self._health, self._liveness, self._bird.status())
         return msgspec.structs.replace(made, paths=self._proofs.counts())
 
-    async def _bgp(self) -> tuple[int, str, bytes]:
-        return 200, "application/json", msgspec.json.encode(self._bird.status())
-
-    async def _bgp_routes(self) -> tuple[int, str, bytes]:
-        try:
-            return 200, "application/json", msgspec.json.encode(await self._bird.routes())
-        except PodwayError as error:
-            return 503, "text/plain", f"{error}\n".encode()
-
-    async def _healthz(self) -> tuple[int, str, bytes]:
-        status = self._describe()
-        ok = not status.problems
-        text = "ok\n" if ok else "".join(f"{problem}\n" for problem in status.problems)
-        return (200 if ok else 503), "text/plain", text.encode()
-
-    async def _metrics(self) -> tuple[int, str, bytes]:
-        return 200, "text/plain; version=0.0.4", metrics.render(self._describe())
-
-    async def _paths_page(self) -> tuple[int, str, bytes]:
-        found = choices.describe(self._engine.planner, self._proofs, self._loop.time())
-        return 200, "application/json", msgspec.json.encode(found)
-
-    async def _status(self) -> tuple[int, str, bytes]:
-        return 200, "application/json", msgspec.json.encode(self._describe())
+    def _paths_now(self) -> tuple[choices.PeerPath, ...]:
+        return choices.describe(self._engine.planner, self._proofs, self._loop.time())
