@@ -75,3 +75,22 @@ def test_a_pod_that_waits_long_is_not_waited_for() -> None:
         return order
 
     assert asyncio.run(scene()) == ["heard", "heard"]
+
+
+def test_nothing_is_heard_before_it_is_listened_to() -> None:
+    """A pod that is served while the agent still starts must not open its ears: nobody follows yet."""
+
+    async def scene() -> list[str]:
+        order: list[str] = []
+        pipe = Pipe(asyncio.get_running_loop(), order)
+        pipe.say()
+        with pipe.ears.hushed():
+            await _turns()
+        await asyncio.sleep(2 * ears.LONGEST)
+        order.append("started")
+        pipe.ears.listen()
+        await _turns()
+        pipe.close()
+        return order
+
+    assert asyncio.run(scene()) == ["started", "heard"]

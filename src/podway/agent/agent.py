@@ -106,7 +106,6 @@ class Agent:
                 self._loop, self._engine, port, self._narrow, lambda: self._liveness.suspect
             )
             home.claim(self._options.state_dir)
-            self._events.listen(self._engine)
             await self._serve()
         finally:
             self._undertaker.stop()
@@ -146,6 +145,8 @@ class Agent:
         self._leases = LeaseFollower(
             self._loop, self._engine.flannel, self._engine.cluster, self._resynchronize
         )
+        # not before those are there who are told after the pass that an event makes
+        self._events.listen(self._engine)
         self._loop.call_later(HEARTBEAT, self._heartbeat)
         self._watchdog()
         notify("READY=1")

@@ -20,11 +20,13 @@ class Ears:
     def __init__(self, loop: asyncio.AbstractEventLoop, readers: Mapping[int, Callable[[], None]]) -> None:
         self._loop = loop
         self._readers = readers
+        self._listening = False
         self._waiting = 0
         self._again: asyncio.TimerHandle | None = None
 
     def listen(self) -> None:
-        """Read from now on."""
+        """Read from now on; before it events wait, whatever pods do."""
+        self._listening = True
         if self._again is not None:
             self._again.cancel()
             self._again = None
@@ -35,7 +37,7 @@ class Ears:
     def hushed(self) -> Iterator[None]:
         """While a pod waits. What then follows at once, the answer, still goes before the reading."""
         self._waiting += 1
-        if self._waiting == 1 and self._again is None:
+        if self._listening and self._waiting == 1 and self._again is None:
             for fd in self._readers:
                 self._loop.remove_reader(fd)
             self._again = self._loop.call_later(LONGEST, self.listen)
