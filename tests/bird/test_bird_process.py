@@ -12,6 +12,7 @@ import pytest
 import speakers
 from bird_pair import Pair, run, wait
 
+from podway.bird import process
 from podway.bird.process import BirdProcess
 from podway.model.errors import InvalidInput, Unavailable
 
@@ -56,6 +57,34 @@ def test_it_is_adopted_and_told_something_new(pair: Pair) -> None:
     pair.do(adopted.client.configure())
     found = {one.name: one for one in pair.do(adopted.client.sessions())}
     assert found["n_b_1234"] == before and not found["p_tor_5678"].established
+
+
+def test_slow_to_write_its_number_it_is_waited_for(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BIRD's command returns before the process in the background has written its number: no second start."""
+    real = process._executable()
+    slow = tmp_path / "slow-bird"
+    slow.write_text(
+        f'#!/bin/sh\ncase "$*" in *-P*) (exec setsid sh -c \'sleep 0.5; exec {real} "$@"\' {real} "$@") '
+        f'</dev/null >/dev/null 2>&1 & exit 0;; esac\nexec {real} "$@"\n'
+    )
+    slow.chmod(0o755)
+    monkeypatch.setattr(process, "_executable", lambda: str(slow))
+    pair.start(A)
+    assert pair.a.pid() is not None
+
+
+def test_one_whose_number_was_never_written_is_adopted_and_ended(pair: Pair) -> None:
+    """An agent killed just after it started BIRD leaves one that nobody has written down."""
+    pair.start(A)
+    before = pair.a.pid()
+    (pair.a.directory / "bird.pid").unlink()
+    assert pair.a.pid() is None
+    assert pair.a.adopt() == pair.a.pid() == before is not None
+    (pair.a.directory / "bird.pid").unlink()
+    pair.do(pair.a.end())
+    assert pair.a.adopt() is None
 
 
 def test_what_it_refuses_is_not_installed(pair: Pair) -> None:
@@ -110,8 +139,6 @@ def test_a_password_that_differs_and_a_hung_bird(pair: Pair) -> None:
 
 
 def test_missing_or_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from podway.bird import process
-
     bird = BirdProcess(tmp_path)
     assert asyncio.run(bird.version()) >= "2.0"
     old = tmp_path / "bird"

@@ -150,7 +150,7 @@ class BirdKeeper:
 
     async def _converge(self, speaker: Speaker) -> None:
         text = render(speaker, str(self.process.log))
-        running = self.process.pid()
+        running = self.process.adopt()
         if running is not None:
             self._watch(running)
             if text != self.process.installed() and digest(text) not in self._refused:

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from pathlib import Path
 
 from podway.bird.client import Client
@@ -71,15 +72,42 @@ class BirdProcess:
             return None
         return pid if str(self.socket).encode() in words else None
 
+    def adopt(self) -> int | None:
+        """As ``pid``; one that was started here by an agent that died before it was written down, too."""
+        found = self.pid()
+        if found is None and (left := self._left()):
+            found = max(left)  # the youngest: an older one is about to leave it to the background
+            self._pid_file.write_text(f"{found}\n")
+        return found
+
+    def _left(self) -> list[int]:
+        """Living processes of this network namespace that serve the control socket, written down or not."""
+        here = os.stat("/proc/thread-self/ns/net")
+        found = []
+        for directory in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (directory / "cmdline").read_bytes().split(b"\0")
+                if str(self.socket).encode() in words and b"-P" in words:
+                    if os.path.samestat((directory / "ns/net").stat(), here):
+                        found.append(int(directory.name))
+        return found
+
     async def start(self, recover: bool) -> None:
         """Start from the installed file. ``recover``: keep the kernel's routes until peers have told
-        theirs again (graceful restart, RFC 4724). Raises Unavailable with what BIRD says."""
+        theirs again (graceful restart, RFC 4724). Raises Unavailable with what BIRD says.
+
+        BIRD's command returns before the process in the background has written its number: taken for
+        dead then, it would be started a second time, and the second would find the first one's port taken.
+        """
         self.socket.unlink(missing_ok=True)
         more = ["-R"] if recover else []
         files = ["-c", str(self.file), "-s", str(self.socket), "-P", str(self._pid_file)]
         code, said = await _run(_executable(), *files, *more)
         if code:
             raise Unavailable(f"BIRD does not start: {said}", str(self.file))
+        end = time.monotonic() + PATIENCE
+        while self.pid() is None and self._left() and time.monotonic() < end:
+            await asyncio.sleep(0.01)
 
     def kill(self) -> None:
         """End it at once, as a crash would: peers keep its routes, and so does the kernel."""
@@ -91,8 +119,7 @@ class BirdProcess:
 
     async def end(self) -> None:
         """Close every session and take the routes away. Harmless when nothing runs."""
-        pid = self.pid()
-        if pid is None:
+        if self.adopt() is None:
             return
         try:
             await self.client.shut_down()
