@@ -87,9 +87,9 @@ class BirdProcess:
         for directory in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 words = (directory / "cmdline").read_bytes().split(b"\0")
-                if str(self.socket).encode() in words and b"-P" in words:
-                    if os.path.samestat((directory / "ns/net").stat(), here):
-                        found.append(int(directory.name))
+                ours = str(self.socket).encode() in words and b"-P" in words
+                if ours and os.path.samestat((directory / "ns/net").stat(), here):
+                    found.append(int(directory.name))
         return found
 
     async def start(self, recover: bool) -> None:
