@@ -96,6 +96,14 @@ class Node(Machine):
         call = [sys.executable, "-m", "podway", *command]
         return subprocess.run(call, env=environment, capture_output=True, text=True, check=False).stdout
 
+    def shown(self, words: str, *command: str) -> str:
+        """stdout of a command that asks this node's agent, once it has ``words``."""
+        deadline = time.monotonic() + PATIENCE
+        while words not in (found := self.podway(*command)):
+            assert time.monotonic() < deadline, (found, self.log())
+            time.sleep(0.05)
+        return found
+
     def log(self) -> str:
         """What its agent said."""
         return (self.directory / "log").read_text()

@@ -121,7 +121,10 @@ def test_get_peers_says_which_path_and_why(make_segments: Make) -> None:
     _started(a, b, c)
     a.until("b", "direct", "proved")
     a.until("c", "tunnel", "a router answers in its place")
-    lines = {line.split()[0]: line for line in a.podway("get", "peers").splitlines()}
+    # until liveness has looked at a peer too, that is what is told of it
+    a.shown("proxy ARP", "get", "peers")
+    table = a.shown("  direct  proved: ", "get", "peers")
+    lines = {line.split()[0]: line for line in table.splitlines()}
     assert "  direct  proved: " in lines["b"] and "  tunnel  " in lines["c"] and "proxy ARP" in lines["c"]
     (head, *wide) = a.podway("get", "peers", "-o", "wide").splitlines()
     assert {"PATH", "MTU", "CHOSEN"} < set(head.split()) and "LAST PROOF" in head and "WHY THIS PATH" in head
