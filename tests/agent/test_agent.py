@@ -179,6 +179,28 @@ def test_an_endless_fight_is_given_up_and_named(agent: Agent) -> None:
     _eventually("10.244.7.0/24", "ip", "route", patience=90.0)
 
 
+def test_events_from_the_first_moment_on_are_taken_in(agent: Agent) -> None:
+    """The kernel changes all the time while agents start: none of their passes comes too early for them."""
+    agent.stop()
+    changes = [
+        "address add 192.0.2.77/24 dev up0",
+        "route del 10.244.7.0/24",
+        "address del 192.0.2.77/24 dev up0",
+    ]
+    batch = agent.directory / "changes"
+    batch.write_text("\n".join(changes * 100))
+    forever = f"while :; do ip -force -batch {batch} 2> {os.devnull}; done"
+    shaker = subprocess.Popen(["sh", "-c", forever])
+    try:
+        for _ in range(4):
+            agent.start()
+            agent.stop()
+    finally:
+        shaker.kill()
+        shaker.wait()
+    assert "Traceback" not in (agent.directory / "log").read_text()
+
+
 def test_a_restart_changes_nothing_in_the_kernel(agent: Agent) -> None:
     while "tentative" in _run("ip", "address"):
         time.sleep(0.1)  # duplicate address detection ends with an event of its own

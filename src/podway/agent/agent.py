@@ -105,6 +105,14 @@ class Agent:
             self._health = Health(
                 self._loop, self._engine, port, self._narrow, lambda: self._liveness.suspect
             )
+            # before a pass ends, of a pod's call or otherwise: these are told after it
+            self._echo = EchoService(self._options.node, port, self._heard)
+            self._proofs = Proofs(self._loop, self._echo, self._options.node, port, self._choose)
+            directory = Path(self._options.state_dir) / "bird"
+            self._bird = BirdKeeper(self._loop, directory, lambda: self._engine.speaker)
+            self._leases = LeaseFollower(
+                self._loop, self._engine.flannel, self._engine.cluster, self._resynchronize
+            )
             home.claim(self._options.state_dir)
             await self._serve()
         finally:
@@ -124,11 +132,6 @@ class Agent:
     async def _serve(self) -> None:
         server = Server(self._options.socket, self._call)
         await server.start()
-        self._proofs = Proofs(self._options.node, self._options.probe_port, self._choose)
-        self._echo = EchoService(self._options.node, self._options.probe_port, self._heard)
-        self._bird = BirdKeeper(
-            self._loop, Path(self._options.state_dir) / "bird", lambda: self._engine.speaker
-        )
         shown = AgentPages(self._describe, self._paths_now, self._health, self._bird)
         admin = Path(self._options.socket).with_name("agent.sock")
         pages = await shown.start(admin, self._options.listen)
@@ -137,15 +140,11 @@ class Agent:
         await self._writer.submit(POD, self._engine.claim_ahead)
         self._health.start()
         self._loop.add_reader(self._mirror.fileno(), self._store_event)
-        self._proofs.start(self._loop, self._echo)
+        self._proofs.start()
         self._follow_targets()
         self._step_later()
         self._look_for_life()
         self._bird.follow()
-        self._leases = LeaseFollower(
-            self._loop, self._engine.flannel, self._engine.cluster, self._resynchronize
-        )
-        # not before those are there who are told after the pass that an event makes
         self._events.listen(self._engine)
         self._loop.call_later(HEARTBEAT, self._heartbeat)
         self._watchdog()

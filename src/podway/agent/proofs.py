@@ -42,10 +42,21 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Proofs:
-    """``states`` is what is known of each path; times are the loop's."""
+    """``states`` is what is known of each path; times are the loop's.
 
-    def __init__(self, node: str, port: int, decide: Decide) -> None:
+    ``service`` sends questions by the kernel's own routes. Nothing is followed before ``start``."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        service: EchoService,
+        node: str,
+        port: int,
+        decide: Decide,
+    ) -> None:
         self.states: dict[PathKey, State] = {}
+        self._loop = loop
+        self._service = service
         self._node = node
         self._port = port
         self._decide = decide
@@ -61,12 +72,12 @@ class Proofs:
         self._log = logging.getLogger("podway")
         self._answers: frozenset[str] = frozenset()  # in own blocks
         self._hops = NextHops()
+        self._started = False
 
-    def start(self, loop: asyncio.AbstractEventLoop, service: EchoService) -> None:
-        """``service`` sends questions by the kernel's own routes."""
-        self._loop = loop
-        self._service = service
-        loop.add_reader(self._hops.fileno(), self._news)
+    def start(self) -> None:
+        """Begin to ask; ask again, too, when the kernel comes to know something of a next hop."""
+        self._started = True
+        self._loop.add_reader(self._hops.fileno(), self._news)
 
     def stop(self) -> None:
         """Let go of sockets and timers."""
@@ -81,6 +92,8 @@ class Proofs:
 
     def follow(self, wanted: Targets, chosen: Mapping[PathKey, Chosen], uplinks: Collection[str]) -> None:
         """Take in what there is to prove now. ``chosen``: what the plan holds for a path not yet known."""
+        if not self._started:
+            return
         self._hops.watch(uplinks)
         self._answers = frozenset(wanted.answers.values())
         self._listen(uplinks if self._answers else ())
