@@ -277,7 +277,7 @@ class BirdKeeper:
         )
 
     def _problems(self, told: Told, peers: tuple[PeerStatus, ...]) -> list[str]:
-        found = [f"{n.subject}: {n.reason}" + (f"; {n.fix}" if n.fix else "") for n in told.notes]
+        found = [note.sentence for note in told.notes]
         found += [f"BGP: {self._trouble}"] if self._trouble else []
         if self._deaths > 1 and self._retry_at > time.monotonic():
             found.append(

@@ -40,10 +40,6 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     paths: dict[str, int] = {}  # "direct", "tunnel", "none" → how many, by peer, network and family
 
 
-def _sentence(subject: str, reason: str, fix: str) -> str:
-    return f"{subject}: {reason}" + (f"; {fix}" if fix else "")
-
-
 def _notes(engine: NodeEngine) -> list[Note]:
     return [*engine.membership.standing.notes, *engine.planner.notes, *engine.flannel.notes]
 
@@ -52,10 +48,10 @@ def describe(
     engine: NodeEngine, started: float, health: Health, liveness: Liveness, bgp: BgpStatus
 ) -> AgentStatus:
     """The agent's status now. Reads only what the writer thread replaces as a whole."""
-    problems = [_sentence(note.subject, note.reason, note.fix) for note in _notes(engine)]
+    problems = [note.sentence for note in _notes(engine)]
     for key, fragments in list(engine.planner.conflicts.items()):
         who = " and ".join(" ".join(fragment) for fragment in fragments)
-        problems.append(_sentence(" ".join(key), f"wanted differently by {who}", "neither is applied"))
+        problems.append(f"{' '.join(key)}: wanted differently by {who}; neither is applied")
     problems += [f"{' '.join(key)}: {why}" for key, why in sorted(engine.reconciler.problems.items())]
     problems += bgp.problems
     cluster = engine.cluster

@@ -11,3 +11,8 @@ class Note(msgspec.Struct, frozen=True):
     subject: str
     reason: str
     fix: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """All three, for a list of problems."""
+        return f"{self.subject}: {self.reason}" + (f"; {self.fix}" if self.fix else "")

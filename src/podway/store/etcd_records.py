@@ -24,6 +24,7 @@ class Kv(msgspec.Struct, frozen=True):
     value: str = ""
     mod_revision: str = "0"
     create_revision: str = "0"
+    lease: str = "0"  # "0": it lives for ever
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -36,6 +37,7 @@ class Header(msgspec.Struct, frozen=True):
 class Range(msgspec.Struct, frozen=True):
     """RangeResponse."""
 
+    header: Header = Header()
     kvs: list[Kv] = []
     more: bool = False
 
@@ -59,6 +61,14 @@ class Txn(msgspec.Struct, frozen=True):
     header: Header = Header()
     succeeded: bool = False
     responses: list[OneOf] = []
+
+
+class Change(msgspec.Struct, frozen=True):
+    """mvccpb.Event; the type PUT is left out."""
+
+    kv: Kv
+    type: str = "PUT"
+    prev_kv: Kv | None = None
 
 
 class Marker(msgspec.Struct, frozen=True):

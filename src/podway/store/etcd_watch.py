@@ -18,17 +18,9 @@ from podway.store.etcd_client import (
     Refused,
     StreamError,
 )
-from podway.store.etcd_records import Header, Kv, Layout, after, encoded
+from podway.store.etcd_records import Change, Header, Kv, Layout, after, encoded
 from podway.store.http1 import Broken, Connection
 from podway.store.protocol import Compacted, Event, Record, StoreUnavailable
-
-
-class _Change(msgspec.Struct, frozen=True):
-    """mvccpb.Event; the type PUT is left out."""
-
-    kv: Kv
-    type: str = "PUT"
-    prev_kv: Kv | None = None
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -39,7 +31,7 @@ class _Told(msgspec.Struct, frozen=True):
     canceled: bool = False
     compact_revision: str = "0"
     cancel_reason: str = ""
-    events: list[_Change] = []
+    events: list[Change] = []
 
 
 class _Message(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from podway.store.etcd_client import Client, decoded
-from podway.store.etcd_records import encoded
+from podway.store.etcd_records import Change, Range, Txn, after, encoded
 from podway.store.etcd_url import PREFIX, parse
 from podway.store.http1 import Broken, Connection
 from podway.store.protocol import StoreUnavailable
@@ -45,41 +45,15 @@ class Gone(msgspec.Struct, frozen=True):
     value: bytes
 
 
-class _Kv(msgspec.Struct, frozen=True):
-    key: str = ""
-    value: str = ""
-    mod_revision: str = "0"
-    lease: str = "0"
-
-
-class _Header(msgspec.Struct, frozen=True):
-    revision: str = "0"
-
-
-class _Range(msgspec.Struct, frozen=True):
-    header: _Header = _Header()
-    kvs: list[_Kv] = []
-
-
-class _Txn(msgspec.Struct, frozen=True):
-    succeeded: bool = False
-
-
 class _Lease(msgspec.Struct, frozen=True):
     ID: str = "0"
     TTL: str = "0"
 
 
-class _Event(msgspec.Struct, frozen=True):
-    type: str = "PUT"
-    kv: _Kv = _Kv()
-    prev_kv: _Kv = _Kv()
-
-
 class _Watched(msgspec.Struct, frozen=True):
     created: bool = False
     canceled: bool = False
-    events: list[_Event] = []
+    events: list[Change] = []
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -117,7 +91,8 @@ class LeaseWatch:
                 changed = True
                 if event.type == "DELETE":
                     key = base64.b64decode(event.kv.key).decode(errors="replace").removeprefix(self._base)
-                    gone.append(Gone(key, base64.b64decode(event.prev_kv.value)))
+                    before = event.prev_kv.value if event.prev_kv is not None else ""
+                    gone.append(Gone(key, base64.b64decode(before)))
         return changed, gone
 
     def lost(self) -> None:
@@ -142,11 +117,11 @@ class LeaseStore:
 
     @property
     def _everything(self) -> dict[str, str]:
-        return {"key": encoded(self._prefix), "range_end": encoded(self._prefix[:-1] + chr(ord("/") + 1))}
+        return {"key": encoded(self._prefix), "range_end": encoded(after(self._prefix))}
 
     def list(self) -> Listed:
         """The configuration and every lease, in one request."""
-        found = decoded(self._client.call("/v3/kv/range", self._everything).body, _Range)
+        found = decoded(self._client.call("/v3/kv/range", self._everything).body, Range)
         config: bytes | None = None
         leases: dict[str, Stored] = {}
         for kv in found.kvs:
@@ -183,7 +158,7 @@ class LeaseStore:
         whole = {"key": encoded(self._base + key), "result": "EQUAL", **compare}
         reply = self._client.call("/v3/kv/txn", {"compare": [whole], "success": [request]})
         # a doubtful failure may have been our own success: then the lease must not be revoked
-        return decoded(reply.body, _Txn).succeeded or reply.doubtful
+        return decoded(reply.body, Txn).succeeded or reply.doubtful
 
     def remaining(self, lease: str) -> float:
         """Seconds that a lease of etcd's has to live; a key without one lives for ever."""
