@@ -22,6 +22,10 @@ from podway.store import NotFound, Record, open_store
 
 PATIENCE = 30.0
 PODWAY = [sys.executable, "-m", "podway"]
+NETWORKS: dict[str, dict[str, object]] = {  # one of each transport
+    "pods": {"transport": "host-gw", "pools": [{"cidr": "10.244.0.0/16"}]},
+    "tunnel": {"transport": "vxlan", "pools": [{"cidr": "10.99.0.0/16"}]},
+}
 
 
 def until(holds: Callable[[], object], what: str = "", patience: float = PATIENCE) -> None:

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from fleet import Fleet, address_of, fleet, reaches, until
+from fleet import NETWORKS, Fleet, address_of, reaches, until
 
 pytestmark = pytest.mark.kernel
-
-NETWORKS = {
-    "pods": {"transport": "host-gw", "pools": [{"cidr": "10.244.0.0/16"}]},
-    "tunnel": {"transport": "vxlan", "pools": [{"cidr": "10.99.0.0/16"}]},
-}
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Fleet]:
-    with fleet(tmp_path, "ab", **NETWORKS) as made:
-        yield made
 
 
 def _pair(nodes: Fleet, network: str) -> tuple[str, str]:

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from fleet import Fleet, Machine, address_of, fleet, reaches, until
+from fleet import NETWORKS, Fleet, Machine, address_of, reaches, until
 
 pytestmark = pytest.mark.kernel
-
-NETWORKS = {
-    "pods": {"transport": "host-gw", "pools": [{"cidr": "10.244.0.0/16"}]},
-    "tunnel": {"transport": "vxlan", "pools": [{"cidr": "10.99.0.0/16"}]},
-}
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Fleet]:
-    with fleet(tmp_path, "ab", **NETWORKS) as made:
-        yield made
 
 
 def _knows(machine: Machine, block: str) -> bool:
