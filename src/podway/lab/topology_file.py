@@ -53,24 +53,34 @@ class _Link(_Part, frozen=True, kw_only=True):
 
 
 class SegmentPart(_Link, frozen=True, kw_only=True):
+    """An Ethernet segment and its prefixes. Delay and loss are of every packet that passes it, once."""
+
     cidrs: tuple[str, ...]
     mtu: int = topology.MTU
 
 
 class RouterPart(_Part, frozen=True, kw_only=True):
+    """A machine that forwards between ``segments``."""
+
     segments: tuple[str, ...]
 
 
 class HostPart(_Link, frozen=True, kw_only=True):
+    """A machine on ``segment`` that is no node."""
+
     segment: str
 
 
 class PodPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A pod that names its network; one that is a bare name is of the first."""
+
     name: str
     network: str
 
 
 class NodePart(_Link, frozen=True, kw_only=True):
+    """A machine with an agent; ``pods`` by number, or each by itself."""
+
     segment: str
     pods: int | tuple[str | PodPart, ...] = 2
 
