@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 .PHONY: help setup setup-test lab test soak docs bench lint shell clean lock
 
 help:
-	@echo "make lab    one host, host-gw and VXLAN side by side on this machine, every pair reached"
+	@echo "make lab    one host, host-gw, VXLAN and BGP side by side on this machine, every pair reached"
 	@echo "make test   all tests, lint, types, import contracts"
 	@echo "make soak   the thousands of cases"
 	@echo "make bench  Podway beside what you would pick instead"

@@ -10,6 +10,7 @@ from podway_command import Podway
 
 from podway.kernel.facade import Kernel
 from podway.node.database import Database
+from podway.node.lock import WriterLock
 from podway.node.uninstall import Removal
 from podway.node.uninstall import run as remove_all
 
@@ -97,6 +98,21 @@ def test_an_uninstall_names_what_is_not_of_the_kernel(applied: Podway) -> None:
     assert done.returncode == 0 and "podway delete node a" in done.stdout
     done = applied.run("uninstall", "--node", "b", "--state-dir", str(state))
     assert done.returncode == 0 and "podway delete" not in done.stdout
+
+
+def test_a_dry_run_looks_beside_an_agent_at_work(node: Podway) -> None:
+    """Only what removes needs to be the node's one writer, and says what to do."""
+    with WriterLock(node.environment["PODWAY_STATE_DIR"]):
+        assert "would be removed" in node.good("uninstall", "--dry-run")
+        assert "if it is the node's agent, stop that first" in node.bad("uninstall")
+
+
+def test_before_anything_ran_it_is_said_so(podway: Podway) -> None:
+    """Not that a database file is missing."""
+    podway.environment |= {"PODWAY_STATE_DIR": str(podway.directory / "state"), "PODWAY_NODE": "a"}
+    for command in (["plan"], ["journal"], ["ipam", "show"], ["uninstall", "--dry-run"]):
+        words = podway.bad(*command)
+        assert "nothing of Podway has run on this node yet" in words and "start podway agent" in words
 
 
 def test_the_ledger_is_empty_after_an_uninstall(tmp_path: Path, in_namespace: int) -> None:

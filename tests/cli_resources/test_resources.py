@@ -54,6 +54,7 @@ def test_get_shows_what_a_later_version_stored(applied: Podway) -> None:
     [
         (["get", "netwrok"], "did you mean network?"),
         (["get", "pods"], "no kind"),
+        (["get", "nodes,peers"], "podway get peers"),
         (["get", ""], "no kind"),
         (["get", "network", "x"], "there is no Network x"),
         (["get", "network", "../x"], "no name"),
@@ -189,6 +190,16 @@ def test_a_reader_that_leaves_is_no_error(applied: Podway) -> None:
     process.wait()
 
 
+def test_a_peer_with_a_nodes_name_has_not_its_blocks(applied: Podway) -> None:
+    """Names are of their kind."""
+    peer = "{apiVersion: podway.dev/v1, kind: BGPPeer, metadata: {name: a}, spec: {asNumber: 65000, "
+    applied.good("apply", "-f", "-", text=peer + "peerAddress: 192.0.2.9}}")
+    applied.claim()
+    assert "blocks" not in applied.good("describe", "bgppeer", "a")
+    assert applied.good("delete", "bgppeer", "a") == "bgppeer a deleted\n"
+    assert "10.244.3.0/24" in applied.good("get", "blocks")
+
+
 # the rest ------------------------------------------------------------------------------------------
 
 
@@ -199,6 +210,7 @@ def test_explain_is_complete(podway: Podway) -> None:
         fields = [number for number, line in enumerate(lines) if number > 1 and line[2] != " "]
         assert fields
         assert all(lines[number + 1].strip() for number in fields)
+    assert "\nBGPPeer " in podway.good("explain")
     text = podway.good("explain", "network.spec.transport")
     assert "none | host-gw" in text and 'default "none"' in text
     assert "required" in podway.good("explain", "network.spec.pools.cidr")

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 
 from podway.model.documents import InvalidDocument, decode, encode, snapshot, spec_json
 from podway.model.resources import BgpResource
@@ -70,6 +71,14 @@ def test_wrong_values(kind: str, spec: dict[str, Any], path: str) -> None:
     with pytest.raises(InvalidDocument) as caught:
         decode(_document(kind, spec))
     assert path in [problem.path for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize("word", ["on", "off", "auto"])
+def test_a_mesh_is_turned_on_and_off_without_quotes(word: str) -> None:
+    """YAML 1.1 reads the words as true and false."""
+    spec = yaml.safe_load(f"mesh: {word}")
+    value = decode(_document("BGPConfiguration", spec, "default"))
+    assert encode(value)["spec"].get("mesh", "auto") == word
 
 
 @pytest.mark.parametrize(

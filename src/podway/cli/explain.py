@@ -60,9 +60,13 @@ def fields(kind: type[msgspec.Struct]) -> dict[str, tuple[Any, str, str]]:
 
 
 @click.command()
-@click.argument("path")
-def explain(path: str) -> None:
-    """What PATH means: network, network.spec.pools, node.spec.addresses, …"""
+@click.argument("path", required=False)
+def explain(path: str | None) -> None:
+    """What PATH means: network, network.spec.pools, node.spec.addresses, …; without one, all kinds."""
+    if path is None:
+        for kind, spec in documents.SPECS.items():
+            click.echo(f"{kind:16}  {(spec.__doc__ or '').strip().splitlines()[0]}")
+        return
     first, *rest = path.split(".")
     kinds = {name.lower(): name for name in documents.SPECS}
     name = kinds.get(first.lower()) or kinds.get(first.lower().removesuffix("s"))

@@ -170,9 +170,10 @@ def uninstall(node: str, store: str, state_dir: str, dry_run: bool) -> None:
     from podway.node.database import Database
     from podway.node.lock import WriterLock
 
-    with WriterLock(state_dir, 0.0):
+    # looking is harmless beside an agent at work
+    with contextlib.nullcontext() if dry_run else WriterLock(state_dir, 0.0):
         kernel = Kernel()
-        database = Database.open(state_dir)
+        database = Database.open(state_dir, readonly=dry_run)
         try:
             removal = removing.plan(kernel, database)
             for op in removal.ops:

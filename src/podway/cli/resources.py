@@ -34,6 +34,8 @@ def kinds_of(text: str) -> list[str]:
     found: list[str] = []
     for word in text.split(","):
         low = word.strip().lower()
+        if low in ("peer", "peers"):
+            raise InvalidInput("peers are not in the store, but what a node knows", fix="podway get peers")
         kind = KINDS.get(low) or KINDS.get(low.removesuffix("s"))
         if kind is None:
             raise InvalidInput(f"{word!r} is no kind", fix=problems.suggest(low, KINDS))
@@ -232,7 +234,7 @@ def describe(kind: str, name: str, store: str) -> None:
 
 def _blocks_of(store: Store, kind: str, name: str) -> list[Block]:
     """Blocks of a network or of a node."""
-    if kind == "Block":
+    if kind not in ("Network", "Node"):  # a BGPPeer may have a node's name
         return []
     snapshot, _ = documents.snapshot(store.list("Block")[0])
     blocks = snapshot.blocks.values()

@@ -185,4 +185,8 @@ def summary(topology: Topology, seconds: dict[str, float]) -> str:
     pods = sum(len(node.pods) for node in nodes)
     parts = ", ".join(f"{name} {took:.2f}" for name, took in seconds.items())
     total = sum(seconds.values())
-    return f"{len(nodes)} nodes, {pods} pods up in {total:.1f} s ({parts})"
+    return f"{_count(len(nodes), 'node')}, {_count(pods, 'pod')} up in {total:.1f} s ({parts})"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -11,6 +11,7 @@ from podway.lab.attach import INTERFACE
 from podway.lab.place import Place
 from podway.lab.topology import Topology
 from podway.lab.way import Sighting
+from podway.model.objects import ROUTE_PROTOCOL
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,9 @@ def walk(screen: Console, place: Place, whole: bool = True) -> list[Sighting]:
         guide.show(sender, "ip", "-br", "addr", "show", INTERFACE)
         guide.show(sender, "ip", "route")
     peers = ", and a route to each peer's pods" if len(topology.of("node")) > 1 else ""
-    guide.title(f"Its node {node}: a bridge with the pods' gateway{peers}")
+    routed = " scope link" in lab.run(place, node, "ip", "route", "show", "proto", str(ROUTE_PROTOCOL))
+    attach = "no bridge, a route to each of its pods" if routed else "a bridge with the pods' gateway"
+    guide.title(f"Its node {node}: {attach}{peers}")
     if whole:
         guide.show(node, "ip", "-br", "addr")
     guide.show(node, "ip", "route")

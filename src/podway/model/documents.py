@@ -82,7 +82,7 @@ def decode(document: Any) -> Resource:
     kind = document.get("kind")
     if kind not in APPLICABLE:
         raise InvalidDocument(problems)
-    spec = document.get("spec", {})
+    spec = _worded(document.get("spec", {}))
     decoded = _spec(spec, SPECS[kind], problems)
     if isinstance(decoded, NetworkSpec):
         problems += preset_problems(decoded, spec) + network_problems(decoded)
@@ -93,6 +93,13 @@ def decode(document: Any) -> Resource:
     if problems or decoded is None:
         raise InvalidDocument(problems)
     return make(kind, name, canonical(decoded))
+
+
+def _worded(spec: Any) -> Any:
+    """YAML 1.1 reads the words on and off as truth values; of a mesh they are two of three words."""
+    if isinstance(spec, dict) and isinstance(spec.get("mesh"), bool):
+        return spec | {"mesh": "on" if spec["mesh"] else "off"}
+    return spec
 
 
 def _type_of(value: Any) -> str:

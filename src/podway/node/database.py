@@ -79,6 +79,9 @@ class Database:
         """Raises Unavailable when it can't be opened, written or, read-only, found."""
         path = os.path.join(state_dir, FILE)
         if readonly:
+            if not os.path.exists(path):
+                fix = "start podway agent, or name the right --node"
+                raise Unavailable("nothing of Podway has run on this node yet", path, fix)
             with _translated(path):
                 uri = f"file:{path}?mode=ro"
                 connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)

@@ -34,7 +34,7 @@ class WriterLock:
                     holder = os.pread(self._fd, 100, 0).decode(errors="replace").strip()
                     os.close(self._fd)
                     what = f"another writer serves this node{': process ' + holder if holder else ''}"
-                    raise Busy(what, self._path, "is an agent running already?") from None
+                    raise Busy(what, self._path, "if it is the node's agent, stop that first") from None
                 time.sleep(PAUSE)
             else:
                 break
