@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 
 import click
-import msgspec
 
 from podway.agent.speaker import BgpStatus, PeerStatus
 from podway.cli.options import agent_socket, socket_option
-from podway.cli.resources import columns
+from podway.cli.output import as_json, columns
 from podway.observe import client
 
 OUTPUT = click.option("-o", "--output", type=click.Choice(["table", "wide", "json"]), default="table")
@@ -28,7 +27,7 @@ def bgp() -> None:
 def status(output: str, node: str | None, socket: str | None) -> None:
     """The speaker in a few lines; exit code 1 when something is wrong with it."""
     found = client.bgp(agent_socket(node, socket))
-    click.echo(_encoded(found) if output == "json" else _shown(found))
+    click.echo(as_json(found) if output == "json" else _shown(found))
     raise SystemExit(1 if found.problems else 0)
 
 
@@ -40,7 +39,7 @@ def peers(output: str, node: str | None, socket: str | None) -> None:
     """Every session: its state, since when, and why it is down."""
     found = client.bgp(agent_socket(node, socket))
     if output == "json":
-        click.echo(_encoded(found.peers))
+        click.echo(as_json(found.peers))
         return
     titles = ["PEER", "ADDRESS", "AS", "STATE", "SINCE", "PREFIXES", "BFD"]
     more = ["FLAPS", "SESSION"]
@@ -59,7 +58,7 @@ def routes(output: str, node: str | None, socket: str | None) -> None:
     """Every route that a peer has told; the best of each prefix is marked *."""
     found = client.bgp_routes(agent_socket(node, socket))
     if output == "json":
-        click.echo(_encoded(found))
+        click.echo(as_json(found))
         return
     rows = [
         [
@@ -75,10 +74,6 @@ def routes(output: str, node: str | None, socket: str | None) -> None:
     ]
     titles = ["", "PREFIX", "NEXT HOP", "SESSION", "AS PATH", "PREFERENCE", "COMMUNITIES"]
     click.echo(columns(titles, rows) if rows else "no BGP routes")
-
-
-def _encoded(value: object) -> str:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
 def _shown(found: BgpStatus) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from podway.cli.options import cni_socket, node_options, socket_option
+from podway.cli.output import as_json
 from podway.model.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def show(node: str, store: str, state_dir: str, output: str) -> None:
         snapshot, endpoints = facts.snapshot, list(facts.endpoints.values())
     if output == "json":
         document = {"networks": snapshot.networks, "blocks": snapshot.blocks, "endpoints": endpoints}
-        click.echo(msgspec.json.format(msgspec.json.encode(document)).decode())
+        click.echo(as_json(document))
         return
     if not snapshot.networks:
         click.echo("no network is known")

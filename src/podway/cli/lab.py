@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from podway.cli.output import as_json
+
 if TYPE_CHECKING:
     from podway.lab.topology import Topology
 
@@ -90,15 +92,13 @@ def up(
 @OUTPUT
 def status(name: str | None, output: str) -> None:
     """The labs of this machine and their nodes. Exit code 1 unless each is up without a problem."""
-    import msgspec
-
     from podway.lab import drawing
     from podway.lab.condition import look
     from podway.lab.place import find, labs
 
     found = [look(place) for place in ([find(name)] if name else labs().values())]
     if output == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+        click.echo(as_json(found))
     elif not found:
         click.echo("there is no lab")
     else:
@@ -146,8 +146,6 @@ def _enter(name: str | None, target: str, command: tuple[str, ...]) -> None:
 )
 def test(name: str | None, output: str, between: str) -> None:
     """Try every pair of pods and nodes, both ways. Exit code 0 only if all were reached without NAT."""
-    import msgspec
-
     from podway.lab import drawing, matrix
     from podway.lab import lab as labs
     from podway.lab.neighbours import crowded
@@ -161,7 +159,7 @@ def test(name: str | None, output: str, between: str) -> None:
         click.echo(f"warning: {words}", err=True)
     if output == "json":
         document = {"ok": result.ok, "pairs": result.pairs, "reached": result.reached, "probes": verdicts}
-        click.echo(msgspec.json.format(msgspec.json.encode(document)).decode())
+        click.echo(as_json(document))
     else:
         drawing.matrix(drawing.console(), verdicts)
     raise SystemExit(0 if result.ok else 1)

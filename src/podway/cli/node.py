@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from podway.cli.options import BIN_DIR, agent_socket, node_options, socket_option
+from podway.cli.output import as_json
 
 if TYPE_CHECKING:
     from podway.model.objects import Op
@@ -50,7 +51,7 @@ def status(
                 raise
         time.sleep(0.05)
     if output == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+        click.echo(as_json(found))
     else:
         click.echo(f"node {found.node}: podway {found.version}, up {found.uptime:.0f} s, store {found.store}")
         click.echo(f"  {found.endpoints} pod interfaces in blocks {', '.join(found.blocks) or 'none yet'}")
@@ -84,7 +85,7 @@ def plan(node: str, store: str, state_dir: str, output: str) -> None:
         )
     if output == "json":
         document = [{"verb": op.verb, "want": op.want, "have": op.have} for op in ops]
-        click.echo(msgspec.json.format(msgspec.json.encode(document)).decode())
+        click.echo(as_json(document))
     else:
         for op in ops:
             click.echo(_line(op))
@@ -108,7 +109,7 @@ def journal(node: str, store: str, state_dir: str, lines: int, output: str) -> N
     finally:
         database.close()
     if output == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(entries)).decode())
+        click.echo(as_json(entries))
         return
     for entry in entries:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.time))
@@ -133,7 +134,7 @@ def doctor(node: str, store: str, state_dir: str, socket: str | None, output: st
     path = agent_socket(node, socket)
     found = [*checks(), *machine.checks(), *state.checks(store), *agent.checks(path), *peers.checks(path)]
     if output == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+        click.echo(as_json(found))
     else:
         for check in found:
             fix = f"  fix: {check.fix}" if check.fix and check.verdict != "ok" else ""

@@ -11,6 +11,7 @@ import msgspec
 
 from podway.cli import yaml_input
 from podway.cli.options import agent_socket, socket_option, store_option
+from podway.cli.output import columns
 from podway.model import documents, problems
 from podway.model.bgp_specs import BGP_KINDS, BGPPeerSpec
 from podway.model.errors import Conflict, InvalidInput
@@ -92,15 +93,6 @@ def _table(kind: str, rows: list[list[str]], wide: bool, head: bool = True) -> s
     return columns(COLUMNS[kind] + (WIDE.get(kind, []) if wide else []), rows, head)
 
 
-def columns(titles: list[str], rows: list[list[str]], head: bool = True) -> str:
-    """Rows under their titles, each column as wide as its widest cell."""
-    filled = [row + [""] * (len(titles) - len(row)) for row in rows]
-    lines = [titles, *filled] if head else filled
-    widths = [max(len(row[i]) for row in [titles, *filled]) for i in range(len(titles))]
-    shown = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in lines]
-    return "\n".join(line.rstrip() for line in shown)
-
-
 def _show(
     kinds: list[str], records: list[Record], output: str, single: bool, alive: frozenset[str] | None
 ) -> str:
@@ -145,8 +137,6 @@ def get(
 
 
 def _peers(path: str, name: str | None, output: str) -> str:
-    import msgspec
-
     from podway.observe import client, peers
 
     found = [peer for peer in client.peers(path) if name in (None, peer.name)]
