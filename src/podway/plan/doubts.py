@@ -71,12 +71,13 @@ def outermost(prefixes: Iterable[str]) -> tuple[str, ...]:
     """``prefixes`` without those that lie within another."""
     kept: list[str] = []
     for prefix in sorted(prefixes, key=lambda p: (span(p)[0], span(p)[1], -span(p)[2])):
-        if not kept or not _within(span(prefix), span(kept[-1])):
+        if not kept or not within(span(prefix), span(kept[-1])):
             kept.append(prefix)
     return tuple(kept)
 
 
-def _within(inner: Span, outer: Span) -> bool:
+def within(inner: Span, outer: Span) -> bool:
+    """Whether all of ``inner`` lies in ``outer``."""
     return inner[0] == outer[0] and outer[1] <= inner[1] and inner[2] <= outer[2]
 
 
@@ -108,6 +109,11 @@ def judge(snapshot: Snapshot, facts: NodeFacts) -> Judged:
         closed=frozenset(closed),
         avoid=contested | underlay,
     )
+
+
+def firsts(node: Node) -> list[str]:
+    """A node's first address of each family, without prefix length: where its peers send to."""
+    return list({span(a)[0]: a.partition("/")[0] for a in reversed(node.spec.addresses)}.values())
 
 
 def underlay_of(node: Node) -> Iterator[tuple[str, str]]:
@@ -153,7 +159,7 @@ def _nested(snapshot: Snapshot, underlay: Mapping[str, str]) -> Iterator[tuple[I
 
     around: list[Item] = []
     for item in sorted(items, key=order):
-        while around and not _within(span(item.prefix), span(around[-1].prefix)):
+        while around and not within(span(item.prefix), span(around[-1].prefix)):
             around.pop()
         yield from ((item, outer) for outer in around)
         around.append(item)
@@ -220,7 +226,7 @@ def _overlapping(snapshot: Snapshot, inner: str, outer: str) -> Iterator[Finding
 
 def _has_pools_size(snapshot: Snapshot, cidr: str) -> bool:
     network = snapshot.networks[snapshot.blocks[cidr].spec.network]
-    pools = [pool for pool in network.spec.pools if _within(span(cidr), span(pool.cidr))]
+    pools = [pool for pool in network.spec.pools if within(span(cidr), span(pool.cidr))]
     return any(int(cidr.rpartition("/")[2]) == block_size(network, pool) for pool in pools)
 
 
@@ -246,8 +252,7 @@ def _same_address(snapshot: Snapshot, facts: NodeFacts) -> Iterator[Finding]:
     own = {address.partition("/")[0] for uplink in facts.uplinks for address in uplink.addresses}
     holders: dict[str, list[str]] = {}
     for node in snapshot.nodes.values():
-        firsts = {span(a)[0]: a.partition("/")[0] for a in reversed(node.spec.addresses)}
-        for address in firsts.values():
+        for address in firsts(node):
             holders.setdefault(address, []).append(node.name)
     for address, claimants in holders.items():
         others = {name for name in claimants if name != facts.name}
@@ -342,5 +347,5 @@ def _is_anothers(
             not alias.endswith(f":{network}")
         )
     if place is not None:
-        return any(_within(place, span(pool.cidr)) for n in networks.values() for pool in n.spec.pools)
+        return any(within(place, span(pool.cidr)) for n in networks.values() for pool in n.spec.pools)
     return getattr(value, "link", "") in own

@@ -16,9 +16,7 @@ from typing import Any
 import msgspec
 
 from podway.model.resources import Block, Node, NodeFacts, Snapshot
-from podway.plan.doubts import Judged, Span, judge, span, underlay_of
-
-Prefix = tuple[int, int, int]  # family, first, last
+from podway.plan.doubts import Judged, Span, firsts, judge, span, underlay_of, within
 
 
 class Judge:
@@ -28,8 +26,8 @@ class Judge:
         self._judged = Judged(snapshot=Snapshot())
         self._facts: NodeFacts | None = None
         self._seen = Snapshot()
-        self._blocks: list[Prefix] = []
-        self._addresses: list[Prefix] = []  # of nodes
+        self._blocks: list[Span] = []
+        self._addresses: list[Span] = []  # of nodes
         self._firsts: Counter[str] = Counter()  # the first address of each family of each node
         self._links: list[Span] = []
         self._own: set[str] = set()
@@ -56,7 +54,7 @@ class Judge:
         if any(_overlap(one, other) for one, other in pairwise(self._blocks)):
             self._facts = None  # of networks that nobody knows: the order here tells nothing of what meets
         self._addresses = sorted(span(_bare(a)) for node in nodes for a in node.spec.addresses)
-        self._firsts = Counter(address for node in nodes for address in _firsts(node))
+        self._firsts = Counter(address for node in nodes for address in firsts(node))
         links = [*facts.others, *(address for uplink in facts.uplinks for address in uplink.addresses)]
         self._links = [span(address) for address in links]
         self._own = {_bare(address) for uplink in facts.uplinks for address in uplink.addresses}
@@ -87,7 +85,7 @@ class Judge:
             del self._addresses[bisect_left(self._addresses, place)]
         for prefix, _ in underlay_of(node):
             avoid.pop(prefix, None)
-        self._firsts.subtract(_firsts(node))
+        self._firsts.subtract(firsts(node))
         mine = self._facts is not None and node.name == self._facts.name
         return not mine and not any(_meets(self._addresses, place) for place in places)
 
@@ -95,19 +93,19 @@ class Judge:
         for address in node.spec.addresses:
             insort(self._addresses, span(_bare(address)))
         avoid.update(underlay_of(node))
-        firsts = _firsts(node)
-        self._firsts.update(firsts)
+        own = firsts(node)
+        self._firsts.update(own)
         mine = self._facts is not None and node.name == self._facts.name
-        alone = all(self._firsts[a] < 2 and (mine or a not in self._own) for a in firsts)
+        alone = all(self._firsts[a] < 2 and (mine or a not in self._own) for a in own)
         places = [span(_bare(address)) for address in node.spec.addresses]
         return alone and not any(_meets(self._blocks, place) for place in places)
 
     def _is_in_pool(self, cidr: str, block: Block, snapshot: Snapshot) -> bool:
         network = snapshot.networks.get(block.spec.network)
         place = span(cidr)
-        return network is not None and any(_within(place, span(pool.cidr)) for pool in network.spec.pools)
+        return network is not None and any(within(place, span(pool.cidr)) for pool in network.spec.pools)
 
-    def _claim(self, place: Prefix) -> bool:
+    def _claim(self, place: Span) -> bool:
         free = not _meets(self._blocks, place) and not _meets(self._addresses, place)
         insort(self._blocks, place)
         return free and not any(_overlap(place, link) for link in self._links)
@@ -128,19 +126,11 @@ def _bare(address: str) -> str:
     return address.partition("/")[0]
 
 
-def _firsts(node: Node) -> list[str]:
-    return list({span(a)[0]: _bare(a) for a in reversed(node.spec.addresses)}.values())
-
-
-def _within(inner: Prefix, outer: Prefix) -> bool:
-    return inner[0] == outer[0] and outer[1] <= inner[1] and inner[2] <= outer[2]
-
-
-def _overlap(one: Prefix, other: Prefix) -> bool:
+def _overlap(one: Span, other: Span) -> bool:
     return one[0] == other[0] and one[1] <= other[2] and other[1] <= one[2]
 
 
-def _meets(ordered: list[Prefix], place: Prefix) -> bool:
+def _meets(ordered: list[Span], place: Span) -> bool:
     """Whether one of ``ordered``, which are apart from each other, overlaps ``place``."""
     at = bisect_left(ordered, place)
     return any(_overlap(one, place) for one in ordered[max(0, at - 1) : at + 1])
