@@ -191,11 +191,13 @@ def test_a_reader_that_leaves_is_no_error(applied: Podway) -> None:
 
 
 def test_a_peer_with_a_nodes_name_has_not_its_blocks(applied: Podway) -> None:
-    """Names are of their kind."""
+    """Names are of their kind; and its password is not shown unasked."""
     peer = "{apiVersion: podway.dev/v1, kind: BGPPeer, metadata: {name: a}, spec: {asNumber: 65000, "
-    applied.good("apply", "-f", "-", text=peer + "peerAddress: 192.0.2.9}}")
+    applied.good("apply", "-f", "-", text=peer + "peerAddress: 192.0.2.9, password: geheim}}")
     applied.claim()
-    assert "blocks" not in applied.good("describe", "bgppeer", "a")
+    shown = applied.good("describe", "bgppeer", "a")
+    assert "blocks" not in shown and "geheim" not in shown and "password: …" in shown
+    assert "password: geheim" in applied.good("get", "bgppeer", "a", "-o", "yaml")
     assert applied.good("delete", "bgppeer", "a") == "bgppeer a deleted\n"
     assert "10.244.3.0/24" in applied.good("get", "blocks")
 

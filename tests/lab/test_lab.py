@@ -58,6 +58,7 @@ def test_commands_run_inside_with_their_exit_code(lab: str) -> None:
 
 
 def test_without_a_target_the_shell_is_where_the_segments_are(lab: str) -> None:
+    assert podway("shell", "--name", lab, "node1", stdin="echo $debian_chroot\n").stdout == f"{lab} node1\n"
     done = podway("shell", "--name", lab, stdin="ip -o link; ip netns\n")
     assert "br-lan" in done.stdout and "node1-1" in done.stdout
 

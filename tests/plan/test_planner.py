@@ -13,6 +13,7 @@ import strategies as cluster
 
 from podway.model.objects import Address, Key, Link, Route
 from podway.model.resources import Endpoint, NodeFacts, PortMap, Snapshot, Uplink
+from podway.plan.path import ASKING, Chosen, PathKey
 from podway.plan.planner import Planner
 
 changes = st.one_of(
@@ -95,6 +96,14 @@ def _planner(*endpoints: Endpoint, transport: str = "host-gw") -> Planner:
     for one in endpoints:
         planner.update_endpoint(one.id, one)
     return planner
+
+
+def test_while_a_peer_is_being_asked_nothing_is_advised() -> None:
+    """Advice is for what was found; a moment after the start nothing was."""
+    planner = _planner()
+    planner.update_paths({PathKey("net1", "node-b", 4): Chosen("none", ASKING)})
+    (asking,) = [note for note in planner.notes if "node-b" in note.subject]
+    assert (asking.reason, asking.fix) == ("asking", "")
 
 
 def test_own_block_gives_the_bridge_its_gateway() -> None:

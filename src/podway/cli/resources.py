@@ -211,7 +211,10 @@ def describe(kind: str, name: str, store: str) -> None:
     with contextlib.closing(open_store(store)) as opened:
         record = opened.get(one, name)
         own = _blocks_of(opened, one, name)
-    click.echo(yaml.safe_dump(documents.show(record), sort_keys=False).rstrip())
+    shown = documents.show(record)
+    if one == "BGPPeer" and "password" in shown["spec"]:
+        shown["spec"]["password"] = "…"  # not for a terminal; get -o yaml has it
+    click.echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).rstrip())
     if one == "Network":
         resolved = documents.snapshot([record])[0].networks.get(name)
         if resolved is not None:

@@ -134,9 +134,10 @@ def _known(place: Place, target: str) -> None:
 
 
 def environment(place: Place, target: str) -> dict[str, str]:
-    """For commands in ``target``: ``podway`` is found, and speaks of the node."""
+    """For commands in ``target``: ``podway`` is found, and speaks of the node; a prompt says where it is."""
     own = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '/usr/sbin:/usr/bin')}"
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '/usr/sbin:/usr/bin')}",
+        "debian_chroot": f"{place.name} {target}".strip(),  # Debian's and Ubuntu's bash begin prompts with it
     }
     nodes = [node.name for node in place.saved().topology.of("node")]
     if target in nodes:

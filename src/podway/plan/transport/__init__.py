@@ -56,5 +56,6 @@ def peer_block(
         if hop[1] or (path is not None and path.choice == "direct"):
             return hop
         subject = f"peer {node.name} block {block.cidr}"
-        return (), (Note(subject, path.reason if path else ASKING, hostgw.CROSSING),)
+        reason = path.reason if path else ASKING
+        return (), (Note(subject, reason, "" if reason == ASKING else hostgw.CROSSING),)
     return (), ()
