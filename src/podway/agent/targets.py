@@ -29,7 +29,7 @@ def paths(node: Node, planner: Planner) -> tuple[Path, ...]:
         overlay.setdefault((network.name, family_of(block.cidr)), path)
         needed[path.underlay] = max(needed.get(path.underlay, SMALL), path.full + path.around)
     if not needed:
-        needed = {family: SMALL for family in (4, 6) if _address(node, family)}
+        needed = {family: SMALL for family in (4, 6) if node.address(family)}
     return (*_underlay(node, needed, planner.inputs.facts), *overlay.values())
 
 
@@ -56,13 +56,8 @@ def _overlay(network: Network, block: Block, node: Node, route: Route, planner: 
     return Path(layer="overlay", target=inside(block), full=full, network=network.name, underlay=family)
 
 
-def _address(node: Node, family: int) -> str:
-    """A node's first address of a family, "" when it has none."""
-    return next((a.partition("/")[0] for a in node.spec.addresses if family_of(a) == family), "")
-
-
 def _underlay(node: Node, needed: Mapping[int, int], facts: NodeFacts) -> Iterable[Path]:
     widest = max((uplink.mtu for uplink in facts.uplinks), default=mtu.DEFAULT)
     for family, full in sorted(needed.items()):
-        if target := _address(node, family):
+        if target := node.address(family):
             yield Path(layer="underlay", target=target, full=min(full, widest))

@@ -18,6 +18,7 @@ from podway.model.bgp_specs import (
     BGPPeerSpec,
     BgpSpec,
 )
+from podway.model.objects import family_of
 from podway.model.spec import Spec
 
 API_VERSION = "podway.dev/v1"
@@ -239,6 +240,10 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     declared: bool = False  # whether its addresses were written down
     paths: dict[str, Paths] = {}
     macs: tuple[str, ...] = ()
+
+    def address(self, family: int) -> str:
+        """The first of its addresses of family 4 or 6, where its peers send to; "" when it has none."""
+        return next((a.partition("/")[0] for a in self.spec.addresses if family_of(a) == family), "")
 
 
 class BlockSpec(Spec, frozen=True, kw_only=True):

@@ -44,8 +44,8 @@ def speaker(cluster: Cluster) -> Told:
     own = cluster.nodes.get(cluster.facts.name)
     if not cluster.networks or own is None:
         return Told(None)
-    four = _address(own, 4)
-    if not four and not _address(own, 6):
+    four = own.address(4)
+    if not four and not own.address(6):
         note = Note(f"node {own.name}", "it has no address to speak BGP from", "give it one: spec.addresses")
         return Told(None, (note,))
     configuration = cluster.bgp.configuration
@@ -68,13 +68,9 @@ def speaker(cluster: Cluster) -> Told:
     return Told(told, tuple(notes))
 
 
-def _address(node: Node, family: int) -> str:
-    return next((a.partition("/")[0] for a in node.spec.addresses if family_of(a) == family), "")
-
-
 def _number_of(node: Node) -> str:
     """A router ID for a node without IPv4: 32 bits of its IPv6 address, as an IPv4 address is written."""
-    low = int(ipaddress.IPv6Address(_address(node, 6))) & 0xFFFFFFFF
+    low = int(ipaddress.IPv6Address(node.address(6))) & 0xFFFFFFFF
     return str(ipaddress.IPv4Address(low or 1))
 
 
@@ -114,7 +110,7 @@ def reflectors(nodes: Mapping[str, Node], configuration: BGPConfigurationSpec) -
 def _cluster_id(nodes: Mapping[str, Node], reflecting: Iterable[str]) -> str:
     """One for all reflectors: the router ID of the first."""
     first = min(reflecting)
-    return _address(nodes[first], 4) or _number_of(nodes[first])
+    return nodes[first].address(4) or _number_of(nodes[first])
 
 
 def _inside(cluster: Cluster, own: Node, reflecting: frozenset[str]) -> list[Session]:
@@ -136,7 +132,7 @@ def _inside(cluster: Cluster, own: Node, reflecting: frozenset[str]) -> list[Ses
 
 def _with_node(cluster: Cluster, own: Node, node: Node, family: int, client: bool) -> Session | None:
     configuration = cluster.bgp.configuration
-    local, remote = _address(own, family), _address(node, family)
+    local, remote = own.address(family), node.address(family)
     if not local or not remote or local == remote:
         return None
     fast = configuration.failover == "fast"
@@ -200,7 +196,7 @@ def _with_peer(
 ) -> Session | None:
     configuration = cluster.bgp.configuration
     family = family_of(peer.peer_address or peer.peer_range)
-    local = _address(own, family)
+    local = own.address(family)
     if not local:
         what = f"node {own.name} has no IPv{family} address to speak from"
         notes.append(Note(f"BGPPeer {name}", what, "give the node one"))

@@ -113,7 +113,7 @@ def judge(snapshot: Snapshot, facts: NodeFacts) -> Judged:
 
 def firsts(node: Node) -> list[str]:
     """A node's first address of each family, without prefix length: where its peers send to."""
-    return list({span(a)[0]: a.partition("/")[0] for a in reversed(node.spec.addresses)}.values())
+    return [address for family in (4, 6) if (address := node.address(family))]
 
 
 def underlay_of(node: Node) -> Iterator[tuple[str, str]]:

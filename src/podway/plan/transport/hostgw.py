@@ -25,7 +25,7 @@ class Hop(NamedTuple):
 
 def next_hop(family: int, node: Node, facts: NodeFacts) -> Hop:
     """Where a peer could be reached directly, or the obstacle to it."""
-    via = next((a.partition("/")[0] for a in node.spec.addresses if family_of(a) == family), "")
+    via = node.address(family)
     if not via:
         return Hop(obstacle=f"the node has no IPv{family} address", fix="give the node one")
     target = ipaddress.ip_address(via)

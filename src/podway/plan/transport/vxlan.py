@@ -59,8 +59,7 @@ def next_hop(cidr: str, mac: str) -> str:
 
 def outer(node: Node | None, way: Way) -> str:
     """The node's end of the tunnel, "" when it has no address of the family."""
-    addresses = node.spec.addresses if node is not None else ()
-    return next((a.partition("/")[0] for a in addresses if family_of(a) == way.underlay), "")
+    return node.address(way.underlay) if node is not None else ""
 
 
 def device(network: Network, way: Way, told: Paths | None, node: Node | None, facts: NodeFacts) -> Planned:
