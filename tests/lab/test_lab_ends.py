@@ -105,6 +105,9 @@ def test_the_tour_ends_with_all_transports_in_one_table() -> None:
     assert "81 of 81" in rows["flannel-host-gw"] and "1500 bytes nothing" in rows["flannel-host-gw"]
     assert "81 of 81" in rows["flannel-vxlan"] and "1450 bytes VXLAN 1, UDP 8472" in rows["flannel-vxlan"]
     assert "81 of 81" in rows["calico-bgp"] and "1500 bytes nothing" in rows["calico-bgp"]
+    titles = [line for line in done.stdout.splitlines() if line.startswith("Its node")]
+    assert [("no bridge" in line) for line in titles] == [False, False, False, True]
+    assert "1 node, 3 pods up" in done.stdout
     assert not os.path.lexists(BASE / "demo")
 
 

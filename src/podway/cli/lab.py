@@ -184,7 +184,12 @@ def partition(
     sides = [tuple(filter(None, side.split(","))) for side in (one, other)]
     fault = Fault(one=sides[0], other=sides[1], only=only, larger=larger, loss=loss, one_way=one_way)
     control.partition(find(name), fault)
-    click.echo(f"{fault.words}; the end of it: podway lab heal")
+    click.echo(f"{fault.words}; the end of it: podway lab heal{_of(name)}")
+
+
+def _of(name: str | None) -> str:
+    """The option for a lab that was named, in a command to type next."""
+    return f" --name {name}" if name else ""
 
 
 @lab.command()
@@ -208,7 +213,7 @@ def crash(name: str | None, node: str) -> None:
     from podway.lab.place import find
 
     control.crash(find(name), node)
-    click.echo(f"{node} is off; podway lab reboot {node}")
+    click.echo(f"{node} is off; podway lab reboot{_of(name)} {node}")
 
 
 @lab.command()
@@ -287,7 +292,7 @@ def down(names: tuple[str, ...], every: bool) -> None:
 def demo(nodes: int | None, pods: int | None, preset: str | None, path: str | None) -> None:
     """Labs from start to end: up, every pair tried, a short walk, down.
 
-    Without options three of them: one host's bridge, host-gw and VXLAN, side by side in a table."""
+    Without options four of them: one host's bridge, host-gw, VXLAN and BGP, side by side in a table."""
     from podway.lab import demo as demonstration
     from podway.lab import lab as labs
 
