@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import traceback
@@ -13,7 +12,6 @@ from bench import report, rows
 from bench.measure import Row
 
 LEAST = 10  # rounds
-LATEST = Path(__file__).parent / "latest.json"
 
 
 def main() -> int:
@@ -34,10 +32,7 @@ def main() -> int:
             print(f"{name} could not be measured:", file=sys.stderr)
             traceback.print_exc()
     report.show(measured)
-    if not asked.row and not failed:
-        report.record(measured)
-    if not asked.row:
-        LATEST.write_text(json.dumps([row.document() for row in measured], indent=1) + "\n")
+    report.keep(measured)
     return 1 if failed else 0
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -54,18 +56,27 @@ def _cells(row: Row) -> list[str]:
 
 
 README = Path(__file__).resolve().parents[1] / "README.md"
+LATEST = Path(__file__).with_name("latest.json")
 BEGIN, END = "<!-- bench -->\n", "<!-- /bench -->\n"
 
 
-def record(measured: Sequence[Row], readme: Path = README) -> None:
-    """Put the rows that have a goal between the marks of the README."""
+def keep(measured: Sequence[Row], latest: Path = LATEST, readme: Path = README) -> None:
+    """Every row as it was measured last: all in ``latest``, those with a goal between the README's marks."""
+    known: list[dict[str, Any]] = json.loads(latest.read_text()) if latest.exists() else []
+    new = {row.row: row.document() for row in measured}
+    kept = [new.pop(one["row"], one) for one in known] + list(new.values())
+    latest.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    _record(kept, readme)
+
+
+def _record(documents: Sequence[Mapping[str, Any]], readme: Path) -> None:
     lines = ["| | Podway | reference | | ratio | goal | met |", "|---|---:|---:|---|---:|---|---|"]
-    for row in measured:
-        if row.goal:
-            reference = "" if row.reference is None else _number(row.reference)
-            ratio = "" if row.ratio is None else f"{row.ratio:.3f}"
-            cells = [row.row, _number(row.ours), reference, row.unit, ratio, str(GOALS[row.goal])]
-            lines.append(f"| {' | '.join(cells)} | {'yes' if row.met else 'no'} |")
+    for row in documents:
+        if row["goal"]:
+            reference = "" if row["reference"] is None else _number(row["reference"])
+            ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f}"
+            cells = [row["row"], _number(row["ours"]), reference, row["unit"], ratio, row["goal"]]
+            lines.append(f"| {' | '.join(cells)} | {'yes' if row['met'] else 'no'} |")
     lines += ["", *(f"{line}." if line == versions()[-1] else f"{line};" for line in versions())]
     before, begin, rest = readme.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)

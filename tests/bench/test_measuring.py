@@ -81,24 +81,26 @@ def test_what_can_not_be_built_leaves_out_its_rows(tmp_path: Path, monkeypatch: 
 
 
 def test_the_readme_gets_the_rows_that_have_a_goal(tmp_path: Path) -> None:
-    """Between its marks, again and again; without marks nothing is written."""
-    page = tmp_path / "README.md"
+    """Between its marks, each row as it was measured last; without marks it is left alone."""
+    page, latest = tmp_path / "README.md", tmp_path / "latest.json"
     page.write_text(f"above\n{report.BEGIN}old{report.END}below\n")
     rows = [
         median_row("RunPodSandbox / host", "ms", [1.0] * 3, [1.1] * 3, "sandbox"),
         median_row("beside", "ms", [1.0] * 3),
     ]
-    report.record(rows, page)
+    report.keep(rows, latest, page)
     once = page.read_text()
     assert "| RunPodSandbox / host | 1 | 1.1 | ms | 0.909 | ≤ 1.08 × | yes |" in once
     assert once.startswith("above\n") and once.endswith("below\n")
     assert "old" not in once and "beside" not in once
-    report.record(rows, page)
-    assert page.read_text() == once
+    report.keep(rows[1:], latest, page)
+    assert page.read_text() == once and len(json.loads(latest.read_text())) == 2
+    report.keep([median_row("RunPodSandbox / host", "ms", [2.0] * 3, [1.0] * 3, "sandbox")], latest, page)
+    assert "| RunPodSandbox / host | 2 | 1 | ms | 2.000 | ≤ 1.08 × | no |" in page.read_text()
     assert report.README.read_text().count(report.BEGIN) == 1
     page.write_text("no marks\n")
     with pytest.raises(ValueError):
-        report.record(rows, page)
+        report.keep(rows, latest, page)
     assert page.read_text() == "no marks\n"
 
 
