@@ -19,6 +19,7 @@ from podway.bird.client import Client
 from podway.model.errors import InvalidInput, Unavailable
 
 OLDEST = (2, 0, 8)  # the first with "long lived graceful restart" and "receive limit" as rendered
+GONE = 0.5  # seconds: a process that is just being replaced by another program shows no command line
 PATIENCE = 10.0  # seconds for a run of "bird -p"
 FIX = "install the package bird2 (2.0.8 or later)"
 
@@ -106,7 +107,12 @@ class BirdProcess:
         if code:
             raise Unavailable(f"BIRD does not start: {said}", str(self.file))
         end = time.monotonic() + PATIENCE
-        while self.pid() is None and self._left() and time.monotonic() < end:
+        seen = time.monotonic()
+        while self.pid() is None and time.monotonic() < end:
+            now = time.monotonic()
+            seen = now if self._left() else seen
+            if now - seen > GONE:
+                return  # it ended right away; what it said of that is in its log
             await asyncio.sleep(0.01)
 
     def kill(self) -> None:
