@@ -51,6 +51,9 @@ def all_reached(pairs: int) -> None:
 
 def test_every_pair_by_routes_that_bird_brought(lab: str) -> None:
     all_reached(36)
+    until(lambda: "peers: 2 ok" in inside("node1", "podway", "status", check=None))
+    peers = inside("node1", "podway", "get", "peers", "-o", "wide")
+    assert peers.count("1500") >= 4, peers  # full packets, into the peers' blocks, over both families
     routes = inside("node1", "ip", "route")
     assert routes.count("proto bird metric 2048") == 2 and "vxlan" not in inside("node1", "ip", "-d", "link")
     assert inside("node1", "ip", "-6", "route").count("proto bird metric 2048") == 2

@@ -182,10 +182,13 @@ class Health:
         )
 
     def _unprogrammed(self, peers: list[str]) -> dict[str, int]:
-        """Peer → how many of the kernel objects that it needs don't stand."""
+        """Peer → how many of the kernel objects for it don't stand, and blocks that BGP hasn't brought."""
         missing: dict[str, int] = {}
+        planner = self._engine.planner
+        unlearned = set(planner.unlearned)
         for peer in peers:
             count = sum(not self._engine.reconciler.stands((key,)) for key in self._keys(peer))
+            count += sum(block.cidr in unlearned for block in planner.blocks_of(peer))
             if count:
                 missing[peer] = count
         return missing

@@ -23,7 +23,7 @@ def paths(node: Node, planner: Planner) -> tuple[Path, ...]:
     for block in planner.blocks_of(node.name):
         network = planner.inputs.networks.get(block.spec.network)
         route = next((o for o in planner.fragment("block", block.cidr) if isinstance(o, Route)), None)
-        if network is None or route is None:
+        if network is None or (route is None and block.cidr not in planner.inputs.learned):
             continue
         path = _overlay(network, block, node, route, planner)
         overlay.setdefault((network.name, family_of(block.cidr)), path)
@@ -33,11 +33,12 @@ def paths(node: Node, planner: Planner) -> tuple[Path, ...]:
     return (*_underlay(node, needed, planner.inputs.facts), *overlay.values())
 
 
-def _overlay(network: Network, block: Block, node: Node, route: Route, planner: Planner) -> Path:
-    """The path to a block by the route in force."""
+def _overlay(network: Network, block: Block, node: Node, route: Route | None, planner: Planner) -> Path:
+    """The path to a block by the route in force; None: one that BGP has brought."""
     facts = planner.inputs.facts
     pods = mtu.effective(network, facts)
-    link = planner.desired.get(("link", route.dev))
+    dev = route.dev if route is not None else ""
+    link = planner.desired.get(("link", dev))
     if isinstance(link, Link) and link.vxlan is not None:
         full = narrow.path_mtu(min(pods, link.mtu or pods), network.name, node)
         family = family_of(link.vxlan.local)
@@ -51,7 +52,7 @@ def _overlay(network: Network, block: Block, node: Node, route: Route, planner: 
             underlay=family,
         )
     family = family_of(block.cidr)
-    widest = next((uplink.mtu for uplink in facts.uplinks if uplink.name == route.dev), pods)
+    widest = next((uplink.mtu for uplink in facts.uplinks if uplink.name == dev), pods)
     full = narrow.path_mtu(min(pods, widest), network.name, node)
     return Path(layer="overlay", target=inside(block), full=full, network=network.name, underlay=family)
 
