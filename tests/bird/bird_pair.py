@@ -87,6 +87,9 @@ class Pair:
 
     def close(self) -> None:
         """End everything."""
+        with namespaces.entered(self.far):
+            self.b.adopt()
+        self.a.adopt()
         self.a.kill()
         self.b.kill()
         for daemon in self._daemons:
