@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from podway.model.documents import InvalidDocument, decode, encode, snapshot, spec_json
+from podway.model.documents import InvalidDocument, decode, encode, snapshot, spec_json, veiled
 from podway.model.resources import BgpResource
 from podway.store import Record
 
@@ -103,3 +103,10 @@ def test_what_is_right_goes_into_the_snapshot_and_out_again(
     bad = Record(kind=kind, name=name, spec=b"{")
     again, unreadable = snapshot([bad], found)
     assert again.bgp == found.bgp and unreadable[0].kind == kind
+
+
+def test_a_password_is_not_for_a_terminal_but_a_change_of_it_is_seen() -> None:
+    shown = [veiled(_document("BGPPeer", PEER | {"password": word})) for word in ("one", "other", "one")]
+    assert shown[0] == shown[2] != shown[1] and "one" not in json.dumps(shown)
+    network = _document("Network", {"password": "x"})
+    assert veiled(network) == network

@@ -211,9 +211,12 @@ def _foretold(store: Store, one: Placed) -> Iterator[str]:
 def _difference(store: Store, one: Placed) -> list[str]:
     import yaml
 
-    new = yaml.safe_dump(documents.encode(one.resource), sort_keys=False).splitlines()
+    new = yaml.safe_dump(
+        documents.veiled(documents.encode(one.resource)), sort_keys=False, allow_unicode=True
+    ).splitlines()
     try:
-        old = yaml.safe_dump(documents.show(store.get(one.kind, one.name)), sort_keys=False).splitlines()
+        stored = documents.veiled(documents.show(store.get(one.kind, one.name)))
+        old = yaml.safe_dump(stored, sort_keys=False, allow_unicode=True).splitlines()
     except NotFound:
         old = []
     title = f"{one.kind} {one.name}"

@@ -13,7 +13,7 @@ from podway.cli import yaml_input
 from podway.cli.options import agent_socket, socket_option, store_option
 from podway.cli.output import columns
 from podway.model import documents, problems
-from podway.model.bgp_specs import BGP_KINDS, BGPPeerSpec
+from podway.model.bgp_specs import BGP_KINDS
 from podway.model.errors import Conflict, InvalidInput
 from podway.model.resources import BgpResource, Block, Network, Node
 from podway.store import Compacted, Record, Store, StoreUnavailable, open_store
@@ -59,7 +59,7 @@ def _row(record: Record, wide: bool, alive: frozenset[str] | None = None) -> lis
                 *([_agent(node, alive)] if wide else []),
             ]
         if isinstance(value, BgpResource):
-            return [value.name, _one_line(value.spec)]
+            return [value.name, _one_line(value)]
         return [value.cidr, value.spec.network, value.spec.node, value.spec.attach]
     except InvalidInput:
         return [record.name, "(of another version, see -o json)"]
@@ -72,10 +72,9 @@ def _agent(node: Node, alive: frozenset[str] | None) -> str:
     return "alive" if node.name in alive else "suspect"
 
 
-def _one_line(spec: msgspec.Struct) -> str:
-    """What differs from the defaults; a password is not for a terminal."""
-    if isinstance(spec, BGPPeerSpec) and spec.password:
-        spec = msgspec.structs.replace(spec, password="…")
+def _one_line(resource: BgpResource) -> str:
+    """What differs from the defaults."""
+    spec = documents.veiled(documents.encode(resource))["spec"]
     return msgspec.json.encode(spec).decode().strip("{}").replace('"', "").replace(",", ", ")
 
 
@@ -211,9 +210,7 @@ def describe(kind: str, name: str, store: str) -> None:
     with contextlib.closing(open_store(store)) as opened:
         record = opened.get(one, name)
         own = _blocks_of(opened, one, name)
-    shown = documents.show(record)
-    if one == "BGPPeer" and "password" in shown["spec"]:
-        shown["spec"]["password"] = "…"  # not for a terminal; get -o yaml has it
+    shown = documents.veiled(documents.show(record))
     click.echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).rstrip())
     if one == "Network":
         resolved = documents.snapshot([record])[0].networks.get(name)

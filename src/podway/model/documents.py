@@ -6,6 +6,7 @@ stored is read leniently: a field of a later version is no reason to stop.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -207,6 +208,15 @@ def encode(resource: Resource) -> dict[str, Any]:
     """The document of a resource."""
     name = resource.cidr if isinstance(resource, Block) else resource.name
     return _document(kind_of(resource), name, msgspec.to_builtins(resource.spec))
+
+
+def veiled(document: dict[str, Any]) -> dict[str, Any]:
+    """A document for a terminal: of a password only so much that a change of it is seen."""
+    spec = document["spec"]
+    if document["kind"] != "BGPPeer" or not isinstance(spec, dict) or "password" not in spec:
+        return document
+    known_by = hashlib.sha256(str(spec["password"]).encode()).hexdigest()[:4]
+    return document | {"spec": spec | {"password": f"… (#{known_by})"}}
 
 
 def show(record: StoredObject) -> dict[str, Any]:
