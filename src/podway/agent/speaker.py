@@ -80,6 +80,7 @@ class BirdKeeper:
         self.process = BirdProcess(directory)
         self._loop = loop
         self._told = told
+        self._rendered: tuple[Speaker, str] | None = None
         self._refused: dict[str, str] = {}  # digest of a configuration → what BIRD said of it
         self._trouble = self._version = ""
         self._task: asyncio.Task[None] | None = None
@@ -148,8 +149,14 @@ class BirdKeeper:
             self._trouble = str(error)
         await self._look()
 
+    def _text(self, speaker: Speaker) -> str:
+        """The configuration of a speaker, rendered once: it is compared at every look."""
+        if self._rendered is None or self._rendered[0] != speaker:
+            self._rendered = speaker, render(speaker, str(self.process.log))
+        return self._rendered[1]
+
     async def _converge(self, speaker: Speaker) -> None:
-        text = render(speaker, str(self.process.log))
+        text = self._text(speaker)
         running = self.process.adopt()
         if running is not None:
             self._watch(running)
