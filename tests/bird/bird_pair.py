@@ -39,7 +39,7 @@ class Pair:
     def __init__(self, directory: Path, near: int) -> None:
         self.directory = directory
         self.a, self.b = BirdProcess(directory / "a"), BirdProcess(directory / "b")
-        self.far = namespaces.create()
+        self.near, self.far = near, namespaces.create()
         self._daemons: list[subprocess.Popen[bytes]] = []
         run("ip", "link", "set", "lo", "up")
         path = f"/proc/{os.getpid()}/fd/{self.far}"

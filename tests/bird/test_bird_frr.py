@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bird_pair import FAR4, NEAR4, Pair, run, wait
+from bird_pair import FAR4, FAR6, NEAR4, NEAR6, Pair, run, wait
 from frr import frr
 
 from podway.bird.replies import SessionState
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.kernel
 
 OWN = "10.244.1.0/26"
 POOL = "10.244.0.0/16"
+PING = ("ping", "-q", "-c", "1", "-W", "1", "-I", "10.244.1.1", "10.244.9.1")
 FACTS = NodeFacts(name="a", uplinks=(Uplink(name="up0", mtu=1500, addresses=(f"{NEAR4}/24",)),))
 
 
@@ -43,7 +44,7 @@ def told(*documents: tuple[str, str, dict[str, Any]]) -> Speaker:
         peers=found["BGPPeer"],
         filters=found["BGPFilter"],
     )
-    me = Node(name="a", spec=NodeSpec(addresses=(f"{NEAR4}/24",)))
+    me = Node(name="a", spec=NodeSpec(addresses=(f"{NEAR4}/24", f"{NEAR6}/64")))
     block = Block(cidr=OWN, spec=BlockSpec(network="pods", node="a", attach="routed"))
     planned = speaker(Cluster(FACTS, {"a": me}, (block,), {"pods": (POOL,)}, bgp))
     assert planned.speaker is not None and not planned.notes
@@ -154,6 +155,33 @@ def test_filters_and_communities(pair: Pair) -> None:
         wait(lambda: learned() == {"10.244.9.0/26", "203.0.113.0/24"})
         routes = {one.prefix: one for one in pair.do(pair.a.client.routes())}
         assert routes["203.0.113.0/24"].local_pref == "50"
+
+
+def test_ipv4_by_an_ipv6_next_hop(pair: Pair) -> None:
+    """RFC 8950: over one IPv6 session the pods' IPv4 travels too, and the kernel forwards by it."""
+    over_six = f"""
+    router bgp 65001
+     bgp router-id {FAR4}
+     no bgp ebgp-requires-policy
+     no bgp network import-check
+     neighbor {NEAR6} remote-as 64512
+     neighbor {NEAR6} capability extended-nexthop
+     address-family ipv4 unicast
+      network 10.244.9.0/26
+      neighbor {NEAR6} activate
+     exit-address-family
+    """
+    for fd, address in ((pair.near, "10.244.1.1/32"), (pair.far, "10.244.9.1/32")):
+        with namespaces.entered(fd):
+            run("ip", "address", "add", address, "dev", "lo")
+            run("ip", "-4", "address", "flush", "dev", "up0")
+    with frr(pair) as peer:
+        peer.start(textwrap.dedent(over_six))
+        pair.start(told(tor(peerAddress=FAR6, extendedNextHop=True)))
+        wait(lambda: OWN in peer.prefixes())
+        wait(lambda: learned() == {"10.244.9.0/26"})
+        assert f"via inet6 {FAR6}" in run("ip", "route", "show", "10.244.9.0/26")
+        wait(lambda: subprocess.run(PING, check=False).returncode == 0)
 
 
 def test_a_dead_router_is_noticed_by_bfd(pair: Pair) -> None:
