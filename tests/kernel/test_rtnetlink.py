@@ -213,6 +213,24 @@ def test_replacing_an_ipv6_route_appends_no_sibling(rtnetlink: Rtnetlink) -> Non
     assert rtnetlink.dump("route", protocol=112)[routes[0].key] == routes[1]
 
 
+def test_routes_that_bird_makes_are_seen(rtnetlink: Rtnetlink) -> None:
+    """With several next hops, of which the first is told, and with one of the other family."""
+    commands = (
+        "link add r0 type bridge",
+        "link set r0 up",
+        "address add 192.0.2.1/24 dev r0",
+        "route add 10.9.0.0/26 proto bird metric 2048 nexthop via 192.0.2.2 nexthop via 192.0.2.3",
+        "route add 10.9.0.64/26 proto bird metric 2048 via inet6 fe80::1 dev r0",
+    )
+    for command in commands:
+        subprocess.run(["ip", *command.split()], check=True)
+    routes = {r.dst: r for r in rtnetlink.dump("route", protocol=12).values() if isinstance(r, Route)}
+    assert {dst: (r.via, r.dev) for dst, r in routes.items()} == {
+        "10.9.0.0/26": ("192.0.2.2", "r0"),
+        "10.9.0.64/26": ("fe80::1", "r0"),
+    }
+
+
 def test_many_routes_in_one_batch(rtnetlink: Rtnetlink) -> None:
     make(rtnetlink, [BRIDGE, Address(link="br0", address="10.0.0.1/24")])
     routes = [

@@ -10,7 +10,8 @@ from podway.model.objects import Route
 
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
-DST, OIF, GATEWAY, PRIORITY, PREFSRC, METRICS, MULTIPATH, TABLE = 1, 4, 5, 6, 7, 8, 9, 15
+DST, OIF, GATEWAY, PRIORITY, PREFSRC, METRICS, MULTIPATH, TABLE, VIA = 1, 4, 5, 6, 7, 8, 9, 15, 18
+NEXT_HOP = struct.Struct("=HBBI")  # rtnexthop: length, flags, hops, ifindex
 RTAX_MTU = 2
 ONLINK = 4  # RTNH_F_ONLINK
 CLONED = 0x200  # RTM_F_CLONED
@@ -87,25 +88,32 @@ def encode_dump(family: int, protocol: int = 0) -> bytes:
     return wire.message(GETROUTE, 0, RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, 0, 0))
 
 
+def _next_hop(found: wire.Attributes) -> str:
+    if VIA in found:  # of the other family (RFC 8950): struct rtvia, a family and an address
+        return wire.ip_text(found[VIA][2:])
+    return wire.ip_text(found[GATEWAY]) if GATEWAY in found else ""
+
+
 def decode(payload: bytes, name_of: Mapping[int, str]) -> Route | None:
-    """The route of a message; None for what Podway never makes: multipath, cache entries."""
+    """The route of a message, None for a cache entry; of several next hops (BIRD makes such) the first."""
     family, length, _, _, table, protocol, scope, kind, flags = RTMSG.unpack_from(payload)
     if kind not in _TYPE_NAMES or flags & CLONED:
         return None
     found = wire.attributes(payload, RTMSG.size)
+    device = wire.U32.unpack(found[OIF])[0] if OIF in found else 0
     if MULTIPATH in found:
-        return None
+        end, _, _, device = NEXT_HOP.unpack_from(found[MULTIPATH])
+        found |= wire.attributes(found[MULTIPATH][:end], NEXT_HOP.size)
     six = family == AF_INET6
     dst = wire.ip_text(found[DST]) if DST in found else ("::" if six else "0.0.0.0")
     metrics = wire.attributes(found.get(METRICS, b""))
     number = _TYPE_NAMES[kind]
-    device = wire.U32.unpack(found[OIF])[0] if OIF in found else 0
     # an IPv6 blackhole shows the loopback device, which nobody asked for
     dev = name_of.get(device, "") if device and number in ("unicast", "local") else ""
     return Route(
         dst=f"{dst}/{length}",
         dev=dev,
-        via=wire.ip_text(found[GATEWAY]) if GATEWAY in found else "",
+        via=_next_hop(found),
         table=wire.U32.unpack(found[TABLE])[0] if TABLE in found else table,
         metric=wire.U32.unpack(found[PRIORITY])[0] if PRIORITY in found else 0,
         type=number,
