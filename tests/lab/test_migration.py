@@ -37,6 +37,10 @@ def lab() -> Iterator[Lab]:
         ({"transport": "host-gw"}, 1500),
         ({"transport": "host-gw", "mtu": 1300}, 1300),
         ({"transport": "host-gw"}, 1500),
+        ({"transport": "bgp"}, 1500),
+        ({"transport": "vxlan"}, 1450),
+        ({"transport": "bgp"}, 1500),
+        ({"transport": "host-gw"}, 1500),
     ],
     ids=[
         "host-gw to vxlan",
@@ -47,6 +51,10 @@ def lab() -> Iterator[Lab]:
         "vxlan to host-gw",
         "a smaller MTU",
         "a larger MTU",
+        "host-gw to bgp",
+        "bgp to vxlan",
+        "vxlan to bgp",
+        "bgp to host-gw",
     ],
 )
 def test_nothing_is_lost(lab: Lab, spec: dict[str, Any], mtu: int) -> None:

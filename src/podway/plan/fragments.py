@@ -148,7 +148,7 @@ def _peer_block(inputs: Inputs, block: Block, node: Node, held: Held) -> Built:
     for way in now:
         if way.transport == "bgp":
             if block.cidr in inputs.learned:
-                return Built((), tuple(said), (name, way), asks)
+                return Built((), tuple(said), (name, way), asks, proving)
             said.append(bgp.unlearned(block, node))
             continue
         objects, notes = transport.peer_block(block, way, node, inputs.own, inputs.facts, chosen)

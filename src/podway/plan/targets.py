@@ -31,12 +31,14 @@ def inside(block: Block) -> str:
 def target(
     wished: tuple[Way, ...], now: tuple[Way, ...], block: Block, node: Node, facts: NodeFacts
 ) -> Target | None:
-    """What would have to be proved for one block of a peer; None where nodes carry nothing.
+    """What would have to be proved for one block of a peer; None where nodes carry nothing, or BIRD decides.
 
     ``wished``: what the network's nodes should send by; ``now``: what this peer may be sent by."""
     if wished[-1].transport == "none":
         return None
     if DIRECT not in wished and DIRECT not in now:
+        if wished[-1].transport == "bgp":
+            return None
         return Target(fallback="tunnel", obstacle=ALWAYS_TUNNEL)
     # a tunnel that only stands until everybody has left it is no fallback
     fallback: Fallback = "tunnel" if DIRECT in wished[:-1] else "none"
