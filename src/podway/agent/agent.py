@@ -33,7 +33,8 @@ from podway.agent.proofs import Proofs
 from podway.agent.speaker import BirdKeeper
 from podway.agent.status import AgentStatus, describe
 from podway.agent.writer import BULK, POD, REPAIR, Writer
-from podway.cni import home
+from podway.cni import dropin, home
+from podway.cni.dropin.steps import Work, drive_async, run
 from podway.cni.plugin import handle
 from podway.cni.protocol import Answer, Call
 from podway.cni.server import Server
@@ -170,6 +171,21 @@ class Agent:
     # CNI -------------------------------------------------------------------------------------
 
     async def _call(self, call: Call) -> Answer:
+        answer = await (self._drop_in(call) if dropin.name_of(call) else self._cluster_plugin(call))
+        metrics.count_call(call, answer)
+        self._bury_later()
+        return answer
+
+    async def _drop_in(self, call: Call) -> Answer:
+        """No other executable is waited for on the writer's thread."""
+
+        async def work(step: Work) -> object:
+            with self._events.hushed():
+                return await self._writer.submit(POD, lambda: step.do(self._engine))
+
+        return await drive_async(dropin.steps(call), work, lambda step: asyncio.to_thread(run, step))
+
+    async def _cluster_plugin(self, call: Call) -> Answer:
         answer, write = await self._for_pod(call)
         deadline = self._loop.time() + CLAIM
         while write is not None and self._loop.time() < deadline:
@@ -178,8 +194,6 @@ class Agent:
             if done:
                 hindrance.exception()  # the call says what it means for it
             answer, write = await self._for_pod(call)
-        metrics.count_call(call, answer)
-        self._bury_later()
         return answer
 
     async def _for_pod(self, call: Call) -> tuple[Answer, Future[Record] | None]:

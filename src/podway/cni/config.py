@@ -107,7 +107,7 @@ def identity(call: Call, namespace_required: bool) -> Identity:
         raise CniError(ENVIRONMENT, f"CNI_CONTAINERID: {container!r} is not a container ID")
     if not ifname:
         raise CniError(ENVIRONMENT, "CNI_IFNAME is missing")
-    if problem := _ifname_problem(ifname):
+    if problem := ifname_problem(ifname):
         raise CniError(ENVIRONMENT, f"CNI_IFNAME: {ifname!r} {problem}")
     if namespace_required and not namespace:
         raise CniError(ENVIRONMENT, "CNI_NETNS is missing")
@@ -116,7 +116,7 @@ def identity(call: Call, namespace_required: bool) -> Identity:
     return Identity(container=container, ifname=ifname, namespace=namespace)
 
 
-def _ifname_problem(ifname: str) -> str:
+def ifname_problem(ifname: str) -> str:
     """What the kernel has against a name (net/core/dev.c dev_valid_name), "" when nothing."""
     if not _is_utf8(ifname):
         return "is not UTF-8"
@@ -150,7 +150,7 @@ def attach_request(call: Call, conf: Conf, who: Identity) -> AttachRequest:
         ips=ips(runtime) or ips(asked) or arguments.ips,
         ranges=ranges(runtime),
         mac=mac(runtime) or mac(asked) or arguments.mac,
-        mtu=_mtu(conf.section),
+        mtu=mtu(conf.section),
         ports=ports(runtime),
         bandwidth=bandwidth(runtime),
         routes=_routes(conf.section),
@@ -160,11 +160,12 @@ def attach_request(call: Call, conf: Conf, who: Identity) -> AttachRequest:
     )
 
 
-def _mtu(section: Section) -> int:
-    mtu = section.number("mtu", highest=65535)
-    if mtu and mtu < _SMALLEST_MTU:
-        raise wrong(section.at("mtu"), f"{mtu} is smaller than {_SMALLEST_MTU}, the least an IPv4 link has")
-    return mtu
+def mtu(section: Section) -> int:
+    """``mtu``, 0 when absent. Raises CniError 7."""
+    found = section.number("mtu", highest=65535)
+    if found and found < _SMALLEST_MTU:
+        raise wrong(section.at("mtu"), f"{found} is smaller than {_SMALLEST_MTU}, the least an IPv4 link has")
+    return found
 
 
 def _routes(section: Section) -> tuple[PodRoute, ...]:

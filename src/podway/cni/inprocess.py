@@ -16,19 +16,24 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
-from podway.cni import home, plugin, shim, wire
+from podway.cni import dropin, home, plugin, shim, wire
+from podway.cni.answer import failure
 from podway.cni.config import answer_version
+from podway.cni.dropin.steps import drive
 from podway.cni.errors import CniError
 from podway.cni.protocol import Answer, Call
 from podway.model.errors import Busy, InvalidInput, PodwayError
-from podway.node.requests import Engine
+
+if TYPE_CHECKING:
+    from podway.node.engine import NodeEngine
 
 PATIENCE = 20.0  # seconds: a hundred calls at once, one after the other
 _PAUSE = 0.02
 
 #: Opens the engine of a node, or raises Busy while another process is its writer.
-OpenEngine = Callable[[str, str, str], AbstractContextManager[Engine]]
+OpenEngine = Callable[[str, str, str], AbstractContextManager["NodeEngine"]]
 
 
 def carry_out(
@@ -43,9 +48,13 @@ def carry_out(
             for fd in descriptors:
                 stack.callback(os.close, fd)
             engine = _open(stack, opener, options, lambda: _ask_again(message, descriptors), patience)
-            return engine if isinstance(engine, Answer) else plugin.handle(call, engine)
+            if isinstance(engine, Answer):
+                return engine
+            if dropin.name_of(call):
+                return drive(dropin.steps(call), engine)
+            return plugin.handle(call, engine)
     except Exception as error:
-        return plugin.failure(error, version, command)
+        return failure(error, version, command)
 
 
 def _call(message: wire.Message, descriptors: list[int]) -> Call:
@@ -66,7 +75,7 @@ def _open(
     options: dict[str, str],
     ask: Callable[[], Answer | None],
     patience: float,
-) -> Engine | Answer:
+) -> NodeEngine | Answer:
     """The engine, or an agent's answer if one came up meanwhile. Raises Busy when it stays so."""
     deadline = time.monotonic() + patience
     while True:
@@ -84,7 +93,7 @@ def _open(
 def _ask_again(message: wire.Message, descriptors: list[int]) -> Answer | None:
     """The answer of the agent that the configuration names, None when none listens or it serves others."""
     try:
-        path = shim.socket_of(shim.parse(message.stdin))
+        path, _ = shim.agent_of(shim.parse(message.stdin))
         if not path:
             return None
         reply = shim.ask(path, message, descriptors)
@@ -110,7 +119,7 @@ def parse_options(arguments: list[str]) -> dict[str, str]:
     return options
 
 
-def _opener(node: str, state_dir: str, store_url: str) -> AbstractContextManager[Engine]:
+def _opener(node: str, state_dir: str, store_url: str) -> AbstractContextManager[NodeEngine]:
     from podway.node.engine import open_engine  # after the cheap refusals: it imports the kernel rooms
 
     node, state_dir = home.of_caller(node, state_dir)
@@ -124,9 +133,9 @@ def main(arguments: list[str]) -> int:
     try:
         answer = carry_out(shim.read_stdin(), parse_options(arguments), _opener)
     except shim.Failure as error:
-        answer = plugin.failure(CniError(error.code, str(error)))
+        answer = failure(CniError(error.code, str(error)))
     except PodwayError as error:
-        answer = plugin.failure(error)
+        answer = failure(error)
     with os.fdopen(out, "wb") as stdout:
         stdout.write(answer.stdout)
     return answer.exit_code

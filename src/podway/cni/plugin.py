@@ -6,20 +6,16 @@ agent and in the in-process command.
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Callable
 
 import msgspec
 
 from podway.cni import config, result
-from podway.cni.errors import ENVIRONMENT, NAMESPACE, NOT_READY, CniError, describe, wrong
+from podway.cni.answer import document, failure, pod_namespace
+from podway.cni.errors import ENVIRONMENT, NOT_READY, CniError, describe, wrong
 from podway.cni.protocol import NEWEST, VERSIONS, Answer, Call
 from podway.model.errors import PodwayError
 from podway.node.requests import Engine
-
-NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
-CLONE_NEWNET = 0x40000000  # linux/sched.h
 
 
 def handle(call: Call, engine: Engine) -> Answer:
@@ -28,7 +24,7 @@ def handle(call: Call, engine: Engine) -> Answer:
     try:
         command = call.env.get("CNI_COMMAND", "")
         if command == "VERSION":
-            return _document(0, versions(call.stdin))
+            return document(0, versions(call.stdin))
         work = _COMMANDS.get(command)
         if work is None:
             known = ", ".join((*_COMMANDS, "VERSION"))
@@ -39,49 +35,12 @@ def handle(call: Call, engine: Engine) -> Answer:
         output = work(call, config.load(section, command), engine)
     except Exception as error:
         return failure(error, version)
-    return _document(0, output) if output is not None else Answer(0)
-
-
-def failure(error: BaseException, version: str = NEWEST, command: str = "") -> Answer:
-    """The error document of an exception; for STATUS it is code 50, whatever the cause."""
-    code, msg, details = describe(error)
-    if command == "STATUS":
-        code = NOT_READY
-    document: dict[str, object] = {"cniVersion": version, "code": code, "msg": _plain(msg)}
-    if details:
-        document["details"] = _plain(details)
-    return _document(1, document)
+    return document(0, output) if output is not None else Answer(0)
 
 
 def versions(stdin: bytes) -> dict[str, object]:
     """The answer to VERSION; the executable gives the same bytes by itself."""
     return {"cniVersion": config.answer_version(stdin), "supportedVersions": VERSIONS}
-
-
-def _document(exit_code: int, value: dict[str, object]) -> Answer:
-    return Answer(exit_code, msgspec.json.encode(value) + b"\n")
-
-
-def _plain(text: str) -> str:
-    """Text that JSON can carry: a lone surrogate, of a name that is no UTF-8, becomes "?"."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _namespace(call: Call) -> int:
-    """The descriptor of the pod's network namespace. Raises CniError 8 with what is wrong with CNI_NETNS."""
-    path = call.env.get("CNI_NETNS", "")
-    if call.pod_fd < 0:
-        reason = os.strerror(call.pod_errno) if call.pod_errno else "the caller did not pass it"
-        raise CniError(NAMESPACE, f"CNI_NETNS: {path} can't be opened: {reason}")
-    try:
-        kind = fcntl.ioctl(call.pod_fd, NS_GET_NSTYPE)
-    except OSError:
-        kind = 0
-    if kind != CLONE_NEWNET:
-        raise CniError(NAMESPACE, f"CNI_NETNS: {path} is not a network namespace")
-    if call.caller_fd >= 0 and os.path.sameopenfile(call.caller_fd, call.pod_fd):
-        raise CniError(NAMESPACE, f"CNI_NETNS: {path} is the node's own namespace, not a pod's")
-    return call.pod_fd
 
 
 def _add(call: Call, conf: config.Conf, engine: Engine) -> dict[str, object]:
@@ -91,7 +50,7 @@ def _add(call: Call, conf: config.Conf, engine: Engine) -> dict[str, object]:
     before = result.previous(conf.section, conf.version)
     if before is not None:
         result.refuse_collision(before, request, conf.version)
-    endpoint = engine.add(request, _namespace(call))
+    endpoint = engine.add(request, pod_namespace(call))
     made = result.of_endpoint(endpoint, request, dns)
     return result.encode(result.merge(before, made) if before else made, conf.version)
 
@@ -113,7 +72,7 @@ def _check(call: Call, conf: config.Conf, engine: Engine) -> None:
     if not addresses:
         raise wrong("prevResult", f"has no address of {who.ifname}")
     mac = next((before.interfaces[index].mac for index in ours), "").lower()
-    engine.check(msgspec.structs.replace(request, mac=mac), _namespace(call), addresses)
+    engine.check(msgspec.structs.replace(request, mac=mac), pod_namespace(call), addresses)
 
 
 def _collect(call: Call, conf: config.Conf, engine: Engine) -> None:

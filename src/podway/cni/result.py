@@ -175,14 +175,14 @@ def previous(section: Section, version: str) -> Result | None:
     return Result(
         interfaces=tuple(_decode_interface(one) for one in given.sections("interfaces")),
         ips=tuple(_decode_address(one, "address") for one in given.sections("ips")),
-        routes=tuple(_decode_route(one) for one in given.sections("routes")),
+        routes=tuple(decode_route(one) for one in given.sections("routes")),
         dns=_decode_dns(given.section("dns")),
     )
 
 
 def _decode_oldest(given: Section) -> Result:
     families = [given.section(key) for key in ("ip4", "ip6") if given.raw(key) is not None]
-    routes = [_decode_route(one) for family in families for one in family.sections("routes")]
+    routes = [decode_route(one) for family in families for one in family.sections("routes")]
     return Result(
         ips=tuple(_decode_address(one, "ip") for one in families),
         routes=tuple(routes),
@@ -208,7 +208,8 @@ def _decode_address(one: Section, key: str) -> Address:
     return Address(address=found, gateway=one.text("gateway"), interface=one.maybe_number("interface"))
 
 
-def _decode_route(one: Section) -> Route:
+def decode_route(one: Section) -> Route:
+    """A route as results and IPAM configurations have it. Raises CniError 7."""
     numbers: Mapping[str, int | None] = {name: one.maybe_number(name) for name in _ROUTE_NUMBERS}
     return Route(dst=one.text("dst"), gw=one.text("gw"), **numbers)
 

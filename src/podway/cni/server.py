@@ -20,7 +20,8 @@ import stat
 import struct
 from collections.abc import Awaitable, Callable
 
-from podway.cni import plugin, wire
+from podway.cni import wire
+from podway.cni.answer import failure
 from podway.cni.errors import DECODE, ENVIRONMENT, CniError
 from podway.cni.protocol import Answer, Call
 from podway.kernel import namespaces
@@ -132,14 +133,14 @@ class Server:
         except (wire.WireError, CniError) as error:
             _log.warning("refused a CNI call: %s", error)
             coded = error if isinstance(error, CniError) else CniError(DECODE, str(error))
-            return _printed(plugin.failure(coded))
+            return _printed(failure(coded))
         assert self._namespace is not None
         if not os.path.samestat(os.fstat(call.caller_fd), self._namespace):
             return wire.Reply(0, b"", kind=wire.ELSEWHERE, version=message.version)
         try:
             answer = await self._submit(call)
         except Exception as error:  # the agent's queue, not the plugin: that one never raises
-            answer = plugin.failure(error)
+            answer = failure(error)
         return _printed(answer, message.version)
 
 

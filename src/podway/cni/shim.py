@@ -15,6 +15,8 @@ from typing import NoReturn
 from podway.cni import wire
 
 VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+SETTINGS = ".podway-cni.json"
+_ARGV0 = b"PODWAY_ARGV0"  # for the in-process command: which plugin it is
 _IO, _DECODE, _CONFIGURATION, _LATER = 5, 6, 7, 11
 _ABOUT = (
     "podway-cni: the CNI plugin of Podway; a container runtime runs it "
@@ -90,7 +92,7 @@ def gather(stdin: bytes) -> tuple[wire.Message, list[int]]:
         except OSError as error:
             pod_errno = error.errno or 0
     message = wire.Message(
-        argv0=os.fsencode(sys.argv[0]),
+        argv0=os.environb.get(_ARGV0, os.fsencode(sys.argv[0])),
         env=tuple((name, value) for name, value in os.environb.items() if name.startswith(b"CNI_")),
         path=os.environb.get(b"PATH", b""),
         stdin=stdin,
@@ -146,14 +148,39 @@ def _run_in_process(argv: list[str], stdin: bytes, why: str) -> NoReturn:
     os.lseek(fd, 0, os.SEEK_SET)
     os.dup2(fd, 0)
     os.close(fd)
+    os.environb.setdefault(_ARGV0, os.fsencode(sys.argv[0]))
     try:
         os.execv(argv[0], argv)
     except OSError as error:
         raise Failure(_IO, f"{why}, and {argv[0]} can't be run: {error.strerror}") from None
 
 
-def _carry_out(conf: dict[str, object], stdin: bytes) -> int:
+def settings() -> dict[str, object]:
+    """The agent of this machine, for configurations that name none: the file beside the executable.
+
+    Raises Failure 7 when it is no JSON object."""
+    directory = os.path.dirname(os.path.realpath(os.fsdecode(os.environb.get(_ARGV0, b"")) or sys.argv[0]))
+    try:
+        with open(os.path.join(directory, SETTINGS), "rb") as file:
+            return parse(file.read())
+    except OSError:
+        return {}
+    except Failure:
+        what = f"the file {SETTINGS} beside the executable is not a JSON object"
+        raise Failure(_CONFIGURATION, what) from None
+
+
+def agent_of(conf: dict[str, object]) -> tuple[str, list[str]]:
+    """(socket, fallback command) of a configuration, or of this machine. Raises Failure 7."""
     path, argv = socket_of(conf), _fallback_of(conf)
+    if not path and not argv:
+        conf = settings()
+        path, argv = socket_of(conf), _fallback_of(conf)
+    return path, argv
+
+
+def _carry_out(conf: dict[str, object], stdin: bytes) -> int:
+    path, argv = agent_of(conf)
     try:
         if not path:
             raise NoAgent("the configuration names no agent socket")

@@ -7,6 +7,7 @@ import hashlib
 from podway.model.objects import ALIAS_PREFIX
 
 IFNAMSIZ = 15  # linux/if.h IFNAMSIZ less the terminating zero
+IFALIASZ = 255  # linux/if.h IFALIASZ less the terminating zero
 
 
 def _digest(*parts: str) -> bytes:
@@ -81,3 +82,16 @@ def pod_alias(container: str, ifname: str) -> str:
 def bridge_alias(network: str) -> str:
     """IFLA_IFALIAS of a network's bridge."""
     return f"{BRIDGE_ALIAS}{network}"
+
+
+DROPIN_ALIAS = f"{ALIAS_PREFIX}dropin:"
+
+
+def dropin_alias(piece: str) -> str:
+    """IFLA_IFALIAS of a link of a drop-in plugin's piece; the kernel keeps at most 255 bytes."""
+    return f"{DROPIN_ALIAS}{piece}"[:IFALIASZ]
+
+
+def dropin_link(container: str, ifname: str, configuration: str) -> str:
+    """The host side of a drop-in plugin's veth: named as the reference plugins do, for rules on veth+."""
+    return "veth" + _digest("dropin", container, ifname, configuration).hex()[:11]

@@ -8,19 +8,18 @@ between any two steps leaves a journal row that the next DEL, GC or start finds.
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable
 
 import msgspec
 
-from podway.delta.differ import CREATION_ONLY, diff, matches, ordered
 from podway.kernel import namespaces
-from podway.kernel.facade import DOOMED_GROUP, Kernel
+from podway.kernel.facade import Kernel
 from podway.model import names
-from podway.model.errors import Conflict, InvalidInput, Unavailable
-from podway.model.objects import AnyObject, Key, Link, Op, OpResult, Sysctl
+from podway.model.errors import Conflict
+from podway.model.objects import AnyObject, Link, Op, Sysctl
 from podway.model.resources import Endpoint
-from podway.node import published
+from podway.node import published, wiring
 from podway.node.book import AddressBook
 from podway.node.burial import Burial
 from podway.node.database import Database
@@ -29,7 +28,6 @@ from podway.node.requests import AttachRequest
 from podway.plan.attach import bridge_of
 from podway.plan.attach.pod import inside
 from podway.plan.planner import Planner
-from podway.plan.spoofing import is_guard
 
 
 class Attachments:
@@ -123,12 +121,8 @@ class Attachments:
 
     def wire(self, endpoint: Endpoint, namespace: int) -> None:
         """Program both sides. Raises Conflict, Unavailable or OSError with the kernel's own words."""
-        keys = [o.key for o in self._planner.fragment("endpoint", endpoint.id)]
-        clashes = [key for key in keys if key in self._planner.conflicts]
-        if clashes:
-            raise Conflict(f"{'/'.join(clashes[0])} is wanted differently by another pod")
-        ops = diff(self._planner.desired, {}, keys).ops
-        _raise_first(self._kernel.apply(ops, {endpoint.id: namespace}), endpoint)
+        fragment, pods = ("endpoint", endpoint.id), {endpoint.id: namespace}
+        wiring.program_node(self._kernel, self._planner, fragment, _who(endpoint), pods)
         reach("add.wired")
         self.program_inside(endpoint, namespace)
         reach("add.inside")
@@ -136,10 +130,7 @@ class Attachments:
 
     def program_inside(self, endpoint: Endpoint, namespace: int) -> None:
         """The pod's side alone, on an interface that stands."""
-        wanted = {o.key: o for o in inside(endpoint)}
-        # the interface and lo exist: they are changed, not created
-        inner = ordered(_as_change(op) for op in diff(wanted, {}).ops)
-        _raise_first(self._kernel.apply_inside(namespace, inner), endpoint)
+        wiring.program_pod(self._kernel, inside(endpoint), namespace, _who(endpoint))
         if endpoint.route_mtu:  # those that the kernel made by itself too
             self._kernel.resize_inside(namespace, endpoint.ifname, endpoint.mtu, endpoint.route_mtu, 0)
 
@@ -162,17 +153,8 @@ class Attachments:
             self._kernel.apply([Op(None, link)])
 
     def _detach(self, endpoint: Endpoint) -> None:
-        """Take the pod out of service: published ports and sets now, its links doomed together."""
-        objects = self._planner.fragment("endpoint", endpoint.id)
-        self._planner.update_endpoint(endpoint.id, None)
-        shared = self._planner.desired
-        gone = [o for o in objects if o.key not in shared]
-        links = [o for o in gone if isinstance(o, Link)]
-        # A guard outlives its link, so that not even a dying pod's packets escape it.
-        guards = tuple(Op(None, o) for o in gone if is_guard(o.key))
-        now = [Op(None, o) for o in gone if o.key[0] == "nftelement" and not is_guard(o.key)]
-        doom = [Op(Link(name=o.name, kind=o.kind, up=None, group=DOOMED_GROUP), o) for o in links]
-        self._kernel.apply([*doom, *ordered(now)])
+        forget = functools.partial(self._planner.update_endpoint, endpoint.id, None)
+        guards = wiring.take_out(self._kernel, self._planner, ("endpoint", endpoint.id), forget)
         self.burial.doom(endpoint, guards)
 
     def check(self, request: AttachRequest, namespace: int, addresses: tuple[str, ...]) -> None:
@@ -191,18 +173,12 @@ class Attachments:
         actual = self._kernel.observe()
         inner = [_as_left(o, request.mac) for o in inside(endpoint) if not isinstance(o, Sysctl)]
         within = self._kernel.observe_inside(namespace)
-        for where, objects, found in (("on the node", wanted, actual), ("in the pod", inner, within)):
-            for one in objects:
-                there = found.get(one.key)
-                if there is None or not matches(one, there, CREATION_ONLY.get(one.key[0], ())):
-                    state = "is missing" if there is None else "differs"
-                    raise Conflict(f"{_title(one.key)} {state} {where}", subject, "delete and add the pod")
+        wiring.require(wanted, actual, "on the node", subject)
+        wiring.require(inner, within, "in the pod", subject)
 
 
-def _as_change(op: Op) -> Op:
-    if isinstance(op.want, Link):
-        return Op(op.want, Link(name=op.want.name, kind=op.want.kind, up=False))
-    return op
+def _who(endpoint: Endpoint) -> str:
+    return f"container {endpoint.container}"
 
 
 def _as_left(value: AnyObject, mac: str) -> AnyObject:
@@ -210,10 +186,6 @@ def _as_left(value: AnyObject, mac: str) -> AnyObject:
     if isinstance(value, Link) and value.mac:
         return msgspec.structs.replace(value, mtu=None, mac=mac or value.mac)
     return value
-
-
-def _title(key: Key) -> str:
-    return " ".join(part for part in key if part)
 
 
 def _same(known: Endpoint, request: AttachRequest, identity: str) -> bool:
@@ -230,17 +202,3 @@ def _same(known: Endpoint, request: AttachRequest, identity: str) -> bool:
         and request.default_route == bool(known.gateways)
         and {ip.partition("/")[0] for ip in request.ips} <= have
     )
-
-
-def _raise_first(results: Iterable[OpResult], endpoint: Endpoint) -> None:
-    for result in results:
-        if not result.errno:
-            continue
-        where = f"{_title(result.op.key)} of container {endpoint.container}"
-        if result.errno == errno.EEXIST and result.op.key[0] == "link":
-            raise InvalidInput(
-                f"interface {endpoint.ifname} or {endpoint.host_link} exists already: {result.error}", where
-            )
-        if result.errno in (errno.ENODEV, errno.EAGAIN, errno.EBUSY, errno.ENOBUFS):
-            raise Unavailable(result.error, where, "try again")
-        raise OSError(result.errno, f"{where}: {result.error}")

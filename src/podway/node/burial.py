@@ -11,12 +11,15 @@ from collections.abc import Collection
 
 from podway.kernel import conntrack
 from podway.kernel.facade import Kernel
+from podway.model.dropin import Piece
 from podway.model.objects import Op
 from podway.model.resources import Endpoint
+from podway.node import hostlocal
 from podway.node.book import AddressBook, bare
 from podway.node.database import Database
 from podway.node.faults import reach
 
+Occupant = Endpoint | Piece
 Flow = tuple[str, int]  # (address or "", UDP port) that is published
 
 
@@ -27,8 +30,8 @@ class Burial:
         self._database = database
         self._kernel = kernel
         self._book = book
-        self._dying: dict[str, tuple[Endpoint, tuple[Op, ...]]] = {}
-        self._begun: dict[str, tuple[Endpoint, tuple[Op, ...]]] = {}
+        self._dying: dict[str, tuple[Occupant, tuple[Op, ...]]] = {}
+        self._begun: dict[str, tuple[Occupant, tuple[Op, ...]]] = {}
         self._stale: set[Flow] = set()
 
     @property
@@ -41,10 +44,11 @@ class Burial:
         """Whether there is something to begin."""
         return bool(self._dying or self._stale)
 
-    def doom(self, endpoint: Endpoint, guards: Collection[Op]) -> None:
+    def doom(self, occupant: Occupant, guards: Collection[Op]) -> None:
         """Its links are in the doomed group; ``guards`` and addresses go after them."""
-        self._dying[endpoint.id] = (endpoint, tuple(guards))
-        self.forget_flows(endpoint)
+        self._dying[occupant.id] = (occupant, tuple(guards))
+        if isinstance(occupant, Endpoint):
+            self.forget_flows(occupant)
 
     def forget_flows(self, endpoint: Endpoint) -> None:
         """Let UDP flows to its published ports find their new way."""
@@ -53,8 +57,16 @@ class Burial:
     def occupies(self, namespace_id: str, addresses: Collection[str]) -> bool:
         """Whether an interface of a pod that is gone may still be in that namespace, or hold an address."""
         wanted = set(bare(addresses))
-        left = [endpoint for endpoint, _ in (*self._dying.values(), *self._begun.values())]
+        left = self._left()
         return any(one.namespace_id == namespace_id or wanted & set(bare(one.addresses)) for one in left)
+
+    def _left(self) -> list[Occupant]:
+        return [occupant for occupant, _ in (*self._dying.values(), *self._begun.values())]
+
+    def holders(self, directory: str) -> set[tuple[str, str]]:
+        """(Container, interface) whose addresses of a host-local directory are given back at the burial."""
+        pieces = [one for one in self._left() if isinstance(one, Piece) and one.reserved is not None]
+        return {(p.container, p.ifname) for p in pieces if p.reserved and p.reserved.directory == directory}
 
     def begin(self) -> frozenset[Flow]:
         """Take up all that is due; returns the flows to forget."""
@@ -77,9 +89,16 @@ class Burial:
             return
         self._kernel.apply([op for _, guards in begun.values() for op in guards])
         until: dict[str, float] = {}
-        for endpoint, _ in begun.values():
+        pieces = [one for one, _ in begun.values() if isinstance(one, Piece)]
+        endpoints = [one for one, _ in begun.values() if isinstance(one, Endpoint)]
+        for endpoint in endpoints:
             until.update(self._book.release(endpoint, cools=cooling))
-        self._database.finish_delete(list(begun), until)
+        if endpoints:
+            self._database.finish_delete([one.id for one in endpoints], until)
+        for piece in pieces:
+            hostlocal.give_back(piece)
+        if pieces:
+            self._database.forget_pieces([one.id for one in pieces])
         reach("delete.finished")
 
     def complete(self, cooling: bool = True) -> None:

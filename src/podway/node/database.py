@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from podway.model.dropin import Piece
 from podway.model.errors import Unavailable
 from podway.model.objects import Key
 from podway.model.resources import Endpoint, Snapshot
@@ -27,6 +28,7 @@ TRIM_EVERY = 200
 
 _SCHEMA = """
 CREATE TABLE endpoint (id TEXT PRIMARY KEY, state TEXT NOT NULL, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE piece (id TEXT PRIMARY KEY, state TEXT NOT NULL, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE cooling (address TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE ledger (path TEXT PRIMARY KEY, found TEXT NOT NULL, written TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE journal (number INTEGER PRIMARY KEY, time REAL, kind TEXT, key TEXT, found TEXT,
@@ -178,6 +180,7 @@ class Database:
         """All of them, at an uninstall."""
         with self._commit():
             self._connection.execute("DELETE FROM endpoint")
+            self._connection.execute("DELETE FROM piece")
             self._connection.execute("DELETE FROM cooling")
 
     def free_earlier_boot(self, boot_id: str) -> list[Endpoint]:
@@ -196,6 +199,30 @@ class Database:
         """Addresses that have cooled down need no row."""
         with self._commit():
             self._connection.execute("DELETE FROM cooling WHERE until <= ?", (now,))
+
+    # pieces of drop-in plugins -------------------------------------------------------------------
+
+    def pieces(self) -> dict[str, tuple[Piece, str]]:
+        """Id → (piece, "adding", "ready" or "deleting")."""
+        with _translated(self._path):
+            rows = self._connection.execute("SELECT id, value, state FROM piece").fetchall()
+        return {name: (msgspec.json.decode(value, type=Piece), state) for name, value, state in rows}
+
+    def begin_piece(self, piece: Piece, state: str) -> None:
+        """Known to whoever comes after a crash, before the kernel is touched."""
+        with self._commit():
+            row = (piece.id, state, msgspec.json.encode(piece))
+            self._connection.execute("INSERT OR REPLACE INTO piece VALUES (?, ?, ?)", row)
+
+    def piece_state(self, name: str, state: str) -> None:
+        """ "ready" when everything of it stands, "deleting" when it is to go, whatever happens."""
+        with self._commit():
+            self._connection.execute("UPDATE piece SET state = ? WHERE id = ?", (state, name))
+
+    def forget_pieces(self, names: Iterable[str]) -> None:
+        """Nothing of them is left."""
+        with self._commit():
+            self._connection.executemany("DELETE FROM piece WHERE id = ?", [(name,) for name in names])
 
     # ledger, journal, snapshot -------------------------------------------------------------------
 

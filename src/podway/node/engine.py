@@ -23,6 +23,7 @@ from podway.node.database import Database, JournalEntry
 from podway.node.flannel import FlannelParts
 from podway.node.lock import WriterLock
 from podway.node.membership import Membership
+from podway.node.pieces import Pieces
 from podway.node.reconciler import Reconciler, Report
 from podway.node.requests import AttachRequest
 from podway.node.resize import Resizer
@@ -60,7 +61,8 @@ class NodeEngine:
         boot_id = BOOT_ID.read_text().strip()
         self.book = AddressBook(self.cluster, database, self.planner, time.time, self._follow)
         self.attachments = Attachments(database, kernel, self.planner, self.book, boot_id, time.time)
-        self.reconciler = Reconciler(database, kernel, self.planner, self.attachments, time.time)
+        self.pieces = Pieces(database, kernel, self.planner, self.attachments.burial, boot_id)
+        self.reconciler = Reconciler(database, kernel, self.planner, self.attachments, self.pieces, time.time)
         self.resizer = Resizer(database, kernel, self.planner)
         self._ahead = False
         self._planned: Snapshot | None = None
@@ -96,6 +98,7 @@ class NodeEngine:
                 unfinished.append(endpoint)
         for endpoint in unfinished:
             self.attachments.delete(endpoint.container, endpoint.ifname)
+        self.pieces.recover()
         self.attachments.burial.complete()
 
     def _rebuild(self, boot_id: str) -> None:

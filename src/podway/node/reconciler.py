@@ -17,6 +17,7 @@ from podway.node.attachments import Attachments
 from podway.node.backoff import Fight, repaired
 from podway.node.database import Database, JournalEntry
 from podway.node.ledger import remember
+from podway.node.pieces import Pieces
 from podway.plan.planner import Planner
 from podway.plan.spoofing import is_guard
 
@@ -89,12 +90,14 @@ class Reconciler:
         kernel: Kernel,
         planner: Planner,
         attachments: Attachments,
+        pieces: Pieces,
         now: Callable[[], float],
     ) -> None:
         self._database = database
         self._kernel = kernel
         self._planner = planner
         self._attachments = attachments
+        self._pieces = pieces
         self._now = now
         self._programmed: dict[Key, AnyObject] = {}  # what stood as wanted at the last look
         self._looked: set[str] = set()  # kinds that a pass was made over
@@ -215,8 +218,8 @@ class Reconciler:
         pods: dict[str, int] = {}
         try:
             for name in lost:
-                endpoint = self._attachments.endpoints[name]
-                fd = namespaces.open_same(endpoint.namespace, endpoint.namespace_id)
+                pod = self._attachments.endpoints.get(name) or self._pieces.known[name]
+                fd = namespaces.open_same(pod.namespace, pod.namespace_id)
                 if fd is not None:
                     pods[name] = fd
             dead = {lost[name].key[1] for name in lost if name not in pods}
@@ -231,7 +234,11 @@ class Reconciler:
 
     def _rewire(self, name: str, fd: int) -> None:
         try:
-            self._attachments.program_inside(self._attachments.endpoints[name], fd)
+            endpoint = self._attachments.endpoints.get(name)
+            if endpoint is not None:
+                self._attachments.program_inside(endpoint, fd)
+            else:
+                self._pieces.program_inside(self._pieces.known[name], fd)
         except (PodwayError, OSError) as error:
             self._database.journal_add([JournalEntry(self._now(), "failed", name, str(error), 0.0, "")])
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from podway.model.dropin import Piece
 from podway.model.objects import AnyObject
 from podway.model.resources import (
     Bgp,
@@ -23,7 +24,7 @@ from podway.model.resources import (
     NodeFacts,
     Paths,
 )
-from podway.plan import attach, base, bgp, detect, doubts, flannel, mtu, narrow, nat, transport
+from podway.plan import attach, base, bgp, detect, doubts, dropin, flannel, mtu, narrow, nat, transport
 from podway.plan.attach import bridge
 from podway.plan.mtu import Size
 from podway.plan.notes import Note
@@ -59,6 +60,7 @@ class Inputs(msgspec.Struct, kw_only=True):
     blocks: dict[str, Block] = {}
     foreigns: dict[str, ForeignBlock] = {}
     endpoints: dict[str, Endpoint] = {}
+    pieces: dict[str, Piece] = {}
     lodged: Counter[str] = msgspec.field(
         default_factory=Counter
     )  # block → addresses of this node's pods in it
@@ -171,6 +173,10 @@ def _endpoint(inputs: Inputs, name: str) -> Built:
     return Built(attach.endpoint(endpoint, network, inputs.facts, inputs.sizes[network.name].links))
 
 
+def _piece(inputs: Inputs, name: str) -> Built:
+    return Built(dropin.on_node(inputs.pieces[name]))
+
+
 def _foreign(inputs: Inputs, cidr: str) -> Built:
     block = inputs.foreigns[cidr]
     network = inputs.networks.get(block.network)
@@ -192,4 +198,5 @@ BUILDERS: dict[str, Callable[[Inputs, str], Built]] = {
     "block": _block,
     "foreign": _foreign,
     "endpoint": _endpoint,
+    "piece": _piece,
 }

@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
+from podway.model.dropin import Piece
 from podway.model.objects import AnyObject, Desired, Key
 from podway.model.resources import (
     Block,
@@ -153,6 +154,10 @@ class Planner:
     def update_endpoint(self, name: str, endpoint: Endpoint | None) -> set[Key]:
         """Add, change or (None) remove one endpoint. Returns the changed keys."""
         return self._rebuild(self._change("endpoint", self.inputs.endpoints, name, endpoint))
+
+    def update_piece(self, name: str, piece: Piece | None) -> set[Key]:
+        """Add, change or (None) remove one piece of a drop-in plugin. Returns the changed keys."""
+        return self._rebuild(self._change("piece", self.inputs.pieces, name, piece))
 
     def update_holes(self, holes: narrow.Holes) -> set[Key]:
         """Make what probes found of paths' MTUs what ``holes`` says. Returns the changed keys."""

@@ -12,6 +12,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,6 +30,8 @@
 #define REQUEST_HEADER 12
 #define ANSWER_HEADER 16
 #define NEWEST "1.1.0"
+#define SETTINGS ".podway-cni.json"
+#define ARGV0_VARIABLE "PODWAY_ARGV0"
 
 enum tag { ARGV0 = 1, ENV, PATH, STDIN, DESCRIPTORS, POD_ERRNO };
 enum kind { DONE = 0, ELSEWHERE = 1 };
@@ -46,9 +49,11 @@ struct conf {
 	char *fallback[ARGV_LIMIT + 1];
 	size_t arguments;
 	const char *wrong; /* what is wrong with socket or fallback */
+	bool of_machine;   /* read from the file beside the executable, not from stdin */
 };
 
 static struct conf conf = {.version = NEWEST};
+static const char *name; /* argv[0]: which plugin this is */
 
 /* ---- output ------------------------------------------------------------------------------- */
 
@@ -135,11 +140,11 @@ static void put_chunk(struct buffer *b, enum tag tag, const void *data, size_t s
 	put(b, data, size);
 }
 
-static void read_stdin(struct buffer *b)
+static void read_all(int fd, struct buffer *b)
 {
 	for (;;) {
 		reserve(b, 65536);
-		ssize_t n = read(STDIN_FILENO, b->data + b->size, b->room - b->size);
+		ssize_t n = read(fd, b->data + b->size, b->room - b->size);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -197,7 +202,7 @@ static bool top_pair(struct scan *s)
 	if (!string(s, &scratch) || !take(s, ':'))
 		return false;
 	put(&scratch, "", 1);
-	if (!strcmp(scratch.data, "cniVersion"))
+	if (!strcmp(scratch.data, "cniVersion") && !conf.of_machine)
 		return read_version(s);
 	if (peek(s) == 'n')
 		return value(s);
@@ -219,9 +224,29 @@ static bool scan_conf(const struct buffer *in)
 	struct scan s = {(const unsigned char *)in->data, (const unsigned char *)in->data + in->size, 0};
 	bool good = peek(&s) == '{' && members(&s, '}', top_pair) && peek(&s) == -1;
 	conf.fallback[conf.arguments] = NULL;
-	if (!good)
+	if (!good && !conf.of_machine)
 		conf.version = NEWEST;
 	return good;
+}
+
+/* A configuration written for another plugin names no agent: the file beside the executable does. */
+static void read_settings(void)
+{
+	struct buffer in = {0};
+	char path[PATH_MAX + sizeof SETTINGS];
+	ssize_t size = readlink("/proc/self/exe", path, PATH_MAX);
+	if (size <= 0)
+		return;
+	path[size] = 0;
+	strcpy(strrchr(path, '/') + 1, SETTINGS);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	read_all(fd, &in);
+	close(fd);
+	conf.of_machine = true;
+	if (!scan_conf(&in) && !conf.wrong)
+		conf.wrong = "the file " SETTINGS " beside the executable is not a JSON object";
 }
 
 /* ---- the two ways ------------------------------------------------------------------------- */
@@ -236,6 +261,7 @@ __attribute__((noreturn)) static void run_in_process(const struct buffer *in, co
 	if (!write_all(fd, in->data, in->size) || lseek(fd, 0, SEEK_SET) < 0 || dup2(fd, STDIN_FILENO) < 0)
 		fail(BAD_IO, "can't pass stdin on to %s: %s", conf.fallback[0], strerror(errno));
 	close(fd);
+	setenv(ARGV0_VARIABLE, name, 1);
 	execv(conf.fallback[0], conf.fallback);
 	fail(BAD_IO, "%s, and %s can't be run: %s", why, conf.fallback[0], strerror(errno));
 }
@@ -261,7 +287,7 @@ static int dial(const struct buffer *in)
 }
 
 /* Opens the namespaces into fds and builds the message; returns the number of descriptors. */
-static size_t build(struct buffer *out, const struct buffer *in, const char *argv0, int fds[2])
+static size_t build(struct buffer *out, const struct buffer *in, int fds[2])
 {
 	const char *path = getenv("PATH"), *pod = getenv("CNI_NETNS");
 	size_t count = 1;
@@ -281,7 +307,7 @@ static size_t build(struct buffer *out, const struct buffer *in, const char *arg
 		else
 			put_chunk(out, POD_ERRNO, error, (size_t)sprintf(error, "%d", errno));
 	}
-	put_chunk(out, ARGV0, argv0, strlen(argv0));
+	put_chunk(out, ARGV0, name, strlen(name));
 	for (char **e = environ; *e; e++)
 		if (!strncmp(*e, "CNI_", 4))
 			put_chunk(out, ENV, *e, strlen(*e));
@@ -344,11 +370,11 @@ static uint32_t read_u32(const char *data)
 	return ntohl(wire);
 }
 
-static int ask_agent(const struct buffer *in, const char *argv0)
+static int ask_agent(const struct buffer *in)
 {
 	struct buffer out = {0};
 	int fds[2], fd = dial(in);
-	size_t count = build(&out, in, argv0, fds);
+	size_t count = build(&out, in, fds);
 	if (!send_message(fd, &out, fds, count))
 		run_in_process(in, "the agent went away");
 	char header[ANSWER_HEADER];
@@ -370,19 +396,22 @@ int main(int argc, char **argv)
 {
 	const char *command = getenv("CNI_COMMAND");
 	struct buffer in = {0};
+	name = argc ? argv[0] : "podway-cni";
 	while (fcntl(0, F_GETFD) < 0 || fcntl(1, F_GETFD) < 0 || fcntl(2, F_GETFD) < 0)
 		if (open("/dev/null", O_RDWR) < 0) /* a closed 0, 1 or 2 would become our socket */
 			return 1;
 	if (!command || !*command)
 		about();
-	read_stdin(&in);
+	read_all(STDIN_FILENO, &in);
 	bool good = scan_conf(&in);
 	if (!strcmp(command, "VERSION"))
 		answer_version();
 	if (!good)
 		fail(BAD_JSON, "the network configuration on stdin is not a JSON object of valid UTF-8, "
 			       "or is nested deeper than %d", DEPTH_LIMIT);
+	if (!conf.socket && !conf.arguments && !conf.wrong)
+		read_settings();
 	if (conf.wrong)
 		fail(BAD_CONF, "%s", conf.wrong);
-	return ask_agent(&in, argc ? argv[0] : "podway-cni");
+	return ask_agent(&in);
 }

@@ -1,0 +1,170 @@
+"""``bridge``: a veth into a bridge, which may be the pods' gateway."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from podway.cni import config, runtime
+from podway.cni.dropin.ask import Ask
+from podway.cni.dropin.frame import Made, Maker
+from podway.cni.dropin.paths import DEFAULTS, paths
+from podway.cni.errors import CONFIGURATION, CniError, wrong
+from podway.cni.protocol import Dns, Interface, Result, Route
+from podway.cni.reader import Section
+from podway.model import names
+from podway.model.dropin import BridgeDevice, BridgePod, Piece
+from podway.model.objects import Address as Addressed
+from podway.model.objects import Link, family_of
+
+if TYPE_CHECKING:
+    from podway.node.engine import NodeEngine
+
+_DEFAULT = "cni0"
+
+
+def want(ask: Ask, given: Result) -> Made:
+    """Raises CniError 7, naming the key."""
+    section = ask.section
+    hairpin, promisc = section.flag("hairpinMode", False), section.flag("promiscMode", False)
+    if hairpin and promisc:
+        raise wrong("promiscMode", "and hairpinMode exclude each other", "set one of them to false")
+    up = not section.flag("disableContainerInterface", False)
+    if not up and section.section("ipam").text("type"):
+        raise wrong("disableContainerInterface", "an interface that stays down has no addresses", "drop ipam")
+    default = section.flag("isDefaultGateway", False)
+    gateway = default or section.flag("isGateway", False)
+    given = with_gateways(given, gateway, default)
+    first = given.ips[0].address if given.ips else f"{ask.me.container}/{ask.me.ifname}"
+    value = BridgePod(
+        bridge=bridge_name(section),
+        link=names.dropin_link(ask.me.container, ask.me.ifname, ask.conf.name),
+        mac=asked_mac(ask) or names.pod_mac(first),
+        mtu=config.mtu(section),
+        routes=paths(given),
+        gateways=_gateways(given) if gateway else (),
+        hairpin=hairpin,
+        isolated=section.flag("portIsolation", False),
+        up=up,
+    )
+    return Made(value, given)
+
+
+def bridge_name(section: Section) -> str:
+    """``bridge``. Raises CniError 7 for what can be no link's name."""
+    name = section.text("bridge") or _DEFAULT
+    if problem := config.ifname_problem(name):
+        raise wrong("bridge", f"{name!r} {problem}")
+    return name
+
+
+def asked_mac(ask: Ask) -> str:
+    """What the runtime asks for: CNI_ARGS before args.cni before runtimeConfig, the last that is there."""
+    run, told = ask.section.section("runtimeConfig"), ask.section.section("args").section("cni")
+    arguments = runtime.pod_arguments(ask.call.env.get("CNI_ARGS", ""))
+    return runtime.mac(run) or runtime.mac(told) or arguments.mac
+
+
+def with_gateways(given: Result, gateway: bool, default: bool) -> Result:
+    """With the gateways that the bridge has, and default routes by them, where the reference adds them."""
+    ips, routes = [], list(given.routes)
+    found: set[int] = set()
+    for one in given.ips:
+        family, hop = family_of(one.address), one.gateway
+        if not hop and gateway:
+            hop = str(ipaddress.ip_interface(one.address).network.network_address + 1)
+        if default and family not in found:
+            if not any(route.gw and route.dst == DEFAULTS[family] for route in routes):
+                routes.append(Route(dst=DEFAULTS[family], gw=hop))
+            found.add(family)
+        ips.append(msgspec.structs.replace(one, gateway=hop, interface=2))
+    return msgspec.structs.replace(given, ips=tuple(ips), routes=tuple(routes))
+
+
+def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
+    """See to it that the bridge stands, with the gateways of this network."""
+    assert isinstance(piece.want, BridgePod)
+    name = piece.want.bridge
+    found = engine.kernel.rtnetlink.get_link(name)
+    if found is not None and found.kind != "bridge":
+        raise wrong("bridge", f"{name} is a {found.kind or 'hardware'} link, not a bridge")
+    known = engine.pieces.known.get(f"/{name}//bridge-device")
+    before = known.want if known is not None and isinstance(known.want, BridgeDevice) else None
+    wanted = _device(engine, ask, piece.want, found, before)
+    if before != wanted or found is None:
+        device = Piece(container="", ifname=name, configuration="", want=wanted)
+        engine.pieces.keep(device)
+    return piece
+
+
+def _device(
+    engine: NodeEngine, ask: Ask, want: BridgePod, found: Link | None, before: BridgeDevice | None
+) -> BridgeDevice:
+    promisc, name = ask.section.flag("promiscMode", False), want.bridge
+    if before is None:
+        foreign = found is not None and not (found.alias or "").startswith(names.DROPIN_ALIAS)
+        before = BridgeDevice(
+            name=name,
+            mac=(found.mac if found is not None and found.mac else names.mac("bridge", engine.node, name)),
+            mtu=config.mtu(ask.section),
+            adopted=foreign,
+        )
+    addresses = list(before.addresses)
+    for one in want.gateways:
+        if one not in addresses:
+            addresses = [*_room_for(engine, ask, name, one, addresses, found is not None), one]
+    return msgspec.structs.replace(before, addresses=tuple(addresses), promisc=promisc or before.promisc)
+
+
+def _gateways(given: Result) -> tuple[str, ...]:
+    """The addresses that the bridge is to have for a pod."""
+    return tuple(f"{one.gateway}/{one.address.rpartition('/')[2]}" for one in given.ips)
+
+
+def _room_for(
+    engine: NodeEngine, ask: Ask, name: str, wanted: str, addresses: list[str], stands: bool
+) -> list[str]:
+    """``addresses`` without those in the way. Raises CniError 7 unless forceAddress allows that."""
+    new = ipaddress.ip_interface(wanted)
+    there = list(addresses)
+    if stands:
+        dumped = engine.kernel.rtnetlink.dump("address").values()
+        there += [one.address for one in dumped if isinstance(one, Addressed) and one.link == name]
+    for old in dict.fromkeys(there):
+        one = ipaddress.ip_interface(old)
+        if old == wanted or one.version != new.version or (one.version == 6 and not _overlap(one, new)):
+            continue
+        if not ask.section.flag("forceAddress", False):
+            what = f"bridge {name} has the address {old}, not {wanted}"
+            raise CniError(CONFIGURATION, what, fix="set forceAddress, or name another bridge")
+        if old in addresses:
+            addresses = [kept for kept in addresses if kept != old]
+        else:
+            engine.pieces.displace(name, old)
+    return addresses
+
+
+def _overlap(one: ipaddress.IPv4Interface | ipaddress.IPv6Interface, other: object) -> bool:
+    assert isinstance(other, ipaddress.IPv4Interface | ipaddress.IPv6Interface)
+    return one.network.overlaps(other.network)
+
+
+def result(ask: Ask, piece: Piece, given: Result, engine: NodeEngine) -> Result:
+    """Bridge, host's side, pod's side; its addresses and routes."""
+    assert isinstance(piece.want, BridgePod)
+    device = engine.pieces.known[f"/{piece.want.bridge}//bridge-device"].want
+    assert isinstance(device, BridgeDevice)
+    interfaces = (
+        Interface(name=device.name, mac=device.mac),
+        Interface(name=piece.want.link, mac=names.host_mac(piece.container, piece.ifname)),
+        Interface(name=piece.ifname, mac=piece.want.mac, sandbox=ask.me.namespace),
+    )
+    dns = config.dns(ask.section)
+    return Result(
+        interfaces=interfaces, ips=given.ips, routes=given.routes, dns=dns if dns != Dns() else given.dns
+    )
+
+
+PLUGIN = Maker("bridge", want, result, prepare)

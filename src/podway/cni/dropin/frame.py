@@ -1,0 +1,233 @@
+"""The two shapes of a drop-in plugin, and what they are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from podway.cni import config
+from podway.cni.answer import pod_namespace
+from podway.cni.dropin import ipam
+from podway.cni.dropin.ask import Ask
+from podway.cni.dropin.steps import Steps, Work
+from podway.cni.errors import wrong
+from podway.cni.protocol import Result
+from podway.model.dropin import AnyWant, Piece
+
+if TYPE_CHECKING:
+    from podway.node.engine import NodeEngine
+
+__all__ = ["Ask", "Chained", "Maker", "Plugin"]
+
+
+class Plugin(Protocol):
+    """One name. Each method is a generator of steps; ADD ends with the result to print."""
+
+    def add(self, ask: Ask) -> Steps[Result | None]: ...
+
+    def delete(self, ask: Ask) -> Steps[None]: ...
+
+    def check(self, ask: Ask) -> Steps[None]: ...
+
+    def collect(self, ask: Ask) -> Steps[None]: ...
+
+    def status(self, ask: Ask) -> Steps[None]: ...
+
+
+def _unprepared(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
+    return piece
+
+
+def _nothing(engine: NodeEngine, piece: Piece) -> None:
+    pass
+
+
+Prepare = Callable[["NodeEngine", Ask, Piece], Piece]
+Undo = Callable[["NodeEngine", Piece], None]
+
+
+class _Shape:
+    """What both shapes do alike: remove, collect, answer STATUS."""
+
+    def __init__(self, name: str, prepare: Prepare, undo: Undo) -> None:
+        self.name = name
+        self._prepare = prepare
+        self._undo = undo
+
+    def _piece(self, ask: Ask, want: AnyWant, addresses: tuple[str, ...] = ()) -> Piece:
+        return Piece(
+            container=ask.me.container,
+            ifname=ask.me.ifname,
+            configuration=ask.conf.name,
+            want=want,
+            addresses=addresses,
+            namespace=ask.me.namespace,
+            namespace_id=ask.namespace_id,
+        )
+
+    def _id(self, ask: Ask) -> str:
+        return f"{ask.me.container}/{ask.me.ifname}/{ask.conf.name}/{self.name}"
+
+    def _remove(self, engine: NodeEngine, name: str) -> None:
+        piece = engine.pieces.known.get(name)
+        if piece is not None:
+            self._undo(engine, piece)
+            engine.pieces.delete(name)
+
+    def _collect(self, engine: NodeEngine, ask: Ask) -> None:
+        """Goes on past errors and raises the first."""
+        valid = config.valid_attachments(ask.section)
+        first: Exception | None = None
+        for piece in engine.pieces.of(ask.conf.name, self.name):
+            if (piece.container, piece.ifname) not in valid:
+                try:
+                    self._remove(engine, piece.id)
+                except Exception as error:
+                    first = first or error
+        engine.pieces.burial.complete()
+        if first is not None:
+            raise first
+
+
+class Chained(_Shape):
+    """A plugin after others. ``want(ask, before)`` is None where nothing is asked of it."""
+
+    def __init__(
+        self,
+        name: str,
+        want: Callable[[Ask, Result], AnyWant | None],
+        prepare: Prepare = _unprepared,
+        undo: Undo = _nothing,
+    ) -> None:
+        super().__init__(name, prepare, undo)
+        self._want = want
+
+    def _before(self, ask: Ask) -> Result:
+        if ask.before is None:
+            raise wrong("prevResult", f"is missing; {self.name} comes after another plugin in a chain")
+        return ask.before
+
+    def add(self, ask: Ask) -> Steps[Result | None]:
+        before = self._before(ask)
+        want = self._want(ask, before)
+        if want is not None:
+            piece, namespace = self._piece(ask, want), pod_namespace(ask.call)
+            yield Work(lambda engine: engine.pieces.add(self._prepare(engine, ask, piece), namespace))
+        return before
+
+    def delete(self, ask: Ask) -> Steps[None]:
+        yield Work(lambda engine: self._remove(engine, self._id(ask)))
+
+    def check(self, ask: Ask) -> Steps[None]:
+        want = self._want(ask, self._before(ask))
+        if want is not None:
+            piece, namespace = self._piece(ask, want), pod_namespace(ask.call)
+            yield Work(
+                lambda engine: engine.pieces.check(engine.pieces.known.get(piece.id, piece), namespace)
+            )
+
+    def collect(self, ask: Ask) -> Steps[None]:
+        yield Work(lambda engine: self._collect(engine, ask))
+
+    def status(self, ask: Ask) -> Steps[None]:
+        yield Work(lambda engine: engine.database.probe())
+
+
+class Made(msgspec.Struct, frozen=True):
+    """What a Maker's ``want`` says: the value, and what of the IPAM result became of it."""
+
+    want: AnyWant
+    given: Result
+
+
+class Maker(_Shape):
+    """A plugin that makes an interface.
+
+    ``want(ask, given)``: the value, from the configuration and the IPAM plugin's result (empty without IPAM).
+    ``result(ask, piece, made, engine)``: what ADD answers, once everything stands.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        want: Callable[[Ask, Result], Made],
+        result: Callable[[Ask, Piece, Result, NodeEngine], Result],
+        prepare: Prepare = _unprepared,
+        undo: Undo = _nothing,
+        needs_ipam: bool = False,
+    ) -> None:
+        super().__init__(name, prepare, undo)
+        self._want = want
+        self._result = result
+        self._needs_ipam = needs_ipam
+
+    def _source(self, ask: Ask) -> ipam.Source:
+        return ipam.source(ask, self._needs_ipam)
+
+    def add(self, ask: Ask) -> Steps[Result | None]:
+        source, namespace = self._source(ask), pod_namespace(ask.call)
+        given = yield from source.ask("ADD")
+        try:
+            made: Result = yield Work(lambda engine: self._make(engine, ask, source, given, namespace))
+        except BaseException:
+            yield from source.undo()
+            raise
+        return made
+
+    def _make(
+        self, engine: NodeEngine, ask: Ask, source: ipam.Source, found: Result, namespace: int
+    ) -> Result:
+        given, reserved = source.take(engine, found)
+        try:
+            made = self._want(ask, given)
+            piece = self._piece(ask, made.want, tuple(one.address for one in given.ips))
+            piece = msgspec.structs.replace(piece, reserved=reserved)
+            piece = engine.pieces.add(self._prepare(engine, ask, piece), namespace)
+        except BaseException:
+            source.free(engine)
+            raise
+        engine.reconciler.stood(engine.planner.fragment("piece", piece.id))
+        return self._result(ask, piece, made.given, engine)
+
+    def delete(self, ask: Ask) -> Steps[None]:
+        source = self._source(ask)
+        yield from source.ask("DEL")
+
+        def work(engine: NodeEngine) -> None:
+            self._remove(engine, self._id(ask))
+            source.free(engine)
+
+        yield Work(work)
+
+    def check(self, ask: Ask) -> Steps[None]:
+        if ask.before is None:
+            raise wrong("prevResult", "is missing; CHECK compares with it")
+        source, namespace, before = self._source(ask), pod_namespace(ask.call), ask.before
+        yield from source.ask("CHECK")
+
+        def work(engine: NodeEngine) -> None:
+            source.check(engine)
+            known = engine.pieces.known.get(self._id(ask))
+            if known is None:
+                made = self._want(ask, before)
+                known = self._piece(ask, made.want, tuple(one.address for one in before.ips))
+            engine.pieces.check(known, namespace)
+
+        yield Work(work)
+
+    def collect(self, ask: Ask) -> Steps[None]:
+        source = self._source(ask)
+
+        def work(engine: NodeEngine) -> None:
+            self._collect(engine, ask)
+            source.collect(engine)
+
+        yield Work(work)
+        yield from source.ask("GC")
+
+    def status(self, ask: Ask) -> Steps[None]:
+        source = self._source(ask)
+        yield from source.ask("STATUS")
+        yield Work(lambda engine: engine.database.probe())

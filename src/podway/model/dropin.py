@@ -1,0 +1,92 @@
+"""What the drop-in plugins keep on a node: pieces of attachments, each what one plugin of a chain made.
+
+A piece is journalled before the kernel is touched, and planned like everything else: ``plan/dropin`` has one
+pure function for each kind of ``Want``. All that a later DEL, GC or start needs is in it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Path(msgspec.Struct, frozen=True, kw_only=True):
+    """A route in a pod; ``gw`` "" is on-link, a number of 0 is the kernel's default.
+
+    ``scope`` is RT_SCOPE_* by name, "" for the one that fits; ``src`` is the preferred source."""
+
+    dst: str
+    gw: str = ""
+    mtu: int = 0
+    advmss: int = 0
+    priority: int = 0
+    table: int = 0
+    scope: str = ""
+    src: str = ""
+
+
+class Want(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of what one plugin made; its tag is the plugin's name."""
+
+
+class BridgeDevice(Want, frozen=True, kw_only=True, tag="bridge-device"):
+    """A bridge, which outlives its pods as the reference plugin's does. ``adopted``: it stood before.
+
+    ``addresses`` are the gateways of all networks on it, with prefix length."""
+
+    name: str
+    mac: str
+    mtu: int = 0
+    addresses: tuple[str, ...] = ()
+    promisc: bool = False
+    adopted: bool = False
+
+
+class BridgePod(Want, frozen=True, kw_only=True, tag="bridge"):
+    """A pod's veth into a bridge. ``up`` False leaves the pod's interface down and without settings."""
+
+    bridge: str
+    link: str  # the host's side
+    mac: str  # the pod's
+    mtu: int = 0
+    routes: tuple[Path, ...] = ()
+    gateways: tuple[str, ...] = ()  # what the bridge has for it, with prefix length
+    hairpin: bool = False
+    isolated: bool = False
+    up: bool = True
+
+
+AnyWant = BridgeDevice | BridgePod
+
+
+class Reservation(msgspec.Struct, frozen=True, kw_only=True):
+    """Addresses held in a directory of the reference plugin's host-local."""
+
+    directory: str
+    addresses: tuple[str, ...]
+
+
+class Piece(msgspec.Struct, frozen=True, kw_only=True):
+    """What one plugin made for one interface of one container, by one configuration.
+
+    ``container`` "" is a device that no container owns. ``addresses`` carry the prefix length; ``namespace``
+    is the path that the runtime gave, ``namespace_id`` "dev:inode" of it."""
+
+    container: str
+    ifname: str
+    configuration: str
+    want: AnyWant
+    addresses: tuple[str, ...] = ()
+    reserved: Reservation | None = None
+    namespace: str = ""
+    namespace_id: str = ""
+    boot_id: str = ""
+
+    @property
+    def plugin(self) -> str:
+        """The name of the plugin, or of the kind of device."""
+        return str(type(self.want).__struct_config__.tag)
+
+    @property
+    def id(self) -> str:
+        """Unique on a node: CONTAINER/IFNAME/CONFIGURATION/PLUGIN."""
+        return f"{self.container}/{self.ifname}/{self.configuration}/{self.plugin}"

@@ -1,0 +1,151 @@
+"""The reference plugin host-local's own directory, read and written as it does: the truth about who has what.
+
+Each address is a file DIRECTORY/NAME/ADDRESS that holds CONTAINER, CR LF, IFNAME; ``last_reserved_ip.N`` the
+last one of range set N; ``lock`` is locked with flock(2) by whoever looks or writes. So the two plugins may
+take turns, and pods that one of them attached are the other's to free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import ipaddress
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from podway.ipam import hostlocal
+from podway.ipam.hostlocal import Given, RangeSet
+from podway.model.dropin import Piece
+from podway.model.errors import Busy, Conflict
+
+DIRECTORY = "/var/lib/cni/networks"
+PATIENCE = 10.0  # seconds that another may hold the lock
+_PAUSE = 0.002
+_LINE_BREAK = "\r\n"
+
+Owner = tuple[str, str]  # container, interface; of an old reservation without interface ""
+
+
+class HostLocal:
+    """The reservations of one network. ``directory`` is dataDir; ``network`` a valid network name."""
+
+    def __init__(self, directory: str, network: str) -> None:
+        self.path = os.path.join(directory or DIRECTORY, network)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        os.makedirs(self.path, mode=0o755, exist_ok=True)
+        fd = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise Busy("another plugin holds the lock", self.path, "find it by fuser") from None
+                    time.sleep(_PAUSE)
+            yield
+        finally:
+            os.close(fd)
+
+    def _reserved(self) -> dict[str, Owner]:
+        """Address → whose it is."""
+        found: dict[str, Owner] = {}
+        for name in os.listdir(self.path):
+            if not _is_address(name):
+                continue
+            with contextlib.suppress(FileNotFoundError), open(os.path.join(self.path, name)) as file:
+                container, _, ifname = file.read().strip().partition("\n")
+                found[name] = (container.strip(), ifname.strip())
+        return found
+
+    def _last(self, number: int) -> str:
+        try:
+            with open(os.path.join(self.path, f"last_reserved_ip.{number}")) as file:
+                text = file.read().strip()
+        except FileNotFoundError:
+            return ""
+        return text if _is_address(text) else ""
+
+    def take(self, owner: Owner, sets: Sequence[RangeSet], wanted: Collection[str] = ()) -> list[Given]:
+        """An address of each set, all or none. Raises InvalidInput, Conflict, Exhausted, OSError."""
+        asked = hostlocal.assign(sets, wanted)
+        with self._locked():
+            reserved = self._reserved()
+            mine = [address for address, holder in reserved.items() if holder == owner]
+            if mine:
+                what = (
+                    f"{', '.join(mine)} is reserved for interface {owner[1]} of container {owner[0]} already"
+                )
+                raise Conflict(what, self.path, "send DEL first")
+            taken = set(reserved)
+            given: list[Given] = []
+            try:
+                for number, (ranges, address) in enumerate(zip(sets, asked, strict=True)):
+                    given.append(hostlocal.choose(ranges, taken, self._last(number), address))
+                    self._write(given[-1].address, _LINE_BREAK.join(owner), os.O_EXCL)
+                    taken.add(given[-1].address)
+                    self._write(f"last_reserved_ip.{number}", given[-1].address, os.O_TRUNC)
+            except BaseException:
+                for one in given:
+                    self._remove(one.address)
+                raise
+            return given
+
+    def _write(self, name: str, text: str, flag: int) -> None:
+        fd = os.open(os.path.join(self.path, name), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flag, 0o644)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+
+    def _remove(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.path, name))
+
+    def held_by(self, owner: Owner) -> list[str]:
+        """Addresses of one interface; of a container, if it was reserved without an interface."""
+        if not os.path.isdir(self.path):
+            return []
+        with self._locked():
+            return [address for address, whose in self._reserved().items() if _is_of(whose, owner)]
+
+    def free(self, owner: Owner) -> None:
+        """Whatever an interface holds."""
+        self._free(lambda whose: _is_of(whose, owner))
+
+    def collect(self, valid: Collection[Owner], kept: Collection[Owner] = ()) -> None:
+        """Whatever is held by none of ``valid`` and ``kept``; an old reservation stays with its container."""
+        keep = {*valid, *kept}
+        containers = {container for container, _ in keep}
+        self._free(lambda whose: whose not in keep and (bool(whose[1]) or whose[0] not in containers))
+
+    def _free(self, goes: Callable[[Owner], bool]) -> None:
+        if not os.path.isdir(self.path):
+            return
+        with self._locked():
+            for address, whose in self._reserved().items():
+                if goes(whose):
+                    self._remove(address)
+
+
+def give_back(piece: Piece) -> None:
+    """What a piece holds, if it still is its own."""
+    if piece.reserved is not None:
+        directory, network = os.path.split(piece.reserved.directory)
+        HostLocal(directory, network).free((piece.container, piece.ifname))
+
+
+def _is_of(whose: Owner, owner: Owner) -> bool:
+    return whose == owner or whose == (owner[0], "")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,159 @@
+"""The pieces of the drop-in plugins on one node: made, removed, checked.
+
+The same order of steps as ``attachments``: journal, host's side, pod's side, ready; and for a removal:
+journal, out of service, answer; links are deleted together at the burial. A crash between any two steps
+leaves a row that the next DEL, GC or start finds.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import msgspec
+
+from podway.delta.differ import diff
+from podway.kernel.facade import Kernel
+from podway.model.dropin import Piece
+from podway.model.errors import Conflict
+from podway.model.objects import Address, Op, Sysctl
+from podway.node import wiring
+from podway.node.burial import Burial
+from podway.node.database import Database
+from podway.node.faults import reach
+from podway.node.ledger import remember
+from podway.plan import dropin
+from podway.plan.planner import Planner
+
+
+class Pieces:
+    """All methods run on the writer thread."""
+
+    def __init__(
+        self, database: Database, kernel: Kernel, planner: Planner, burial: Burial, boot_id: str
+    ) -> None:
+        self._database = database
+        self._kernel = kernel
+        self._planner = planner
+        self._boot_id = boot_id
+        self.burial = burial
+
+    @property
+    def known(self) -> dict[str, Piece]:
+        """By id, those being made or made."""
+        return self._planner.inputs.pieces
+
+    def of(self, configuration: str, plugin: str) -> list[Piece]:
+        """All that one plugin made by one configuration."""
+        return [p for p in self.known.values() if (p.configuration, p.plugin) == (configuration, plugin)]
+
+    def add(self, piece: Piece, namespace: int) -> Piece:
+        """Make a piece. ``namespace``: an open descriptor of the pod's, -1 when it has no pod side.
+
+        Raises Conflict when it is there already, and what ``wiring`` raises; nothing is left then."""
+        piece = msgspec.structs.replace(piece, boot_id=self._boot_id)
+        if piece.id in self.known:
+            what = f"plugin {piece.plugin} has served interface {piece.ifname} of container {piece.container}"
+            raise Conflict(f"{what} already", f"network {piece.configuration}", "send DEL first")
+        if self.burial.occupies(piece.namespace_id, piece.addresses):
+            self.burial.complete()  # the interface's name in that namespace, or the address, is still taken
+        self._begin(piece, "adding")
+        reach("add.journalled")
+        try:
+            fragment, who = ("piece", piece.id), f"container {piece.container}"
+            wiring.program_node(self._kernel, self._planner, fragment, who, {piece.id: namespace})
+            reach("add.wired")
+            if namespace >= 0:
+                self.program_inside(piece, namespace)
+            reach("add.inside")
+            self._database.piece_state(piece.id, "ready")
+        except BaseException:
+            self._take_out(piece)
+            self.burial.complete(cooling=False)
+            raise
+        reach("add.finished")
+        return piece
+
+    def program_inside(self, piece: Piece, namespace: int) -> None:
+        """The pod's side alone."""
+        objects, who = dropin.in_pod(piece), f"container {piece.container}"
+        wiring.program_pod(self._kernel, objects, namespace, who)
+
+    def keep(self, device: Piece) -> None:
+        """Make or change what outlives pods: a bridge. Raises Conflict, Unavailable, OSError."""
+        device = msgspec.structs.replace(device, boot_id=self._boot_id)
+        before = self.known.get(device.id)
+        self._begin(device, "ready")
+        try:
+            self._bring_about(device)
+        except BaseException:
+            if before is None:
+                self._planner.update_piece(device.id, None)
+                self._database.forget_pieces([device.id])
+            else:
+                self._begin(before, "ready")
+            raise
+
+    def _bring_about(self, device: Piece) -> None:
+        wanted = self._planner.fragment("piece", device.id)
+        keys = [one.key for one in wanted]
+        clashes = [key for key in keys if key in self._planner.conflicts]
+        if clashes:
+            raise Conflict(f"{wiring.title(clashes[0])} is wanted differently by a network of Podway's")
+        paths = [one.path for one in wanted if isinstance(one, Sysctl)]
+        kinds = {"link", "address", "sysctl"}
+        actual = self._kernel.observe(kinds, paths, {*keys, *self._database.put_on_foreign()})
+        difference = diff(self._planner.desired, actual, keys)
+        for refusal in difference.refusals:
+            raise Conflict(refusal.reason, wiring.title(refusal.key), "remove it, or name another bridge")
+        remember(self._database, self._planner.desired, difference.ops)
+        wiring.raise_first(self._kernel.apply(difference.ops), f"network {device.configuration}")
+
+    def displace(self, link: str, address: str) -> None:
+        """Take a foreign address off a link, as a configuration's forceAddress demands."""
+        gone = Op(None, Address(link=link, address=address))
+        wiring.raise_first(self._kernel.apply([gone]), f"bridge {link}")
+
+    def _begin(self, piece: Piece, state: str) -> None:
+        """Known to whoever comes after a crash, before the kernel is touched."""
+        self._planner.update_piece(piece.id, piece)
+        try:
+            self._database.begin_piece(piece, state)
+        except BaseException:
+            self._planner.update_piece(piece.id, None)
+            raise
+
+    def delete(self, name: str) -> None:
+        """Take a piece out of service; unknown is no error. Its links and addresses go at the burial."""
+        piece = self.known.get(name)
+        if piece is None:
+            return
+        self._database.piece_state(piece.id, "deleting")
+        reach("delete.journalled")
+        self._take_out(piece)
+        reach("delete.detached")
+
+    def _take_out(self, piece: Piece) -> None:
+        forget = functools.partial(self._planner.update_piece, piece.id, None)
+        guards = wiring.take_out(self._kernel, self._planner, ("piece", piece.id), forget)
+        self.burial.doom(piece, guards)
+
+    def check(self, piece: Piece, namespace: int) -> None:
+        """Raise Conflict naming the first thing that isn't as ``piece`` says, on the node and in the pod."""
+        subject = f"container {piece.container} interface {piece.ifname}"
+        wanted = dropin.on_node(piece)
+        kinds = {one.key[0] for one in wanted}
+        paths = [one.path for one in wanted if isinstance(one, Sysctl)]
+        wiring.require(wanted, self._kernel.observe(kinds, paths), "on the node", subject)
+        inner = [one for one in dropin.in_pod(piece) if not isinstance(one, Sysctl)]
+        if inner:
+            wiring.require(inner, self._kernel.observe_inside(namespace), "in the pod", subject)
+
+    def recover(self) -> None:
+        """At a start: those of an earlier boot and half-made or half-deleted ones are undone."""
+        unfinished = []
+        for piece, state in self._database.pieces().values():
+            self._planner.update_piece(piece.id, piece)
+            if piece.boot_id != self._boot_id or state != "ready":
+                unfinished.append(piece.id)
+        for name in unfinished:
+            self.delete(name)

@@ -1,0 +1,86 @@
+"""What attaching and detaching have in common: programming both sides, taking out of service, comparing."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Mapping
+
+from podway.delta.differ import CREATION_ONLY, diff, matches, ordered
+from podway.kernel.facade import DOOMED_GROUP, Kernel
+from podway.model.errors import Conflict, InvalidInput, Unavailable
+from podway.model.objects import Actual, AnyObject, Key, Link, Op, OpResult
+from podway.plan.fragments import FragmentId
+from podway.plan.planner import Planner
+from podway.plan.spoofing import is_guard
+
+
+def program_node(
+    kernel: Kernel, planner: Planner, fragment: FragmentId, who: str, pods: Mapping[str, int]
+) -> None:
+    """Make the host's side of a fragment. Raises Conflict, InvalidInput, Unavailable or OSError."""
+    keys = [o.key for o in planner.fragment(*fragment)]
+    clashes = [key for key in keys if key in planner.conflicts]
+    if clashes:
+        raise Conflict(f"{'/'.join(clashes[0])} is wanted differently by another pod")
+    raise_first(kernel.apply(diff(planner.desired, {}, keys).ops, pods), who)
+
+
+def program_pod(kernel: Kernel, objects: Iterable[AnyObject], namespace: int, who: str) -> None:
+    """Make what stands inside a pod, on interfaces that exist: they are changed, not created."""
+    wanted = {o.key: o for o in objects}
+    if wanted:
+        inner = ordered(_as_change(op) for op in diff(wanted, {}).ops)
+        raise_first(kernel.apply_inside(namespace, inner), who)
+
+
+def _as_change(op: Op) -> Op:
+    if isinstance(op.want, Link):
+        return Op(op.want, Link(name=op.want.name, kind=op.want.kind, up=not op.want.up))
+    return op
+
+
+def take_out(
+    kernel: Kernel, planner: Planner, fragment: FragmentId, forget: Callable[[], object]
+) -> tuple[Op, ...]:
+    """Take a fragment out of service: published ports and sets now, its links doomed together.
+
+    ``forget`` takes it out of the plan. Returns the guards' removals: a guard outlives its link, so that not
+    even a dying pod's packets escape it."""
+    objects = planner.fragment(*fragment)
+    forget()
+    shared = planner.desired
+    gone = [o for o in objects if o.key not in shared]
+    links = [o for o in gone if isinstance(o, Link) and not o.adopted]
+    now = [Op(None, o) for o in gone if o.key[0] == "nftelement" and not is_guard(o.key)]
+    doom = [Op(Link(name=o.name, kind=o.kind, up=None, group=DOOMED_GROUP), o) for o in links]
+    kernel.apply([*doom, *ordered(now)])
+    return tuple(Op(None, o) for o in gone if is_guard(o.key))
+
+
+def require(objects: Iterable[AnyObject], found: Actual, where: str, subject: str) -> None:
+    """Raise Conflict naming the first of ``objects`` that isn't in ``found`` as it should be."""
+    for one in objects:
+        there = found.get(one.key)
+        if there is None or not matches(one, there, CREATION_ONLY.get(one.key[0], ())):
+            state = "is missing" if there is None else "differs"
+            raise Conflict(f"{title(one.key)} {state} {where}", subject, "delete and add the pod")
+
+
+def title(key: Key) -> str:
+    """A key for people."""
+    return " ".join(part for part in key if part)
+
+
+def raise_first(results: Iterable[OpResult], who: str) -> None:
+    """Raise what the first failed operation means. ``who``: "container C"."""
+    for result in results:
+        if not result.errno:
+            continue
+        where = f"{title(result.op.key)} of {who}"
+        if result.errno == errno.EEXIST and result.op.key[0] == "link":
+            link = result.op.want
+            inside = f" or {link.peer.name} in the pod" if isinstance(link, Link) and link.peer else ""
+            raise InvalidInput(f"interface {result.op.key[1]}{inside} exists already: {result.error}", where)
+        if result.errno in (errno.ENODEV, errno.EAGAIN, errno.EBUSY, errno.ENOBUFS):
+            raise Unavailable(result.error, where, "try again")
+        raise OSError(result.errno, f"{where}: {result.error}")

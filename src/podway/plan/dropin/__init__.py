@@ -1,0 +1,36 @@
+"""What pieces of the drop-in plugins want of the kernel: one pure function per kind and side.
+
+A piece's host side is a fragment of the plan: repaired, explained and removed like everything else. Its pod
+side is applied at ADD and verified by CHECK; nobody watches a pod's namespace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from podway.model.dropin import BridgeDevice, BridgePod, Piece
+from podway.model.objects import AnyObject
+from podway.plan.dropin import bridge
+
+Builder = Callable[[Piece, Any], tuple[AnyObject, ...]]
+
+_ON_NODE: dict[type, Builder] = {
+    BridgeDevice: bridge.device,
+    BridgePod: bridge.on_node,
+}
+_IN_POD: dict[type, Builder] = {
+    BridgePod: bridge.in_pod,
+}
+
+
+def on_node(piece: Piece) -> tuple[AnyObject, ...]:
+    """The objects of a piece in the node's own namespace."""
+    build = _ON_NODE.get(type(piece.want))
+    return build(piece, piece.want) if build else ()
+
+
+def in_pod(piece: Piece) -> tuple[AnyObject, ...]:
+    """Its objects inside the pod, in no order. Links there exist: they are changed, not made."""
+    build = _IN_POD.get(type(piece.want))
+    return build(piece, piece.want) if build else ()

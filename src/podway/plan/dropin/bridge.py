@@ -1,0 +1,50 @@
+"""Drop-in ``bridge``: the bridge itself, which stays, and a veth per pod."""
+
+from __future__ import annotations
+
+from podway.model import names
+from podway.model.dropin import BridgeDevice, BridgePod, Piece
+from podway.model.objects import Address, AnyObject, BridgeOptions, BridgePort, Link, Peer
+from podway.plan.dropin.pod import interface
+
+
+def device(piece: Piece, want: BridgeDevice) -> tuple[AnyObject, ...]:
+    """The bridge with its gateways; of an adopted one only what was asked for."""
+    own = not want.adopted
+    return (
+        Link(
+            name=want.name,
+            kind="bridge",
+            alias=names.dropin_alias(piece.id) if own else None,
+            # pinned: otherwise the bridge takes the lowest MAC of its ports and changes it with every pod
+            mac=want.mac if own else None,
+            mtu=(want.mtu or None) if own else None,
+            promisc=want.promisc or None,
+            bridge=BridgeOptions() if own else None,
+            adopted=want.adopted,
+        ),
+        *(Address(link=want.name, address=address, nodad=True) for address in want.addresses),
+    )
+
+
+def on_node(piece: Piece, want: BridgePod) -> tuple[AnyObject, ...]:
+    """The veth, with its other end in the pod."""
+    mtu = want.mtu or None
+    return (
+        Link(
+            name=want.link,
+            kind="veth",
+            alias=names.dropin_alias(piece.id),
+            mac=names.host_mac(piece.container, piece.ifname),
+            mtu=mtu,
+            master=want.bridge,
+            port=BridgePort(hairpin=want.hairpin, isolated=want.isolated),
+            peer=Peer(name=piece.ifname, mac=want.mac, mtu=mtu, namespace=piece.id),
+        ),
+    )
+
+
+def in_pod(piece: Piece, want: BridgePod) -> tuple[AnyObject, ...]:
+    """The pod's end; one that is to stay down has no settings."""
+    link = Link(name=piece.ifname, kind="veth", mac=want.mac, mtu=want.mtu or None, up=want.up)
+    return interface(link, piece.addresses, want.routes) if want.up else (link,)

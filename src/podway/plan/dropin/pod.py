@@ -1,0 +1,35 @@
+"""What a drop-in plugin's interface holds inside a pod."""
+
+from __future__ import annotations
+
+from podway.model.dropin import Path
+from podway.model.objects import MAIN_TABLE, Address, AnyObject, Link, Route, Sysctl, family_of
+from podway.plan.attach.pod import BOOT_PROTOCOL, IPV6_METRIC
+
+
+def route(path: Path, ifname: str) -> Route:
+    """A route of an IPAM result; it is the pod's, not this node's."""
+    six = family_of(path.dst) == 6
+    return Route(
+        dst=path.dst,
+        via=path.gw,
+        dev=ifname,
+        table=path.table or MAIN_TABLE,
+        protocol=BOOT_PROTOCOL,
+        scope="global" if six else path.scope or "global",
+        metric=path.priority or (IPV6_METRIC if six else 0),
+        mtu=path.mtu,
+        src=path.src,
+    )
+
+
+def interface(link: Link, addresses: tuple[str, ...], routes: tuple[Path, ...]) -> tuple[AnyObject, ...]:
+    """An interface that another object made, with its settings, addresses and routes."""
+    objects: list[AnyObject] = []
+    if any(family_of(address) == 6 for address in addresses):
+        # Runtimes start namespaces with IPv6 off; an address then is refused with EACCES.
+        objects.append(Sysctl(path=f"net/ipv6/conf/{link.name}/disable_ipv6", value="0"))
+    objects.append(link)
+    objects += [Address(link=link.name, address=address, nodad=True) for address in addresses]
+    objects += [route(path, link.name) for path in routes]
+    return tuple(objects)

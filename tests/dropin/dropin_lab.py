@@ -1,0 +1,143 @@
+"""A node of one test: drop-in executables, an agent or none, and what runtimes do with them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import podway.cni
+from podway.cni import dropin
+from podway.cni.install import fallback_command
+from podway.cni.shim import SETTINGS
+
+COMPILED = Path(podway.cni.__file__).parent / "shim" / "podway-cni"
+PATIENCE = 30.0  # seconds for what takes a fraction of one on a quiet machine
+
+
+class CniFailed(Exception):
+    """An error document, decoded."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        super().__init__(json.dumps(document))
+        self.code: int = document["code"]
+        self.msg: str = document["msg"]
+        self.document = document
+
+
+class Lab:
+    """One node in this network namespace. ``foreign``: further directories of CNI_PATH."""
+
+    def __init__(self, directory: Path, foreign: tuple[str, ...] = ()) -> None:
+        self.directory = directory
+        self.bin = directory / "bin"
+        self.bin.mkdir()
+        for name in dropin.NAMES:
+            shutil.copy(COMPILED, self.bin / name)
+        self.data = directory / "networks"
+        self.state = directory / "state"
+        self.store = f"sqlite:{directory}/store.db"
+        self.socket = str(directory / "cni.sock")
+        self.path = ":".join((str(self.bin), *foreign))
+        self.process: subprocess.Popen[bytes] | None = None
+        settings = {"socket": self.socket, "fallback": fallback_command("a", str(self.state), self.store)}
+        (self.bin / SETTINGS).write_text(json.dumps(settings))
+
+    def start(self, **environment: str) -> None:
+        """Start an agent and wait until it is ready."""
+        path = str(self.directory / "notify")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+            ready.bind(path)
+            ready.settimeout(PATIENCE)
+            options = ["--node", "a", "--store", self.store, "--state-dir", str(self.state), "--listen", ""]
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "podway", "agent", *options, "--socket", self.socket],
+                env=os.environ | {"NOTIFY_SOCKET": path} | environment,
+                stderr=(self.directory / "log").open("ab"),
+            )
+            while b"READY=1" not in ready.recv(100):
+                pass
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End the agent, if one runs."""
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(PATIENCE)
+            self.process = None
+
+    def call(
+        self,
+        command: str,
+        conf: dict[str, Any],
+        container: str = "c1",
+        namespace: str | None = None,
+        ifname: str = "eth0",
+        before: Any = None,
+        **environment: str,
+    ) -> dict[str, Any]:
+        """One execution of the plugin that ``conf`` names; its result, {} for none. Raises CniFailed."""
+        body = conf if before is None else {**conf, "prevResult": before}
+        env = {
+            "PATH": os.environ["PATH"],
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": container,
+            "CNI_NETNS": f"/run/netns/{container}" if namespace is None else namespace,
+            "CNI_IFNAME": ifname,
+            "CNI_PATH": self.path,
+            **environment,
+        }
+        if command in ("GC", "STATUS"):
+            env = {k: v for k, v in env.items() if k not in ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME")}
+        executable = next(
+            path for path in (Path(one) / conf["type"] for one in self.path.split(":")) if path.exists()
+        )
+        done = subprocess.run(
+            [executable], input=json.dumps(body).encode(), env=env, capture_output=True, timeout=PATIENCE
+        )
+        document: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+        if done.returncode:
+            raise CniFailed(document)
+        return document
+
+
+def ip(*arguments: str, inside: str = "") -> Any:
+    """``ip -j ARGUMENTS`` in this namespace, or in a named one: decoded."""
+    where = ["-n", inside] if inside else []
+    done = subprocess.run(["ip", "-j", *where, *arguments], check=True, capture_output=True, text=True)
+    return json.loads(done.stdout) if done.stdout.strip() else []
+
+
+def links(kind: str) -> list[str]:
+    """Names of the links of a kind in this namespace."""
+    return [one["ifname"] for one in ip("link", "show", "type", kind) if one]
+
+
+def wait_for(condition: Callable[[], object], what: str = "") -> None:
+    """Until it is true. Raises AssertionError after PATIENCE."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"never came true: {what or condition}"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def pods(*names: str) -> Iterator[None]:
+    """Network namespaces named as containers, as a runtime makes them; the mounts are the test's own."""
+    try:
+        for name in names:
+            subprocess.run(["ip", "netns", "add", name], check=True)
+        yield
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)

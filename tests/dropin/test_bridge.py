@@ -1,0 +1,128 @@
+"""``bridge`` with host-local, end to end: the real executable, with an agent and without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from dropin_lab import CniFailed, Lab, ip, links, wait_for
+
+pytestmark = pytest.mark.kernel
+
+
+def conf(lab: Lab, **more: Any) -> dict[str, Any]:
+    """A dual stack network whose bridge is the gateway."""
+    ranges = [[{"subnet": "10.22.0.0/24"}], [{"subnet": "fd00:22::/64"}]]
+    ipam = {
+        "type": "host-local",
+        "dataDir": str(lab.data),
+        "ranges": ranges,
+        "routes": [{"dst": "10.99.0.0/16"}, {"dst": "fd99::/32", "gw": "fd00:22::9"}],
+    }
+    whole = {
+        "cniVersion": "1.1.0",
+        "name": "n1",
+        "type": "bridge",
+        "bridge": "cni7",
+        "isDefaultGateway": True,
+    }
+    return {**whole, "dns": {"nameservers": ["1.1.1.1"]}, "ipam": ipam, **more}
+
+
+def reserved(lab: Lab, network: str = "n1") -> list[str]:
+    """Addresses that are given out."""
+    directory = lab.data / network
+    names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+    return sorted(name for name in names if name[0].isdigit() or ":" in name)
+
+
+def test_a_pod_comes_and_goes(node: Lab, pod: str) -> None:
+    """The result is the reference plugin's; so is what stands afterwards; DEL takes all but the bridge."""
+    result = node.call("ADD", conf(node), pod)
+    bridge, veth, inside = result["interfaces"]
+    assert bridge["name"] == "cni7" and inside["name"] == "eth0"
+    assert inside["sandbox"] == f"/run/netns/{pod}" and "sandbox" not in veth
+    assert result["ips"] == [
+        {"interface": 2, "address": "10.22.0.2/24", "gateway": "10.22.0.1"},
+        {"interface": 2, "address": "fd00:22::2/64", "gateway": "fd00:22::1"},
+    ]
+    assert result["routes"] == [
+        {"dst": "10.99.0.0/16"},
+        {"dst": "fd99::/32", "gw": "fd00:22::9"},
+        {"dst": "0.0.0.0/0", "gw": "10.22.0.1"},
+        {"dst": "::/0", "gw": "fd00:22::1"},
+    ]
+    assert result["dns"] == {"nameservers": ["1.1.1.1"]}
+    for one, where in ((bridge, ""), (veth, ""), (inside, pod)):
+        (link,) = ip("link", "show", one["name"], inside=where)
+        assert link["address"] == one["mac"] and "UP" in link["flags"]
+    assert ip("link", "show", veth["name"])[0]["master"] == "cni7"
+    routes = {(r["dst"], r.get("gateway")) for r in ip("route", inside=pod)}
+    assert routes >= {("default", "10.22.0.1"), ("10.99.0.0/16", "10.22.0.1")}
+    assert (node.data / "n1" / "10.22.0.2").read_bytes() == f"{pod}\r\neth0".encode()
+    node.call("CHECK", conf(node), pod, before=result)
+    node.call("DEL", conf(node), pod, before=result)
+    wait_for(lambda: not links("veth") and not reserved(node), "everything is gone")
+    assert links("bridge") == ["cni7"]
+    node.call("DEL", conf(node), pod, namespace="")
+
+
+def test_what_only_the_pod_lost_is_found(node: Lab, pod: str) -> None:
+    """CHECK names what is missing."""
+    import subprocess
+
+    result = node.call("ADD", conf(node), pod)
+    subprocess.run(["ip", "-n", pod, "addr", "del", "10.22.0.2/24", "dev", "eth0"], check=True)
+    with pytest.raises(CniFailed, match=r"address eth0 10\.22\.0\.2/24 is missing in the pod"):
+        node.call("CHECK", conf(node), pod, before=result)
+
+
+def test_a_failed_add_leaves_nothing(node: Lab, pod: str) -> None:
+    """The interface exists already: no veth, no address stays."""
+    node.call("ADD", conf(node), pod)
+    before = (links("veth"), reserved(node))
+    with pytest.raises(CniFailed):
+        node.call("ADD", conf(node, name="n2"), pod)
+    assert (links("veth"), reserved(node)) == before and not reserved(node, "n2")
+
+
+def test_del_without_anything_frees_everything(node: Lab, pod: str, other_pod: str) -> None:
+    """Without namespace and prevResult; the other pod keeps what it has."""
+    node.call("ADD", conf(node), pod)
+    node.call("ADD", conf(node), other_pod)
+    node.call("DEL", conf(node), pod, namespace="")
+    wait_for(lambda: len(links("veth")) == 1 and reserved(node) == ["10.22.0.3", "fd00:22::3"])
+
+
+def test_gc_keeps_what_is_valid(node: Lab, pod: str, other_pod: str) -> None:
+    """And frees the rest, reservations of nobody's included."""
+    node.call("ADD", conf(node), pod)
+    node.call("ADD", conf(node), other_pod)
+    (node.data / "n1" / "10.22.0.77").write_text("gone\r\neth0")
+    valid = [{"containerID": other_pod, "ifname": "eth0"}]
+    node.call("GC", conf(node, **{"cni.dev/valid-attachments": valid}))
+    assert len(links("veth")) == 1 and reserved(node) == ["10.22.0.3", "fd00:22::3"]
+    node.call("STATUS", conf(node))
+
+
+def test_damage_is_repaired(lab: Lab, pod: str) -> None:
+    """A veth that somebody took off the bridge is put back."""
+    import subprocess
+
+    lab.start()
+    veth = lab.call("ADD", conf(lab), pod)["interfaces"][1]["name"]
+    subprocess.run(["ip", "link", "set", veth, "nomaster"], check=True)
+    wait_for(lambda: ip("link", "show", veth)[0].get("master") == "cni7", "it is a port again")
+    subprocess.run(["ip", "addr", "flush", "dev", "cni7"], check=True)
+    wait_for(lambda: len(ip("addr", "show", "cni7", "to", "10.22.0.1")) == 1, "the gateway is back")
+
+
+def test_an_agent_started_anew_knows_its_pods(lab: Lab, pod: str) -> None:
+    """And removes nothing of theirs."""
+    lab.start()
+    lab.call("ADD", conf(lab), pod)
+    lab.stop()
+    lab.start()
+    assert len(links("veth")) == 1 and links("bridge") == ["cni7"]
+    lab.call("DEL", conf(lab), pod)
+    wait_for(lambda: not links("veth") and not reserved(lab))
