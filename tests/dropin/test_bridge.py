@@ -126,3 +126,52 @@ def test_an_agent_started_anew_knows_its_pods(lab: Lab, pod: str) -> None:
     assert len(links("veth")) == 1 and links("bridge") == ["cni7"]
     lab.call("DEL", conf(lab), pod)
     wait_for(lambda: not links("veth") and not reserved(lab))
+
+
+def elements(name: str) -> list[str]:
+    """Elements of one of Podway's sets, as nft prints them."""
+    import subprocess
+
+    done = subprocess.run(["nft", "list", "set", "inet", "podway", name], capture_output=True, text=True)
+    _, _, after = done.stdout.partition("elements = {")
+    return [one.strip() for one in after.partition("}")[0].split(",") if one.strip()]
+
+
+def test_masquerade_goes_with_an_empty_namespace(node: Lab, pod: str, other_pod: str) -> None:
+    """What leaves the pods' subnet is masqueraded; the subnet stays until its last pod is gone."""
+    masqueraded = conf(node, ipMasq=True)
+    node.call("ADD", masqueraded, pod)
+    result = node.call("ADD", masqueraded, other_pod)
+    assert sorted(elements("leaving4")) == ["10.22.0.2", "10.22.0.3"]
+    assert elements("within4") == ["10.22.0.0/24 . 10.22.0.0/24"]
+    assert elements("within6") == ["fd00:22::/64 . fd00:22::/64"]
+    node.call("DEL", masqueraded, pod, namespace="")
+    node.call("CHECK", masqueraded, other_pod, before=result)
+    assert elements("leaving4") == ["10.22.0.3"] and elements("within4")
+    node.call("DEL", masqueraded, other_pod, namespace="")
+    assert not elements("leaving4") + elements("leaving6") + elements("within4") + elements("within6")
+
+
+def test_what_leaves_the_subnet_is_masqueraded(lab: Lab, pod: str, other_pod: str) -> None:
+    """And nothing else: a neighbour sees the pod's own address."""
+    import subprocess
+
+    lab.start()
+    masqueraded = conf(lab, ipMasq=True)
+    first = lab.call("ADD", masqueraded, pod)["ips"][0]["address"].partition("/")[0]
+    far = {"type": "host-local", "dataDir": str(lab.data), "subnet": "10.33.0.0/24"}
+    lab.call("ADD", conf(lab, name="n2", bridge="cni8", ipam=far), other_pod)
+    for target, seen in (("10.33.0.2", "10.33.0.1"), ("10.22.0.1", first)):
+        where = ["ip", "netns", "exec", other_pod] if target == "10.33.0.2" else []
+        serve = (
+            "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(20);"
+            f"s.bind(('{target}', 9000)); print('ready', flush=True); print(s.recvfrom(9)[1][0])"
+        )
+        send = (
+            "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
+            f"s.sendto(b'x', ('{target}', 9000))"
+        )
+        with subprocess.Popen([*where, "python3", "-c", serve], stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None and server.stdout.readline() == "ready\n"
+            subprocess.run(["ip", "netns", "exec", pod, "python3", "-c", send], check=True)
+            assert server.stdout.readline().strip() == seen

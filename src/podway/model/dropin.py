@@ -52,6 +52,7 @@ class BridgePod(Want, frozen=True, kw_only=True, tag="bridge"):
     gateways: tuple[str, ...] = ()  # what the bridge has for it, with prefix length
     hairpin: bool = False
     isolated: bool = False
+    masquerade: bool = False
     up: bool = True
 
 

@@ -17,6 +17,10 @@ SRCNAT = 100  # NF_IP_PRI_NAT_SRC
 _STRUCTURE = (
     NftSet(family=FAMILY, name="masquerade4", type=("ipv4_addr",)),
     NftSet(family=FAMILY, name="masquerade6", type=("ipv6_addr",)),
+    NftSet(family=FAMILY, name="leaving4", type=("ipv4_addr",)),
+    NftSet(family=FAMILY, name="leaving6", type=("ipv6_addr",)),
+    NftSet(family=FAMILY, name="within4", type=("ipv4_addr", "ipv4_addr"), interval=True),
+    NftSet(family=FAMILY, name="within6", type=("ipv6_addr", "ipv6_addr"), interval=True),
     NftSet(family=FAMILY, name="cluster4", type=("ipv4_addr",), interval=True),
     NftSet(family=FAMILY, name="cluster6", type=("ipv6_addr",), interval=True),
     NftSet(family=FAMILY, name="nodes4", type=("ipv4_addr",)),
@@ -53,6 +57,16 @@ _STRUCTURE = (
                 "ip6 daddr != ff00::/8 masquerade fully-random",
                 "a pod's packet leaves the cluster",
             ),
+            NftRule(
+                "ip saddr @leaving4 ip saddr . ip daddr != @within4 ip daddr != 224.0.0.0/4 "
+                "masquerade fully-random",
+                "a packet leaves its pod's subnet (ipMasq)",
+            ),
+            NftRule(
+                "ip6 saddr @leaving6 ip6 saddr . ip6 daddr != @within6 ip6 daddr != ff00::/8 "
+                "masquerade fully-random",
+                "a packet leaves its pod's subnet (ipMasq)",
+            ),
         ),
     ),
 )
@@ -72,6 +86,16 @@ def _elements(name: str, values: Iterable[str]) -> tuple[NftElement, ...]:
 def endpoint(addresses: tuple[str, ...]) -> tuple[NftElement, ...]:
     """A pod whose packets to the world are masqueraded."""
     return _elements("masquerade", (address.partition("/")[0] for address in addresses))
+
+
+def leaving(addresses: tuple[str, ...]) -> tuple[NftElement, ...]:
+    """A pod of which all is masqueraded that leaves the subnet of ``addresses`` (with prefix length)."""
+    subnets = [str(ipaddress.ip_interface(address).network) for address in addresses]
+    within = (
+        NftElement(family=FAMILY, set=f"within{family_of(subnet)}", value=(subnet, subnet))
+        for subnet in subnets
+    )
+    return (*within, *_elements("leaving", (address.partition("/")[0] for address in addresses)))
 
 
 def cluster(prefixes: tuple[str, ...]) -> tuple[NftElement, ...]:

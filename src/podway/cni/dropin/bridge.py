@@ -47,9 +47,18 @@ def want(ask: Ask, given: Result) -> Made:
         gateways=_gateways(given) if gateway else (),
         hairpin=hairpin,
         isolated=section.flag("portIsolation", False),
+        masquerade=masquerade(section),
         up=up,
     )
     return Made(value, given)
+
+
+def masquerade(section: Section) -> bool:
+    """``ipMasq``; ``ipMasqBackend`` may name either, both are Podway's own nftables. Raises CniError 7."""
+    backend = section.text("ipMasqBackend")
+    if backend not in ("", "iptables", "nftables"):
+        raise wrong("ipMasqBackend", f"{backend!r} is neither iptables nor nftables")
+    return section.flag("ipMasq", False)
 
 
 def bridge_name(section: Section) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import ipaddress
 import struct
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from podway.kernel.netlink import wire
 from podway.model.objects import NftElement, NftSet
@@ -22,7 +23,7 @@ HEADER = struct.Struct(">BBH")  # struct nfgenmsg: family, version, resource
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
 
 ELEMENTS_TABLE, ELEMENTS_SET, ELEMENTS = 1, 2, 3
-ELEM_KEY, ELEM_DATA, ELEM_FLAGS = 1, 2, 3
+ELEM_KEY, ELEM_DATA, ELEM_FLAGS, ELEM_KEY_END = 1, 2, 3, 10
 DATA_VALUE = 1
 LIST_ELEM = 1
 INTERVAL_END = 1
@@ -129,7 +130,11 @@ def unpack(types: Sequence[str], data: bytes) -> tuple[str, ...]:
 
 def element(one: NftElement, of: NftSet, table: str, delete: bool = False) -> bytes:
     """NFT_MSG_NEWSETELEM or DELSETELEM of one element (two for a prefix: its ends)."""
-    if of.interval:
+    if of.interval and len(of.type) > 1:
+        bounds = [_bounds(text) for text in one.value]
+        key, top = (b"".join(side) for side in zip(*bounds, strict=True))
+        ends = [_item(key, end=top)]
+    elif of.interval:
         network = ipaddress.ip_network(one.value[0])
         last = int(network.broadcast_address) + 1
         size = 4 if network.version == 4 else 16
@@ -144,10 +149,17 @@ def element(one: NftElement, of: NftSet, table: str, delete: bool = False) -> by
     return _message(kind, flags, FAMILIES[of.family], *parts)
 
 
-def _item(key: bytes, data: bytes = b"", flags: int = 0) -> bytes:
+def _bounds(prefix: str) -> tuple[bytes, bytes]:
+    network = ipaddress.ip_network(prefix)
+    return network.network_address.packed, network.broadcast_address.packed
+
+
+def _item(key: bytes, data: bytes = b"", flags: int = 0, end: bytes = b"") -> bytes:
     parts = [wire.nested(ELEM_KEY, wire.attribute(DATA_VALUE, key))]
     if data:
         parts.append(wire.nested(ELEM_DATA, wire.attribute(DATA_VALUE, data)))
+    if end:
+        parts.append(wire.nested(ELEM_KEY_END, wire.attribute(DATA_VALUE, end)))
     if flags:
         parts.append(wire.attribute(ELEM_FLAGS, struct.pack(">I", flags)))
     return wire.nested(LIST_ELEM, *parts)
@@ -159,10 +171,19 @@ def dump_elements(of: NftSet, table: str) -> bytes:
     return _message(GETSETELEM, 0, FAMILIES[of.family], *parts)
 
 
-def raw_elements(payload: bytes) -> list[tuple[bytes, bytes, int]]:
-    """(key, data, flags) of each element in a message."""
+class RawElement(NamedTuple):
+    """An element as the kernel has it. ``end``: of a range of concatenated keys."""
+
+    key: bytes
+    data: bytes
+    flags: int
+    end: bytes = b""
+
+
+def raw_elements(payload: bytes) -> list[RawElement]:
+    """The elements in a message."""
     outer = wire.attributes(payload, HEADER.size).get(ELEMENTS, b"")
-    found: list[tuple[bytes, bytes, int]] = []
+    found: list[RawElement] = []
     at = 0
     while at + 4 <= len(outer):
         length, _ = wire.ATTRIBUTE.unpack_from(outer, at)
@@ -170,7 +191,8 @@ def raw_elements(payload: bytes) -> list[tuple[bytes, bytes, int]]:
             break
         inner = wire.attributes(outer[at + 4 : at + length])
         flags = int.from_bytes(inner.get(ELEM_FLAGS, b"\0"), "big")
-        found.append((_value(inner.get(ELEM_KEY, b"")), _value(inner.get(ELEM_DATA, b"")), flags))
+        key, data, end = (_value(inner.get(kind, b"")) for kind in (ELEM_KEY, ELEM_DATA, ELEM_KEY_END))
+        found.append(RawElement(key, data, flags, end))
         at += (length + 3) & ~3
     return found
 
@@ -179,8 +201,11 @@ def _value(nested: bytes) -> bytes:
     return wire.attributes(nested).get(DATA_VALUE, b"")
 
 
-def elements(of: NftSet, raw: Sequence[tuple[bytes, bytes, int]]) -> list[NftElement]:
+def elements(of: NftSet, raw: Sequence[RawElement]) -> list[NftElement]:
     """Values of a set's raw elements; an interval set's ends are paired to prefixes again."""
+    if of.interval and len(of.type) > 1:
+        values = (_ranges(unpack(of.type, one.key), unpack(of.type, one.end or one.key)) for one in raw)
+        return [NftElement(family=of.family, set=of.name, value=value) for value in values]
     if of.interval:
         return [NftElement(family=of.family, set=of.name, value=(text,)) for text in _prefixes(raw)]
     return [
@@ -190,14 +215,24 @@ def elements(of: NftSet, raw: Sequence[tuple[bytes, bytes, int]]) -> list[NftEle
             value=unpack(of.type, key),
             data=unpack(of.data, data) if of.data else (),
         )
-        for key, data, _ in raw
+        for key, data, *_ in raw
     ]
 
 
-def _prefixes(raw: Sequence[tuple[bytes, bytes, int]]) -> list[str]:
+def _ranges(first: Sequence[str], last: Sequence[str]) -> tuple[str, ...]:
+    """Each part as a prefix; one that is none (somebody else's) as "a-b"."""
+    texts = []
+    for start, end in zip(first, last, strict=True):
+        bounds = ipaddress.ip_address(start), ipaddress.ip_address(end)
+        found = list(ipaddress.summarize_address_range(*bounds))
+        texts.append(str(found[0]) if len(found) == 1 else f"{start}-{end}")
+    return tuple(texts)
+
+
+def _prefixes(raw: Sequence[RawElement]) -> list[str]:
     """Prefixes of interval ends. A range that is no prefix (somebody else's) becomes several."""
     # an end and the next start may be the same address: the end comes first
-    marks = sorted((key, not flags & INTERVAL_END) for key, _, flags in raw)
+    marks = sorted((key, not flags & INTERVAL_END) for key, _, flags, *_ in raw)
     texts: list[str] = []
     start: bytes | None = None
     for key, opens in [*marks, (b"", False)]:

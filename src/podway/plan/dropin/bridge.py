@@ -5,6 +5,7 @@ from __future__ import annotations
 from podway.model import names
 from podway.model.dropin import BridgeDevice, BridgePod, Piece
 from podway.model.objects import Address, AnyObject, BridgeOptions, BridgePort, Link, Peer
+from podway.plan import nat
 from podway.plan.dropin.pod import interface
 
 
@@ -41,6 +42,7 @@ def on_node(piece: Piece, want: BridgePod) -> tuple[AnyObject, ...]:
             port=BridgePort(hairpin=want.hairpin, isolated=want.isolated),
             peer=Peer(name=piece.ifname, mac=want.mac, mtu=mtu, namespace=piece.id),
         ),
+        *(nat.leaving(piece.addresses) if want.masquerade else ()),
     )
 
 
