@@ -62,10 +62,10 @@ def test_again_changes_nothing_and_remove_leaves_nothing(bin_dir: Path, conf_dir
     stamps = [path.stat().st_ino for path in changed]
     assert install(bin_dir, conf_dir) == []
     assert [path.stat().st_ino for path in changed] == stamps
-    removed, left = installer.remove(bin_dir, conf_dir)
+    removed, left, _ = installer.remove(bin_dir, conf_dir)
     assert (set(removed), left) == (set(changed), [])
     assert every_file(bin_dir, conf_dir) == []
-    assert installer.remove(bin_dir, conf_dir) == ([], [])
+    assert installer.remove(bin_dir, conf_dir) == ([], [], [])
 
 
 def test_a_changed_option_replaces_the_configuration(bin_dir: Path, conf_dir: Path) -> None:
@@ -77,9 +77,9 @@ def test_a_changed_option_replaces_the_configuration(bin_dir: Path, conf_dir: Pa
 def test_the_executable_stays_until_the_last_network(bin_dir: Path, conf_dir: Path) -> None:
     install(bin_dir, conf_dir, "blue")
     install(bin_dir, conf_dir, "red")
-    removed, _ = installer.remove(bin_dir, conf_dir, "blue")
+    removed, _, _ = installer.remove(bin_dir, conf_dir, "blue")
     assert removed == [conf_dir / "10-podway-blue.conflist"]
-    assert installer.remove(bin_dir, conf_dir, "blue") == ([], [])
+    assert installer.remove(bin_dir, conf_dir, "blue") == ([], [], [])
     assert (bin_dir / "podway-cni").exists()
     installer.remove(bin_dir, conf_dir, "red")
     assert every_file(bin_dir, conf_dir) == []
@@ -105,7 +105,7 @@ def test_a_file_changed_since_is_left_and_named(bin_dir: Path, conf_dir: Path) -
     conflist.write_text("edited")
     with pytest.raises(Conflict):
         install(bin_dir, conf_dir)
-    removed, left = installer.remove(bin_dir, conf_dir)
+    removed, left, _ = installer.remove(bin_dir, conf_dir)
     assert (removed, left) == ([bin_dir / "podway-cni"], [conflist])
     assert conflist.read_text() == "edited"
 

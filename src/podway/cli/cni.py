@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 
 import click
@@ -30,33 +31,68 @@ def cni() -> None:
     """The CNI plugin for container runtimes."""
 
 
+_DROP_IN = click.option(
+    "--drop-in",
+    is_flag=False,
+    flag_value="all",
+    default=None,
+    metavar="[NAMES]",
+    help="the reference plugins' names, as bridge,portmap [default of a bare --drop-in: all]",
+)
+
+
 @cni.command()
 @_BIN
 @_CONF
-@click.option("--network", required=True, help="the Network that the runtime's pods attach to")
+@click.option("--network", default="", help="the Network that the runtime's pods attach to")
+@_DROP_IN
+@click.option("--replace", is_flag=True, help="with --drop-in: put others' executables aside")
 @click.option(
     "--socket", envvar="PODWAY_SOCKET", help="the agent's socket [default: /run/podway/NODE/cni.sock]"
 )
 @node_options
 def install(
-    bin_dir: Path, conf_dir: Path, network: str, socket: str | None, node: str, store: str, state_dir: str
+    bin_dir: Path,
+    conf_dir: Path,
+    network: str,
+    drop_in: str | None,
+    replace: bool,
+    socket: str | None,
+    node: str,
+    store: str,
+    state_dir: str,
 ) -> None:
-    """Install executable and configuration, atomically. Run again, it changes nothing."""
+    """Install executable and configuration of a network, or the reference plugins' names.
+
+    Atomically. Run again, it changes nothing."""
     from podway.cni import install as installer
 
-    changed = installer.install(
-        bin_dir,
-        conf_dir,
-        network,
-        socket or cni_socket(node),
-        installer.fallback_command(node, state_dir, store),
-    )
+    if not network and drop_in is None:
+        raise click.UsageError("name a --network, or --drop-in")
+    socket, fallback = socket or cni_socket(node), installer.fallback_command(node, state_dir, store)
+    changed = []
+    if drop_in is not None:
+        changed += _install_names(bin_dir, drop_in, socket, fallback, replace)
+    if network:
+        changed += installer.install(bin_dir, conf_dir, network, socket, fallback)
     for path in changed:
         click.echo(f"installed {path}")
     if not changed:
         click.echo("nothing to change")
-    if trouble := _absent(network, store):
+    if network and (trouble := _absent(network, store)):
         click.echo(f"warning: no pod can attach to network {network} yet: {trouble}", err=True)
+
+
+def _install_names(bin_dir: Path, text: str, socket: str, fallback: list[str], replace: bool) -> list[Path]:
+    """Asks on a terminal before anything foreign is put aside."""
+    from podway.cni import install_dropin as installer
+
+    names = installer.chosen(text)
+    foreign = installer.foreign(bin_dir, names)
+    if foreign and not replace and sys.stdin.isatty():
+        which = ", ".join(path.name for path in foreign)
+        replace = click.confirm(f"{bin_dir} has others' {which}: put them aside and take their place?")
+    return installer.install(bin_dir, names, socket, fallback, replace)
 
 
 def _absent(network: str, store: str) -> str:
@@ -76,16 +112,27 @@ def _absent(network: str, store: str) -> str:
 @_BIN
 @_CONF
 @click.option("--network", default="", help="only this network's configuration [default: all of Podway's]")
-def remove(bin_dir: Path, conf_dir: Path, network: str) -> None:
-    """Remove what install made, and nothing else."""
-    from podway.cni import install as installer
+@_DROP_IN
+def remove(bin_dir: Path, conf_dir: Path, network: str, drop_in: str | None) -> None:
+    """Remove what install made, and nothing else; what it put aside comes back.
 
-    removed, left = installer.remove(bin_dir, conf_dir, network)
-    for path in removed:
-        click.echo(f"removed {path}")
-    for path in left:
-        click.echo(f"left {path}: it was changed since it was installed", err=True)
-    if not removed and not left:
+    With --network or --drop-in only that."""
+    from podway.cni import install as installer
+    from podway.cni import install_dropin
+
+    done = []
+    if drop_in is not None or not network:
+        done.append(install_dropin.remove(bin_dir, install_dropin.chosen(drop_in or "all")))
+    if network or drop_in is None:
+        done.append(installer.remove(bin_dir, conf_dir, network))
+    for one in done:
+        for path in one.removed:
+            click.echo(f"removed {path}")
+        for path in one.restored:
+            click.echo(f"put back {path}")
+        for path in one.left:
+            click.echo(f"left {path}: it was changed since it was installed", err=True)
+    if not any(any(one) for one in done):
         click.echo("nothing to remove")
 
 

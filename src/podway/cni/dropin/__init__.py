@@ -16,8 +16,8 @@ To add a name:
 3. ``cni/dropin/NAME.py``: ``want(ask, …)`` reads ``ask.section`` (any case, null is absent, every error names
    its key: ``reader.Section``) and returns the Want; ``PLUGIN = Chained("NAME", want)`` or
    ``Maker("NAME", want, result)``. No kernel, no file, no clock in it.
-4. Enter the module in ``NAMES``; tests in ``tests/dropin/test_NAME.py``: unit for ``want`` and the plan, end
-   to end with ``dropin_lab`` (real executable, agent and in-process, namespaces).
+4. Enter the module in ``NAMES``; tests in ``tests/dropin/test_dropin_NAME.py``: unit for ``want`` and the
+   plan, end to end with ``dropin_lab`` (real executable, agent and in-process, namespaces).
 5. A row in the table of ``docs/cni.md`` and of ``docs/features.md``.
 
 What the frame does for you: version and names, prevResult in every version, the journal row before the

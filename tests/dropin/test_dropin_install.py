@@ -1,0 +1,104 @@
+"""``podway cni install --drop-in``: beside others or in their place, and back."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from podway.cli.cni import cni
+from podway.cni import dropin, install_dropin
+from podway.cni.installed import aside
+from podway.cni.shim import SETTINGS
+from podway.model.errors import Conflict, InvalidInput
+
+
+@pytest.fixture
+def bin_dir(tmp_path: Path) -> Path:
+    """A directory with a foreign bridge, and one that no name of Podway's is in the way of."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    for name in ("bridge", "unknown"):
+        (directory / name).write_text(f"foreign {name}")
+        (directory / name).chmod(0o755)
+    return directory
+
+
+def install(bin_dir: Path, names: list[str], replace: bool = False) -> list[Path]:
+    """With an agent at a socket of the test's."""
+    return install_dropin.install(bin_dir, names, "/run/x.sock", ["/bin/false"], replace)
+
+
+def test_nothing_foreign_is_replaced_unasked(bin_dir: Path) -> None:
+    """Nor anything else written then."""
+    with pytest.raises(Conflict, match="bridge"):
+        install(bin_dir, ["loopback", "bridge"])
+    assert sorted(os.listdir(bin_dir)) == ["bridge", "unknown"]
+    install(bin_dir, ["loopback"])
+    assert json.loads((bin_dir / SETTINGS).read_bytes()) == {
+        "socket": "/run/x.sock",
+        "fallback": ["/bin/false"],
+    }
+
+
+def test_what_is_replaced_comes_back(bin_dir: Path) -> None:
+    """Content and mode; nothing of Podway's stays."""
+    names = list(dropin.NAMES)
+    install(bin_dir, names, replace=True)
+    assert install(bin_dir, names) == []
+    assert (bin_dir / "bridge").read_bytes() == (bin_dir / "loopback").read_bytes()
+    done = install_dropin.remove(bin_dir)
+    assert done.restored == [bin_dir / "bridge"] and not done.left
+    assert sorted(os.listdir(bin_dir)) == ["bridge", "unknown"]
+    assert (bin_dir / "bridge").read_text() == "foreign bridge"
+    assert os.access(bin_dir / "bridge", os.X_OK)
+
+
+def test_an_upgrade_of_the_others_is_left_and_may_be_replaced_again(bin_dir: Path) -> None:
+    """As a distribution's package manager writes it; what comes back is the newer one."""
+    install(bin_dir, ["bridge"], replace=True)
+    (bin_dir / "bridge").unlink()
+    (bin_dir / "bridge").write_text("newer")
+    with pytest.raises(Conflict):
+        install(bin_dir, ["bridge"])
+    install(bin_dir, ["bridge"], replace=True)
+    assert install_dropin.remove(bin_dir).restored == [bin_dir / "bridge"]
+    assert (bin_dir / "bridge").read_text() == "newer"
+
+
+def test_an_installation_cut_short_is_undone_or_repeated(
+    bin_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the record was written, before anything was replaced."""
+    with monkeypatch.context() as patched:
+        patched.setattr(install_dropin, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            install(bin_dir, ["bridge"], replace=True)
+    assert (bin_dir / "bridge").read_text() == "foreign bridge" == aside(bin_dir / "bridge").read_text()
+    install(bin_dir, ["bridge"], replace=True)
+    install_dropin.remove(bin_dir)
+    assert sorted(os.listdir(bin_dir)) == ["bridge", "unknown"]
+
+
+def test_names_are_those_that_there_are() -> None:
+    """Others are named, with what there is."""
+    assert install_dropin.chosen("bridge, loopback") == ["bridge", "loopback"]
+    with pytest.raises(InvalidInput, match="brige"):
+        install_dropin.chosen("bridge,brige")
+
+
+def test_the_command(bin_dir: Path, tmp_path: Path) -> None:
+    """Refuses without --replace where nobody can be asked; removes what it installed."""
+    places = ["--bin-dir", str(bin_dir), "--conf-dir", str(tmp_path / "net.d")]
+    run = CliRunner()
+    refused = run.invoke(cni, ["install", "--drop-in", "bridge", *places])
+    assert isinstance(refused.exception, Conflict)
+    done = run.invoke(cni, ["install", *places, "--replace", "--drop-in"])
+    assert done.exit_code == 0, done.output
+    assert f"installed {bin_dir}/host-local" in done.output
+    done = run.invoke(cni, ["remove", *places])
+    assert f"put back {bin_dir}/bridge" in done.output
+    assert sorted(os.listdir(bin_dir)) == ["bridge", "unknown"]
