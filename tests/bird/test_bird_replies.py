@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,8 +13,8 @@ from podway.bird import replies
 HERE = Path(__file__).parent / "replies"
 
 
-def _reply(name: str) -> str:
-    return (HERE / f"{name}-2.0.12.txt").read_text()
+def _reply(name: str, version: str = "2.0.12") -> str:
+    return (HERE / f"{name}-{version}.txt").read_text()
 
 
 def test_sessions() -> None:
@@ -41,6 +42,24 @@ def test_routes_that_bgp_brought() -> None:
         ("192.0.2.0/24", False, ("192.0.2.2",)),
         ("10.2.0.0/24", True, ("192.0.2.2",)),
     ]
+
+
+@pytest.mark.parametrize("version", ["2.17.6", "3.1.8"])
+def test_later_versions(version: str) -> None:
+    """The same two speakers as BIRD 2.17 and 3.1 show them."""
+    up, down = replies.sessions(_reply("protocols", version))
+    assert (up.name, up.established, up.remote_as, up.channels["ipv4"].imported) == (
+        "n_b_1234",
+        True,
+        64512,
+        1,
+    )
+    assert (down.name, down.established, list(down.channels)) == ("n_gone", False, ["ipv4", "ipv6"])
+    (route,) = replies.routes(_reply("routes", version))
+    assert (route.prefix, route.session, route.via) == ("10.244.2.0/26", "n_b_1234", ("192.0.2.2",))
+    assert (route.best, route.as_path, route.local_pref) == (True, "", "100")
+    (peer,) = replies.bfd(_reply("bfd", version))
+    assert (peer.address, peer.state) == ("192.0.2.2", "Up")
 
 
 def test_an_error() -> None:

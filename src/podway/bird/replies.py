@@ -164,10 +164,11 @@ def bfd(reply: str) -> list[BfdState]:
 
 _ROUTE = re.compile(r"(\S+/\d+)?\s+\w+ \[(\S+) [^\]]*\](.*)")
 _ATTRIBUTES = {
-    "BGP.as_path": "as_path",
-    "BGP.community": "communities",
-    "BGP.large_community": "communities",
-    "BGP.local_pref": "local_pref",
+    "as_path": "as_path",
+    "path": "as_path",  # of BIRD 3
+    "community": "communities",
+    "large_community": "communities",
+    "local_pref": "local_pref",
 }
 
 
@@ -185,9 +186,10 @@ def routes(reply: str) -> list[BgpRoute]:
             found[-1]["via"] = (*found[-1]["via"], text.split()[1])  # type: ignore[misc]
         elif found:
             key, colon, value = text.strip().partition(":")
-            if key == "Type":
+            name = _ATTRIBUTES.get(re.sub("^BGP[.]|^bgp_", "", key))
+            if key in ("Type", "source"):  # the second in BIRD 3
                 found[-1]["bgp"] = value.split()[:1] == ["BGP"]
-            elif colon and key in _ATTRIBUTES:
-                before = found[-1].get(_ATTRIBUTES[key], "")
-                found[-1][_ATTRIBUTES[key]] = f"{before} {value.strip()}".strip()
+            elif colon and name is not None:
+                before = found[-1].get(name, "")
+                found[-1][name] = f"{before} {value.strip()}".strip()
     return [msgspec.convert(one, BgpRoute) for one in found if one.pop("bgp", False)]
