@@ -76,6 +76,12 @@ class Lab:
             self.process.wait(PATIENCE)
             self.process = None
 
+    def podway(self, *arguments: str) -> str:
+        """A command of the command line, about this node."""
+        options = ["--node", "a", "--store", self.store, "--state-dir", str(self.state)]
+        command = [sys.executable, "-m", "podway", *arguments, *options]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
     def call(
         self,
         command: str,

@@ -175,3 +175,105 @@ def test_what_leaves_the_subnet_is_masqueraded(lab: Lab, pod: str, other_pod: st
             assert server.stdout is not None and server.stdout.readline() == "ready\n"
             subprocess.run(["ip", "netns", "exec", pod, "python3", "-c", send], check=True)
             assert server.stdout.readline().strip() == seen
+
+
+def test_options_of_the_port_and_the_bridge(node: Lab, pod: str, other_pod: str) -> None:
+    """hairpinMode, portIsolation, mtu, a MAC asked for, macspoofchk, promiscMode, each seen in the kernel."""
+    asked = {"runtimeConfig": {"mac": "02-11-22-33-44-55"}, "macspoofchk": True, "mtu": 1400}
+    result = node.call("ADD", conf(node, hairpinMode=True, portIsolation=True, **asked), pod)
+    _, veth, inside = result["interfaces"]
+    assert inside["mac"] == "02:11:22:33:44:55"
+    (port,) = ip("-d", "link", "show", veth["name"])
+    assert port["linkinfo"]["info_slave_data"]["hairpin"] and port["linkinfo"]["info_slave_data"]["isolated"]
+    assert [one["mtu"] for one in (port, *ip("link", "show", "cni7"))] == [1400, 1400]
+    node.call("CHECK", conf(node, hairpinMode=True, portIsolation=True, **asked), pod, before=result)
+    node.call("ADD", conf(node, promiscMode=True, mtu=1500), other_pod)
+    (bridge,) = ip("-d", "link", "show", "cni7")
+    assert bridge["promiscuity"] >= 1 and bridge["mtu"] == 1400
+
+
+def test_macspoofchk_drops_another_mac(lab: Lab, pod: str) -> None:
+    """A pod that takes another MAC isn't heard any more; without the option it is."""
+    import subprocess
+
+    lab.start()
+    reach = ["ip", "netns", "exec", pod, "ping", "-c1", "-W1", "10.22.0.1"]
+    forge = ["ip", "-n", pod, "link", "set", "eth0", "address", "02:aa:bb:cc:dd:ee"]
+    for guarded in (False, True):
+        lab.call("ADD", conf(lab, macspoofchk=guarded), pod)
+        assert subprocess.run(reach, capture_output=True).returncode == 0
+        subprocess.run(forge, check=True)
+        assert subprocess.run(reach, capture_output=True).returncode == guarded
+        lab.call("DEL", conf(lab, macspoofchk=guarded), pod)
+
+
+def test_duplicates_are_looked_for(node: Lab, pod: str) -> None:
+    """With enabledad ADD answers once the IPv6 address may be used."""
+    node.call("ADD", conf(node, enabledad=True), pod)
+    found = ip("-6", "addr", "show", "eth0", inside=pod)[0]["addr_info"]
+    assert not any(one.get("tentative") for one in found if one["local"] == "fd00:22::2")
+    assert not any(one.get("nodad") for one in found)
+
+
+def test_without_addresses_and_down(node: Lab, pod: str) -> None:
+    """L2 only, and an interface that stays down."""
+    flat = {key: value for key, value in conf(node).items() if key not in ("ipam", "isDefaultGateway", "dns")}
+    result = node.call("ADD", flat, pod)
+    assert [one["name"] for one in result["interfaces"]][::2] == ["cni7", "eth0"] and not result.get("ips")
+    node.call("CHECK", flat, pod, before=result)
+    node.call("ADD", {**flat, "disableContainerInterface": True}, pod, ifname="e1")
+    assert "UP" not in ip("link", "show", "e1", inside=pod)[0]["flags"]
+    with pytest.raises(CniFailed, match="disableContainerInterface"):
+        node.call("ADD", conf(node, disableContainerInterface=True), pod, ifname="e2")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"hairpinMode": True, "promiscMode": True}, "promiscMode: and hairpinMode exclude each other"),
+        ({"vlan": 100}, "vlan: needs a bridge that filters VLANs"),
+        ({"vlanTrunk": [{"id": 5}]}, "vlanTrunk: needs"),
+        ({"bridge": "../x"}, "bridge: '../x'"),
+        ({"bridge": "lo"}, "bridge: lo is a hardware link, not a bridge"),
+        ({"ipMasqBackend": "ipfw"}, "ipMasqBackend: 'ipfw' is neither"),
+        ({"ipam": {"type": "host-local"}}, "ipam.ranges: is missing"),
+        ({"ipam": {"type": "nonesuch"}}, "ipam.type: there is no plugin nonesuch"),
+        ({"ipam": {"type": "../../bin/sh"}}, "ipam.type: '../../bin/sh' is no plugin's name"),
+    ],
+)
+def test_bad_configurations(lab: Lab, pod: str, more: dict[str, Any], said: str) -> None:
+    """The key is named, and the kernel is as before."""
+    with pytest.raises(CniFailed) as raised:
+        lab.call("ADD", conf(lab, **more), pod)
+    assert said in raised.value.msg and raised.value.code in (4, 7)
+    assert not links("bridge") + links("veth")
+
+
+def test_a_bridge_that_stands_is_adopted(lab: Lab, pod: str) -> None:
+    """It keeps what it has and stays when Podway goes, without what Podway gave it."""
+    import subprocess
+
+    lab.start()
+    subprocess.run(["ip", "link", "add", "cni7", "type", "bridge"], check=True)
+    subprocess.run(["ip", "addr", "add", "10.22.0.1/24", "dev", "cni7"], check=True)
+    mac = ip("link", "show", "cni7")[0]["address"]
+    result = lab.call("ADD", conf(lab), pod)
+    assert result["interfaces"][0] == {"name": "cni7", "mac": mac}
+    lab.call("DEL", conf(lab), pod)
+    wait_for(lambda: not links("veth"))
+    lab.stop()
+    lab.podway("uninstall")
+    (bridge,) = ip("addr", "show", "cni7")
+    addresses = [one["local"] for one in bridge["addr_info"] if one["scope"] == "global"]
+    assert addresses == ["10.22.0.1"]
+
+
+def test_another_address_needs_force(node: Lab, pod: str, other_pod: str) -> None:
+    """isGateway with another subnet on the same bridge."""
+    node.call("ADD", conf(node), pod)
+    other = {"type": "host-local", "dataDir": str(node.data), "subnet": "10.77.0.0/24"}
+    with pytest.raises(CniFailed, match=r"cni7 has the address 10\.22\.0\.1/24, not 10\.77\.0\.1/24"):
+        node.call("ADD", conf(node, name="n2", ipam=other), other_pod)
+    node.call("ADD", conf(node, name="n2", ipam=other, forceAddress=True), other_pod)
+    found = [one["local"] for one in ip("-4", "addr", "show", "cni7")[0]["addr_info"]]
+    assert found == ["10.77.0.1"]

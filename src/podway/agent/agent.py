@@ -34,7 +34,7 @@ from podway.agent.speaker import BirdKeeper
 from podway.agent.status import AgentStatus, describe
 from podway.agent.writer import BULK, POD, REPAIR, Writer
 from podway.cni import dropin, home
-from podway.cni.dropin.steps import Work, drive_async, run
+from podway.cni.dropin.steps import Work, carry_out, drive_async
 from podway.cni.plugin import handle
 from podway.cni.protocol import Answer, Call
 from podway.cni.server import Server
@@ -183,7 +183,7 @@ class Agent:
             with self._events.hushed():
                 return await self._writer.submit(POD, lambda: step.do(self._engine))
 
-        return await drive_async(dropin.steps(call), work, lambda step: asyncio.to_thread(run, step))
+        return await drive_async(dropin.steps(call), work, lambda step: asyncio.to_thread(carry_out, step))
 
     async def _cluster_plugin(self, call: Call) -> Answer:
         answer, write = await self._for_pod(call)

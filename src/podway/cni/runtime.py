@@ -25,7 +25,7 @@ _PROTOCOLS: dict[str, Literal["tcp", "udp", "sctp"]] = {
     "sctp": "sctp",
 }
 _K8S_NAMESPACE, _K8S_NAME = "K8S_POD_NAMESPACE", "K8S_POD_NAME"
-_KNOWN = {"IgnoreUnknown", "IP", "MAC", _K8S_NAMESPACE, _K8S_NAME}
+_KNOWN = {"IgnoreUnknown", "IP", "GATEWAY", "MAC", _K8S_NAMESPACE, _K8S_NAME}
 _KNOWN |= {"K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID"}
 
 
@@ -33,6 +33,8 @@ class PodArguments(msgspec.Struct, frozen=True, kw_only=True):
     """CNI_ARGS, decoded. ``pod`` is NAMESPACE/NAME, "" when not told."""
 
     ips: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()  # the same as they were given, perhaps with prefix lengths
+    gateways: tuple[str, ...] = ()
     mac: str = ""
     pod: str = ""
 
@@ -178,12 +180,15 @@ def pod_arguments(text: str) -> PodArguments:
         fix = "leave it out, or set IgnoreUnknown=1"
         raise CniError(ENVIRONMENT, f"CNI_ARGS: unknown {', '.join(unknown)}", fix=fix)
     try:
-        found = tuple(address("IP", one) for one in filter(None, pairs.get("IP", "").split(",")))
+        asked = tuple(filter(None, (one.strip() for one in pairs.get("IP", "").split(","))))
+        found = tuple(address("IP", one) for one in asked)
+        gateways = tuple(address("GATEWAY", one) for one in filter(None, pairs.get("GATEWAY", "").split(",")))
         own = _valid_mac("MAC", pairs.get("MAC", ""))
     except CniError as error:
         raise CniError(ENVIRONMENT, f"CNI_ARGS: {error.what}") from None
     names = (pairs.get(_K8S_NAMESPACE, ""), pairs.get(_K8S_NAME, ""))
-    return PodArguments(ips=found, mac=own, pod="/".join(names) if all(names) else "")
+    pod = "/".join(names) if all(names) else ""
+    return PodArguments(ips=found, asked=asked, gateways=gateways, mac=own, pod=pod)
 
 
 def _boolean(value: str) -> bool:

@@ -108,7 +108,11 @@ def _rank(op: Op) -> tuple[int, int, int, Key]:
     assert subject is not None
     key = subject.key
     order = ORDER[key[0]] if key[0] != "sysctl" else _order_of_sysctl(key[1])
-    first = 0 if isinstance(subject, Link) and subject.kind in LINK_KINDS_FIRST else 1
+    first = 1
+    if isinstance(subject, Link) and subject.kind in LINK_KINDS_FIRST:
+        first = 0
+    elif isinstance(subject, Route) and not subject.via:
+        first = 0  # a next hop is reached by it
     if removal and isinstance(subject, NftElement) and "/" in subject.value[0]:
         # A set of prefixes takes none that overlaps another: a pool that grows changes in one transaction.
         return (0, order, -1, key)

@@ -53,10 +53,23 @@ class BridgePod(Want, frozen=True, kw_only=True, tag="bridge"):
     hairpin: bool = False
     isolated: bool = False
     masquerade: bool = False
+    mac_guard: bool = False
+    dad: bool = False  # look for duplicates of its IPv6 addresses
     up: bool = True
 
 
-AnyWant = BridgeDevice | BridgePod
+class Ptp(Want, frozen=True, kw_only=True, tag="ptp"):
+    """A pod's veth without a bridge; ``gateways`` (bare, one per address) are the host's side's own."""
+
+    link: str  # the host's side
+    mac: str  # the pod's
+    gateways: tuple[str, ...]
+    mtu: int = 0
+    routes: tuple[Path, ...] = ()
+    masquerade: bool = False
+
+
+AnyWant = BridgeDevice | BridgePod | Ptp
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):

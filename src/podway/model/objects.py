@@ -112,6 +112,7 @@ class Address(Object, frozen=True, kw_only=True):
     nodad: bool = False  # creation only, never compared
     noprefixroute: bool | None = None  # IFA_F_NOPREFIXROUTE
     passing: bool | None = None  # IPv6: temporary, deprecated or found to be a duplicate
+    tentative: bool | None = None  # IPv6: duplicates are being looked for, or one was found
 
     @property
     def key(self) -> Key:

@@ -11,13 +11,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-import msgspec
-
 from podway.kernel import namespaces
 from podway.kernel.facade import Kernel
 from podway.model import names
 from podway.model.errors import Conflict
-from podway.model.objects import AnyObject, Link, Op, Sysctl
+from podway.model.objects import Op, Sysctl
 from podway.model.resources import Endpoint
 from podway.node import published, wiring
 from podway.node.book import AddressBook
@@ -171,7 +169,7 @@ class Attachments:
             raise Conflict(f"prevResult has {', '.join(addresses)}, attached is {have}", subject)
         wanted = self._planner.fragment("endpoint", endpoint.id)
         actual = self._kernel.observe()
-        inner = [_as_left(o, request.mac) for o in inside(endpoint) if not isinstance(o, Sysctl)]
+        inner = [wiring.as_left(o, request.mac) for o in inside(endpoint) if not isinstance(o, Sysctl)]
         within = self._kernel.observe_inside(namespace)
         wiring.require(wanted, actual, "on the node", subject)
         wiring.require(inner, within, "in the pod", subject)
@@ -179,13 +177,6 @@ class Attachments:
 
 def _who(endpoint: Endpoint) -> str:
     return f"container {endpoint.container}"
-
-
-def _as_left(value: AnyObject, mac: str) -> AnyObject:
-    """What an object in the pod must be like after a whole chain of plugins."""
-    if isinstance(value, Link) and value.mac:
-        return msgspec.structs.replace(value, mtu=None, mac=mac or value.mac)
-    return value
 
 
 def _same(known: Endpoint, request: AttachRequest, identity: str) -> bool:

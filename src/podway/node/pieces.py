@@ -109,7 +109,7 @@ class Pieces:
         wiring.raise_first(self._kernel.apply(difference.ops), f"network {device.configuration}")
 
     def displace(self, link: str, address: str) -> None:
-        """Take a foreign address off a link, as a configuration's forceAddress demands."""
+        """Take an address off a link, as a configuration's forceAddress demands."""
         gone = Op(None, Address(link=link, address=address))
         wiring.raise_first(self._kernel.apply([gone]), f"bridge {link}")
 
@@ -137,14 +137,17 @@ class Pieces:
         guards = wiring.take_out(self._kernel, self._planner, ("piece", piece.id), forget)
         self.burial.doom(piece, guards)
 
-    def check(self, piece: Piece, namespace: int) -> None:
-        """Raise Conflict naming the first thing that isn't as ``piece`` says, on the node and in the pod."""
+    def check(self, piece: Piece, namespace: int, mac: str = "") -> None:
+        """Raise Conflict naming the first thing that isn't as ``piece`` says, on the node and in the pod.
+
+        ``mac``: what later plugins of the chain have left as the interface's MAC."""
         subject = f"container {piece.container} interface {piece.ifname}"
         wanted = dropin.on_node(piece)
         kinds = {one.key[0] for one in wanted}
         paths = [one.path for one in wanted if isinstance(one, Sysctl)]
         wiring.require(wanted, self._kernel.observe(kinds, paths), "on the node", subject)
-        inner = [one for one in dropin.in_pod(piece) if not isinstance(one, Sysctl)]
+        found = (one for one in dropin.in_pod(piece) if not isinstance(one, Sysctl))
+        inner = [wiring.as_left(one, mac) for one in found]
         if inner:
             wiring.require(inner, self._kernel.observe_inside(namespace), "in the pod", subject)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable, Mapping
 
+import msgspec
+
 from podway.delta.differ import CREATION_ONLY, diff, matches, ordered
 from podway.kernel.facade import DOOMED_GROUP, Kernel
 from podway.model.errors import Conflict, InvalidInput, Unavailable
@@ -64,6 +66,13 @@ def require(objects: Iterable[AnyObject], found: Actual, where: str, subject: st
         if there is None or not matches(one, there, CREATION_ONLY.get(one.key[0], ())):
             state = "is missing" if there is None else "differs"
             raise Conflict(f"{title(one.key)} {state} {where}", subject, "delete and add the pod")
+
+
+def as_left(value: AnyObject, mac: str) -> AnyObject:
+    """What an object in the pod must be like after a whole chain of plugins."""
+    if isinstance(value, Link) and value.mac:
+        return msgspec.structs.replace(value, mtu=None, mac=mac or value.mac)
+    return value
 
 
 def title(key: Key) -> str:

@@ -26,6 +26,7 @@ _DISCOVERY = (
 
 _STRUCTURE = (
     NftSet(family=FAMILY, name="guarded", type=("ifname",)),
+    NftSet(family=FAMILY, name="mac_guarded", type=("ifname",)),
     NftSet(family=FAMILY, name="macs", type=("ifname", "ether_addr")),
     NftSet(family=FAMILY, name="sources4", type=("ifname", "ether_addr", "ipv4_addr")),
     NftSet(family=FAMILY, name="sources6", type=("ifname", "ether_addr", "ipv6_addr")),
@@ -76,6 +77,10 @@ _STRUCTURE = (
                 "a pod as itself; what neighbour discovery says is looked into",
             ),
             NftRule("iifname @guarded jump guard", "pods are held to their own addresses"),
+            NftRule(
+                "iifname @mac_guarded iifname . ether saddr != @macs counter drop",
+                "source MAC is not the pod's own (macspoofchk)",
+            ),
         ),
     ),
 )
@@ -171,6 +176,14 @@ def routed_endpoint(link: str, mac: str, addresses: tuple[str, ...]) -> tuple[Nf
     # "guarded" after the rest: a pod is never held to sets that aren't filled yet
     guards = [NftElement(family=family, set="guarded", value=(link,)) for family in (ROUTED, ARP)]
     return (*elements, *guards)
+
+
+def mac_alone(link: str, mac: str) -> tuple[NftElement, ...]:
+    """What the pod behind ``link`` may use, where only the MAC is looked at."""
+    return (
+        NftElement(family=FAMILY, set="macs", value=(link, mac)),
+        NftElement(family=FAMILY, set="mac_guarded", value=(link,)),
+    )
 
 
 def endpoint(link: str, mac: str, addresses: tuple[str, ...]) -> tuple[NftElement, ...]:

@@ -50,6 +50,8 @@ NAMES = {
     "bridge": "bridge",
     "host-local": "host_local",
     "loopback": "loopback",
+    "ptp": "ptp",
+    "static": "static",
 }
 COMMANDS = ("ADD", "DEL", "CHECK", "GC", "STATUS")
 _OF_NOBODY = ("GC", "STATUS")  # about no container

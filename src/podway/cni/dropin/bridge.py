@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from podway.cni import config, runtime
+from podway.cni import config
+from podway.cni.dropin import options
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.frame import Made, Maker
 from podway.cni.dropin.paths import DEFAULTS, paths
 from podway.cni.errors import CONFIGURATION, CniError, wrong
-from podway.cni.protocol import Dns, Interface, Result, Route
+from podway.cni.protocol import Interface, Result, Route
 from podway.cni.reader import Section
 from podway.model import names
 from podway.model.dropin import BridgeDevice, BridgePod, Piece
@@ -31,6 +32,10 @@ def want(ask: Ask, given: Result) -> Made:
     hairpin, promisc = section.flag("hairpinMode", False), section.flag("promiscMode", False)
     if hairpin and promisc:
         raise wrong("promiscMode", "and hairpinMode exclude each other", "set one of them to false")
+    for key in ("vlan", "vlanTrunk"):
+        if section.raw(key):
+            fix = "leave it out; this version makes no bridge that filters VLANs"
+            raise wrong(key, "needs a bridge that filters VLANs", fix)
     up = not section.flag("disableContainerInterface", False)
     if not up and section.section("ipam").text("type"):
         raise wrong("disableContainerInterface", "an interface that stays down has no addresses", "drop ipam")
@@ -41,24 +46,18 @@ def want(ask: Ask, given: Result) -> Made:
     value = BridgePod(
         bridge=bridge_name(section),
         link=names.dropin_link(ask.me.container, ask.me.ifname, ask.conf.name),
-        mac=asked_mac(ask) or names.pod_mac(first),
+        mac=options.asked_mac(ask) or names.pod_mac(first),
         mtu=config.mtu(section),
         routes=paths(given),
         gateways=_gateways(given) if gateway else (),
         hairpin=hairpin,
         isolated=section.flag("portIsolation", False),
-        masquerade=masquerade(section),
+        masquerade=options.masquerade(section),
+        mac_guard=section.flag("macspoofchk", False),
+        dad=section.flag("enabledad", False),
         up=up,
     )
     return Made(value, given)
-
-
-def masquerade(section: Section) -> bool:
-    """``ipMasq``; ``ipMasqBackend`` may name either, both are Podway's own nftables. Raises CniError 7."""
-    backend = section.text("ipMasqBackend")
-    if backend not in ("", "iptables", "nftables"):
-        raise wrong("ipMasqBackend", f"{backend!r} is neither iptables nor nftables")
-    return section.flag("ipMasq", False)
 
 
 def bridge_name(section: Section) -> str:
@@ -67,13 +66,6 @@ def bridge_name(section: Section) -> str:
     if problem := config.ifname_problem(name):
         raise wrong("bridge", f"{name!r} {problem}")
     return name
-
-
-def asked_mac(ask: Ask) -> str:
-    """What the runtime asks for: CNI_ARGS before args.cni before runtimeConfig, the last that is there."""
-    run, told = ask.section.section("runtimeConfig"), ask.section.section("args").section("cni")
-    arguments = runtime.pod_arguments(ask.call.env.get("CNI_ARGS", ""))
-    return runtime.mac(run) or runtime.mac(told) or arguments.mac
 
 
 def with_gateways(given: Result, gateway: bool, default: bool) -> Result:
@@ -148,10 +140,8 @@ def _room_for(
         if not ask.section.flag("forceAddress", False):
             what = f"bridge {name} has the address {old}, not {wanted}"
             raise CniError(CONFIGURATION, what, fix="set forceAddress, or name another bridge")
-        if old in addresses:
-            addresses = [kept for kept in addresses if kept != old]
-        else:
-            engine.pieces.displace(name, old)
+        addresses = [kept for kept in addresses if kept != old]
+        engine.pieces.displace(name, old)
     return addresses
 
 
@@ -170,10 +160,12 @@ def result(ask: Ask, piece: Piece, given: Result, engine: NodeEngine) -> Result:
         Interface(name=piece.want.link, mac=names.host_mac(piece.container, piece.ifname)),
         Interface(name=piece.ifname, mac=piece.want.mac, sandbox=ask.me.namespace),
     )
-    dns = config.dns(ask.section)
-    return Result(
-        interfaces=interfaces, ips=given.ips, routes=given.routes, dns=dns if dns != Dns() else given.dns
-    )
+    return options.answer(ask, interfaces, given)
 
 
-PLUGIN = Maker("bridge", want, result, prepare)
+def settled(piece: Piece) -> bool:
+    """Whether ADD waits until no duplicate of the pod's addresses was found."""
+    return isinstance(piece.want, BridgePod) and piece.want.dad
+
+
+PLUGIN = Maker("bridge", want, result, prepare, settles=settled)

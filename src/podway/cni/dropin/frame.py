@@ -11,13 +11,17 @@ from podway.cni import config
 from podway.cni.answer import pod_namespace
 from podway.cni.dropin import ipam
 from podway.cni.dropin.ask import Ask
-from podway.cni.dropin.steps import Steps, Work
+from podway.cni.dropin.steps import Pause, Steps, Work
 from podway.cni.errors import wrong
 from podway.cni.protocol import Result
 from podway.model.dropin import AnyWant, Piece
+from podway.model.errors import Conflict
+from podway.model.objects import Address as Addressed
 
 if TYPE_CHECKING:
     from podway.node.engine import NodeEngine
+
+SETTLING, PAUSE = 10.0, 0.05  # seconds that addresses may take, and between looks
 
 __all__ = ["Ask", "Chained", "Maker", "Plugin"]
 
@@ -135,6 +139,19 @@ class Chained(_Shape):
         yield Work(lambda engine: engine.database.probe())
 
 
+def _told(ask: Ask, before: Result) -> tuple[str, tuple[str, ...]]:
+    """What prevResult says of the pod's interface: MAC and addresses. Raises CniError 7 without one."""
+    mine = [
+        number
+        for number, one in enumerate(before.interfaces)
+        if one.name == ask.me.ifname and one.sandbox == ask.me.namespace
+    ]
+    if not mine:
+        raise wrong("prevResult", f"has no interface {ask.me.ifname} in {ask.me.namespace}")
+    ips = (one for one in before.ips if one.interface is None or one.interface in mine)
+    return before.interfaces[mine[0]].mac.lower(), tuple(one.address for one in ips)
+
+
 class Made(msgspec.Struct, frozen=True):
     """What a Maker's ``want`` says: the value, and what of the IPAM result became of it."""
 
@@ -157,11 +174,13 @@ class Maker(_Shape):
         prepare: Prepare = _unprepared,
         undo: Undo = _nothing,
         needs_ipam: bool = False,
+        settles: Callable[[Piece], bool] = lambda _: False,
     ) -> None:
         super().__init__(name, prepare, undo)
         self._want = want
         self._result = result
         self._needs_ipam = needs_ipam
+        self._settles = settles
 
     def _source(self, ask: Ask) -> ipam.Source:
         return ipam.source(ask, self._needs_ipam)
@@ -171,16 +190,35 @@ class Maker(_Shape):
         given = yield from source.ask("ADD")
         try:
             made: Result = yield Work(lambda engine: self._make(engine, ask, source, given, namespace))
+            yield from self._settle(ask, namespace)
         except BaseException:
             yield from source.undo()
             raise
         return made
+
+    def _settle(self, ask: Ask, namespace: int) -> Steps[None]:
+        """Wait until IPv6 addresses may be used, where that was asked for; one that is taken undoes all."""
+        settled = 0.0
+        while not (yield Work(lambda engine: self._is_settled(engine, ask, namespace))):
+            if settled > SETTLING:
+                yield Work(lambda engine: self._remove(engine, self._id(ask)))
+                raise Conflict("IPv6 addresses are not usable: a duplicate?", f"container {ask.me.container}")
+            yield Pause(PAUSE)
+            settled += PAUSE
+
+    def _is_settled(self, engine: NodeEngine, ask: Ask, namespace: int) -> bool:
+        if not self._settles(engine.pieces.known[self._id(ask)]):
+            return True
+        found = engine.kernel.observe_inside(namespace).values()
+        return not any(isinstance(one, Addressed) and one.tentative for one in found)
 
     def _make(
         self, engine: NodeEngine, ask: Ask, source: ipam.Source, found: Result, namespace: int
     ) -> Result:
         given, reserved = source.take(engine, found)
         try:
+            if not given.ips and (self._needs_ipam or ask.section.section("ipam").text("type")):
+                raise wrong("ipam", "gave no address")
             made = self._want(ask, given)
             piece = self._piece(ask, made.want, tuple(one.address for one in given.ips))
             piece = msgspec.structs.replace(piece, reserved=reserved)
@@ -205,6 +243,7 @@ class Maker(_Shape):
         if ask.before is None:
             raise wrong("prevResult", "is missing; CHECK compares with it")
         source, namespace, before = self._source(ask), pod_namespace(ask.call), ask.before
+        mac, addresses = _told(ask, before)
         yield from source.ask("CHECK")
 
         def work(engine: NodeEngine) -> None:
@@ -212,8 +251,11 @@ class Maker(_Shape):
             known = engine.pieces.known.get(self._id(ask))
             if known is None:
                 made = self._want(ask, before)
-                known = self._piece(ask, made.want, tuple(one.address for one in before.ips))
-            engine.pieces.check(known, namespace)
+                known = self._piece(ask, made.want, addresses)
+            if set(addresses) != set(known.addresses):
+                have = ", ".join(known.addresses) or "none"
+                raise Conflict(f"prevResult has {', '.join(addresses) or 'no address'}, attached is {have}")
+            engine.pieces.check(known, namespace, mac)
 
         yield Work(work)
 

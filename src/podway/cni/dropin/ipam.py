@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from podway.cni import config, result
-from podway.cni.dropin import ranges
+from podway.cni.dropin import ranges, static
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.steps import Run, Steps
 from podway.cni.errors import CONFIGURATION, DECODE, ENVIRONMENT, CniError, wrong
@@ -101,6 +101,16 @@ class OwnHostLocal(Source):
         files.collect(config.valid_attachments(self._ask.section), engine.pieces.burial.holders(files.path))
 
 
+class OwnStatic(Source):
+    """static, which keeps nothing."""
+
+    def take(self, engine: NodeEngine, found: Result) -> Taken:
+        return static.given(self._ask), None
+
+    def check(self, engine: NodeEngine) -> None:
+        static.require(self._ask)
+
+
 class Foreign(Source):
     """An IPAM plugin's executable, found on CNI_PATH."""
 
@@ -156,6 +166,9 @@ class Foreign(Source):
             return
 
 
+_OWN: dict[str, type[Source]] = {"host-local": OwnHostLocal, "static": OwnStatic}
+
+
 def source(ask: Ask, required: bool) -> Source:
     """Of the configuration's ``ipam.type``. Raises CniError 7."""
     section = ask.section.section("ipam")
@@ -166,6 +179,6 @@ def source(ask: Ask, required: bool) -> Source:
         return Source(ask)
     if not config.NAME.fullmatch(name):
         raise wrong(section.at("type"), f"{name!r} is no plugin's name")
-    if name == "host-local":
-        return OwnHostLocal(ask)
+    if name in _OWN:
+        return _OWN[name](ask)
     return Foreign(ask, name)

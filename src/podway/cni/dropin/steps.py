@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,11 +38,18 @@ class Run(msgspec.Struct, frozen=True):
     stdin: bytes
 
 
+class Pause(msgspec.Struct, frozen=True):
+    """Some seconds to wait, while the writer does other things."""
+
+    seconds: float
+
+
+Step = Work | Run | Pause
 T = TypeVar("T")
-Steps = Generator[Work | Run, Any, T]
+Steps = Generator[Step, Any, T]
 
 
-def _next(steps: Steps[Answer], outcome: object, error: Exception | None) -> Work | Run | Answer:
+def _next(steps: Steps[Answer], outcome: object, error: Exception | None) -> Step | Answer:
     """What is to be done next, or the answer."""
     try:
         return steps.send(outcome) if error is None else steps.throw(error)
@@ -60,7 +68,7 @@ def drive(steps: Steps[Answer], engine: NodeEngine) -> Answer:
             return step
         outcome = error = None
         try:
-            outcome = step.do(engine) if isinstance(step, Work) else run(step)
+            outcome = step.do(engine) if isinstance(step, Work) else carry_out(step)
         except Exception as raised:
             error = raised
 
@@ -68,7 +76,7 @@ def drive(steps: Steps[Answer], engine: NodeEngine) -> Answer:
 async def drive_async(
     steps: Steps[Answer],
     work: Callable[[Work], Awaitable[Any]],
-    execute: Callable[[Run], Awaitable[Any]],
+    others: Callable[[Run | Pause], Awaitable[Any]],
 ) -> Answer:
     """The same, where what is to be done is awaited."""
     outcome: Any = None
@@ -79,9 +87,17 @@ async def drive_async(
             return step
         outcome = error = None
         try:
-            outcome = await (work(step) if isinstance(step, Work) else execute(step))
+            outcome = await (work(step) if isinstance(step, Work) else others(step))
         except Exception as raised:
             error = raised
+
+
+def carry_out(step: Run | Pause) -> bytes:
+    """What needs no engine; it blocks the thread."""
+    if isinstance(step, Run):
+        return run(step)
+    time.sleep(step.seconds)
+    return b""
 
 
 def run(step: Run) -> bytes:

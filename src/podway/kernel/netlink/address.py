@@ -11,6 +11,7 @@ NEWADDR, DELADDR, GETADDR = 20, 21, 22
 IFADDR = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefixlen, flags, scope, index
 ADDRESS, LOCAL, BROADCAST, FLAGS = 1, 2, 4, 8
 F_NODAD, F_NOPREFIXROUTE = 0x02, 0x200
+F_TENTATIVE = 0x40 | 0x08  # IFA_F_TENTATIVE, IFA_F_DADFAILED
 F_PASSING = 0x01 | 0x08 | 0x20  # IFA_F_TEMPORARY, IFA_F_DADFAILED, IFA_F_DEPRECATED
 
 
@@ -62,4 +63,5 @@ def decode(payload: bytes, name_of: dict[int, str]) -> Address | None:
         nodad=bool(flags & F_NODAD),
         noprefixroute=bool(flags & F_NOPREFIXROUTE),
         passing=True if len(ip) == 16 and flags & F_PASSING else None,
+        tentative=True if len(ip) == 16 and flags & F_TENTATIVE else None,
     )

@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from podway.model.dropin import BridgeDevice, BridgePod, Piece
+from podway.model.dropin import BridgeDevice, BridgePod, Piece, Ptp
 from podway.model.objects import AnyObject
-from podway.plan.dropin import bridge
+from podway.plan.dropin import bridge, ptp
 
 Builder = Callable[[Piece, Any], tuple[AnyObject, ...]]
 
 _ON_NODE: dict[type, Builder] = {
     BridgeDevice: bridge.device,
     BridgePod: bridge.on_node,
+    Ptp: ptp.on_node,
 }
 _IN_POD: dict[type, Builder] = {
     BridgePod: bridge.in_pod,
+    Ptp: ptp.in_pod,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from podway.model import names
 from podway.model.dropin import BridgeDevice, BridgePod, Piece
 from podway.model.objects import Address, AnyObject, BridgeOptions, BridgePort, Link, Peer
-from podway.plan import nat
+from podway.plan import nat, spoofing
 from podway.plan.dropin.pod import interface
 
 
@@ -43,10 +43,11 @@ def on_node(piece: Piece, want: BridgePod) -> tuple[AnyObject, ...]:
             peer=Peer(name=piece.ifname, mac=want.mac, mtu=mtu, namespace=piece.id),
         ),
         *(nat.leaving(piece.addresses) if want.masquerade else ()),
+        *(spoofing.mac_alone(want.link, want.mac) if want.mac_guard else ()),
     )
 
 
 def in_pod(piece: Piece, want: BridgePod) -> tuple[AnyObject, ...]:
     """The pod's end; one that is to stay down has no settings."""
     link = Link(name=piece.ifname, kind="veth", mac=want.mac, mtu=want.mtu or None, up=want.up)
-    return interface(link, piece.addresses, want.routes) if want.up else (link,)
+    return interface(link, piece.addresses, want.routes, want.dad) if want.up else (link,)

@@ -23,13 +23,24 @@ def route(path: Path, ifname: str) -> Route:
     )
 
 
-def interface(link: Link, addresses: tuple[str, ...], routes: tuple[Path, ...]) -> tuple[AnyObject, ...]:
-    """An interface that another object made, with its settings, addresses and routes."""
+def interface(
+    link: Link,
+    addresses: tuple[str, ...],
+    routes: tuple[Path, ...],
+    dad: bool = False,
+    connected: bool = True,
+) -> tuple[AnyObject, ...]:
+    """An interface that another object made, with its settings, addresses and routes.
+
+    ``dad``: look for duplicates of IPv6 addresses. ``connected`` False: no routes to the subnets."""
     objects: list[AnyObject] = []
     if any(family_of(address) == 6 for address in addresses):
         # Runtimes start namespaces with IPv6 off; an address then is refused with EACCES.
         objects.append(Sysctl(path=f"net/ipv6/conf/{link.name}/disable_ipv6", value="0"))
     objects.append(link)
-    objects += [Address(link=link.name, address=address, nodad=True) for address in addresses]
+    alone = None if connected else True
+    objects += [
+        Address(link=link.name, address=address, nodad=not dad, noprefixroute=alone) for address in addresses
+    ]
     objects += [route(path, link.name) for path in routes]
     return tuple(objects)

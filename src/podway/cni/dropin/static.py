@@ -1,0 +1,95 @@
+"""``static``: the addresses that are written down, or that the runtime asks for. It keeps nothing."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from podway.cni import config, result, runtime
+from podway.cni.dropin.ask import Ask
+from podway.cni.dropin.steps import Steps
+from podway.cni.errors import wrong
+from podway.cni.protocol import Address, Result, at_least
+from podway.cni.reader import Section, as_text
+from podway.model.errors import Conflict
+from podway.model.objects import family_of
+
+
+def given(ask: Ask) -> Result:
+    """The result of ADD. Raises CniError 4 or 7.
+
+    What args.cni or runtimeConfig ask for replaces what is written down; CNI_ARGS adds to it."""
+    own, run = ask.section.section("ipam"), ask.section.section("runtimeConfig")
+    arguments = runtime.pod_arguments(ask.call.env.get("CNI_ARGS", ""))
+    ips = [_address(one) for one in own.sections("addresses")]
+    for asked in (ask.section.section("args").section("cni"), run):
+        wanted = [_prefixed(path, as_text(path, item)) for path, item in asked.items("ips")]
+        ips = [Address(address=one) for one in wanted] or ips
+    ips += [Address(address=_prefixed("CNI_ARGS: IP", one)) for one in arguments.asked]
+    ips = [_with_gateway(one, arguments.gateways) for one in ips]
+    if not at_least(ask.conf.version, "0.3.0"):
+        families = [family_of(one.address) for one in ips]
+        if len(set(families)) < len(families):
+            raise wrong(
+                own.at("addresses"), f"cniVersion {ask.conf.version} has room for one address a family"
+            )
+    routes = tuple(result.decode_route(one) for one in own.sections("routes"))
+    return Result(ips=tuple(ips), routes=routes, dns=config.dns(own))
+
+
+def _address(one: Section) -> Address:
+    gateway = one.text("gateway")
+    return Address(
+        address=_prefixed(one.at("address"), one.text("address")),
+        gateway=runtime.address(one.at("gateway"), gateway) if gateway else "",
+    )
+
+
+def _prefixed(key: str, text: str) -> str:
+    """An address that has its prefix length. Raises CniError 7."""
+    try:
+        if "/" not in text or "%" in text:
+            raise ValueError
+        return str(ipaddress.ip_interface(text))
+    except ValueError:
+        raise wrong(key, f"{text!r} is not an address with its prefix length, as 10.1.0.5/24") from None
+
+
+def _with_gateway(one: Address, gateways: tuple[str, ...]) -> Address:
+    """CNI_ARGS may name the gateway of an address in whose subnet it is."""
+    subnet = ipaddress.ip_interface(one.address).network
+    mine = next((gateway for gateway in gateways if ipaddress.ip_address(gateway) in subnet), one.gateway)
+    return Address(address=one.address, gateway=mine)
+
+
+def require(ask: Ask) -> None:
+    """For CHECK: every address is in prevResult. Raises CniError 7 or Conflict."""
+    if ask.before is None:
+        raise wrong("prevResult", "is missing; CHECK compares with it")
+    there = {one.address for one in ask.before.ips}
+    for one in given(ask).ips:
+        if one.address not in there:
+            raise Conflict(f"address {one.address} is not in prevResult", f"container {ask.me.container}")
+
+
+class Static:
+    """See ``frame.Plugin``."""
+
+    def add(self, ask: Ask) -> Steps[Result | None]:
+        yield from ()
+        return given(ask)
+
+    def delete(self, ask: Ask) -> Steps[None]:
+        yield from ()
+
+    def check(self, ask: Ask) -> Steps[None]:
+        yield from ()
+        require(ask)
+
+    def collect(self, ask: Ask) -> Steps[None]:
+        yield from ()
+
+    def status(self, ask: Ask) -> Steps[None]:
+        yield from ()
+
+
+PLUGIN = Static()

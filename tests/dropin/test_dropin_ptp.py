@@ -1,0 +1,84 @@
+"""``ptp`` with ``static`` and host-local, end to end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from dropin_lab import CniFailed, Lab, ip, links, wait_for
+
+pytestmark = pytest.mark.kernel
+
+
+def conf(lab: Lab, **more: Any) -> dict[str, Any]:
+    """A dual stack network without a bridge."""
+    ranges = [[{"subnet": "10.23.0.0/24"}], [{"subnet": "fd00:23::/64"}]]
+    routes = [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
+    ipam = {"type": "host-local", "dataDir": str(lab.data), "ranges": ranges, "routes": routes}
+    return {"cniVersion": "1.1.0", "name": "n2", "type": "ptp", "ipMasq": True, "ipam": ipam, **more}
+
+
+def test_a_pod_comes_and_goes(node: Lab, pod: str) -> None:
+    """Result and kernel as the reference plugin leaves them."""
+    result = node.call("ADD", conf(node), pod)
+    veth, inside = result["interfaces"]
+    assert inside["name"] == "eth0" and inside["sandbox"] == f"/run/netns/{pod}"
+    assert result["ips"] == [
+        {"interface": 1, "address": "10.23.0.2/24", "gateway": "10.23.0.1"},
+        {"interface": 1, "address": "fd00:23::2/64", "gateway": "fd00:23::1"},
+    ]
+    assert result["routes"] == [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
+    routes = {(one["dst"], one.get("gateway"), one.get("scope")) for one in ip("route", inside=pod)}
+    assert routes == {
+        ("default", "10.23.0.1", None),
+        ("10.23.0.0/24", "10.23.0.1", None),
+        ("10.23.0.1", None, "link"),
+    }
+    six = {(one["dst"], one.get("gateway")) for one in ip("-6", "route", inside=pod)}
+    assert six >= {("default", "fd00:23::1"), ("fd00:23::/64", "fd00:23::1"), ("fd00:23::1", None)}
+    assert ("fd00:23::/64", None) not in six
+    assert [one["dst"] for one in ip("route", "show", "dev", veth["name"], "scope", "host")] == ["10.23.0.2"]
+    addresses = ip("addr", "show", veth["name"])[0]["addr_info"]
+    assert {(one["local"], one["prefixlen"]) for one in addresses} >= {("10.23.0.1", 32), ("fd00:23::1", 128)}
+    node.call("CHECK", conf(node), pod, before=result)
+    node.call("DEL", conf(node), pod, namespace="")
+    wait_for(lambda: not links("veth") and not (node.data / "n2" / "10.23.0.2").exists())
+
+
+def test_pods_reach_each_other_and_the_node(node: Lab, pod: str, other_pod: str) -> None:
+    """By the gateway, over both families."""
+    import subprocess
+
+    node.call("ADD", conf(node), pod)
+    node.call("ADD", conf(node), other_pod)
+    for target in ("10.23.0.3", "10.23.0.1", "fd00:23::3", "fd00:23::1"):
+        command = ["ip", "netns", "exec", pod, "ping", "-c1", "-W10", target]
+        subprocess.run(command, check=True, capture_output=True)
+
+
+def test_static_addresses_and_those_asked_for(node: Lab, pod: str) -> None:
+    """What the runtime asks for replaces what is written down; it needs its prefix length."""
+    written = {"type": "static", "addresses": [{"address": "10.40.0.5/24", "gateway": "10.40.0.1"}]}
+    body = conf(node, ipam={**written, "dns": {"nameservers": ["9.9.9.9"]}})
+    result = node.call("ADD", body, pod)
+    assert [(one["address"], one["gateway"]) for one in result["ips"]] == [("10.40.0.5/24", "10.40.0.1")]
+    assert result["dns"] == {"nameservers": ["9.9.9.9"]}
+    node.call("DEL", body, pod)
+    asked = {**body, "runtimeConfig": {"ips": ["10.40.0.9/24"]}}
+    arguments = "GATEWAY=10.40.0.3,fd40::1;IP=fd40::9/64"
+    result = node.call("ADD", asked, pod, CNI_ARGS=arguments, ifname="e1")
+    assert [(one["address"], one["gateway"]) for one in result["ips"]] == [
+        ("10.40.0.9/24", "10.40.0.3"),
+        ("fd40::9/64", "fd40::1"),
+    ]
+
+
+def test_errors_name_the_key(node: Lab, pod: str) -> None:
+    """And leave nothing."""
+    with pytest.raises(CniFailed, match=r"ipam\.addresses\[0\]\.address: '10\.40\.0\.5' is not"):
+        node.call("ADD", conf(node, ipam={"type": "static", "addresses": [{"address": "10.40.0.5"}]}), pod)
+    with pytest.raises(CniFailed, match="without a gateway"):
+        node.call("ADD", conf(node, ipam={"type": "static", "addresses": [{"address": "10.40.0.5/24"}]}), pod)
+    with pytest.raises(CniFailed, match=r"ipam\.type: is missing"):
+        node.call("ADD", conf(node, ipam={}), pod)
+    assert not links("veth")
