@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from podway.delta.differ import CREATION_ONLY, matches
 from podway.model import bgp
-from podway.model.objects import ROUTE_PROTOCOL, AnyObject, Desired, Key, Link, Route
+from podway.model.objects import ROUTE_PROTOCOL, Address, AnyObject, Desired, Key, Link, Route
 
 #: what else goes when something of a kind changes: a link that goes down takes its IPv4 routes with it
 #: without an event of their own
@@ -43,6 +43,8 @@ def dirty(
         if bgp.is_learned(value):
             return frozenset({LEARNED})
         return frozenset({FACTS}) if value.dst in ("0.0.0.0/0", "::/0") else frozenset()
+    if isinstance(value, Address) and value.address.startswith("fe80:"):
+        return frozenset()  # what the kernel gives to every link by itself
     if kind in ("link", "address") and len(key) > 1:
         link = desired.get(("link", key[1]))
         on_own = isinstance(link, Link) and not link.adopted

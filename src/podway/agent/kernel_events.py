@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from podway.agent import culprit
 from podway.agent.dirty import FACTS, LEARNED, dirty
 from podway.agent.ears import Ears
 from podway.kernel.facade import ALL_KINDS, NFT_KINDS
-from podway.kernel.monitor import Monitor
+from podway.kernel.monitor import Event, Monitor
 from podway.kernel.nftables import NftMonitor
 from podway.model.objects import Key
 from podway.node.engine import NodeEngine
@@ -34,7 +34,7 @@ class KernelEvents:
 
     def listen(self, engine: NodeEngine) -> None:
         """Read from now on what others did than ``engine``, against what it has planned."""
-        self._planner = engine.planner
+        self._planner, self._reconciler = engine.planner, engine.reconciler
         self._own = engine.kernel.portids
         self._ears.listen()
 
@@ -45,7 +45,7 @@ class KernelEvents:
     def _links(self) -> None:
         desired = self._planner.desired
         uplinks = frozenset(uplink.name for uplink in self._planner.inputs.facts.uplinks)
-        for event in self._monitor.read():
+        for event in self._without_births(self._monitor.read()):
             if event.overflow:
                 self._mark(EVERYTHING, None, "")
                 continue
@@ -56,6 +56,12 @@ class KernelEvents:
                 self._learned()
             elif kinds:
                 self._mark(kinds, event.key, culprit.of(event.portid, event.object))
+
+    def _without_births(self, events: Sequence[Event]) -> list[Event]:
+        """Of a link that was just made only the last event: those before show it half made."""
+        made, self._reconciler.made = self._reconciler.made, set()
+        last = {event.key: event for event in events if event.key in made}
+        return [event for event in events if last.get(event.key, event) is event]
 
     def _nft(self) -> None:
         for event in self._nft_monitor.read():

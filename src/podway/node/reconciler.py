@@ -104,6 +104,8 @@ class Reconciler:
         self._fights: dict[Key, Fight] = {}
         self._culprits: dict[Key, str] = {}  # who changed a key last, for as long as it is fought over
         self.removals_allowed = False
+        #: links that pods' calls have just made: their events so far tell of that alone
+        self.made: set[Key] = set()
         #: what isn't as wanted, and why: kept until a pass over its kind finds otherwise
         self.problems: dict[Key, str] = {}
 
@@ -183,7 +185,9 @@ class Reconciler:
 
     def stood(self, objects: Iterable[AnyObject]) -> None:
         """Take in what was made elsewhere: when it goes, that is damage, and its return a repair."""
-        self._programmed |= {o.key: o for o in objects if self._planner.desired.get(o.key) == o}
+        stands = {o.key: o for o in objects if self._planner.desired.get(o.key) == o}
+        self._programmed |= stands
+        self.made |= {key for key in stands if key[0] == "link"}
 
     def _stand(self, seen: Collection[Key], kinds: Collection[str]) -> None:
         """Remember what is in the kernel as wanted; forget what is wanted no more, once it was looked at."""

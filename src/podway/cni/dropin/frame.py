@@ -74,6 +74,11 @@ class _Shape:
     def _id(self, ask: Ask) -> str:
         return f"{ask.me.container}/{ask.me.ifname}/{ask.conf.name}/{self.name}"
 
+    def _attach(self, engine: NodeEngine, ask: Ask, piece: Piece, namespace: int) -> Piece:
+        made = engine.pieces.add(self._prepare(engine, ask, piece), namespace)
+        engine.reconciler.stood(engine.planner.fragment("piece", made.id))
+        return made
+
     def _remove(self, engine: NodeEngine, name: str) -> None:
         piece = engine.pieces.known.get(name)
         if piece is not None:
@@ -118,7 +123,7 @@ class Chained(_Shape):
         want = self._want(ask, before)
         if want is not None:
             piece, namespace = self._piece(ask, want), pod_namespace(ask.call)
-            yield Work(lambda engine: engine.pieces.add(self._prepare(engine, ask, piece), namespace))
+            yield Work(lambda engine: self._attach(engine, ask, piece, namespace))
         return before
 
     def delete(self, ask: Ask) -> Steps[None]:
@@ -150,6 +155,11 @@ def _told(ask: Ask, before: Result) -> tuple[str, tuple[str, ...]]:
         raise wrong("prevResult", f"has no interface {ask.me.ifname} in {ask.me.namespace}")
     ips = (one for one in before.ips if one.interface is None or one.interface in mine)
     return before.interfaces[mine[0]].mac.lower(), tuple(one.address for one in ips)
+
+
+def _is_settled(engine: NodeEngine, namespace: int) -> bool:
+    found = engine.kernel.observe_inside(namespace).values()
+    return not any(isinstance(one, Addressed) and one.tentative for one in found)
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -189,8 +199,10 @@ class Maker(_Shape):
         source, namespace = self._source(ask), pod_namespace(ask.call)
         given = yield from source.ask("ADD")
         try:
-            made: Result = yield Work(lambda engine: self._make(engine, ask, source, given, namespace))
-            yield from self._settle(ask, namespace)
+            made: Result
+            made, settles = yield Work(lambda engine: self._make(engine, ask, source, given, namespace))
+            if settles:
+                yield from self._settle(ask, namespace)
         except BaseException:
             yield from source.undo()
             raise
@@ -199,22 +211,16 @@ class Maker(_Shape):
     def _settle(self, ask: Ask, namespace: int) -> Steps[None]:
         """Wait until IPv6 addresses may be used, where that was asked for; one that is taken undoes all."""
         settled = 0.0
-        while not (yield Work(lambda engine: self._is_settled(engine, ask, namespace))):
+        while not (yield Work(lambda engine: _is_settled(engine, namespace))):
             if settled > SETTLING:
                 yield Work(lambda engine: self._remove(engine, self._id(ask)))
                 raise Conflict("IPv6 addresses are not usable: a duplicate?", f"container {ask.me.container}")
             yield Pause(PAUSE)
             settled += PAUSE
 
-    def _is_settled(self, engine: NodeEngine, ask: Ask, namespace: int) -> bool:
-        if not self._settles(engine.pieces.known[self._id(ask)]):
-            return True
-        found = engine.kernel.observe_inside(namespace).values()
-        return not any(isinstance(one, Addressed) and one.tentative for one in found)
-
     def _make(
         self, engine: NodeEngine, ask: Ask, source: ipam.Source, found: Result, namespace: int
-    ) -> Result:
+    ) -> tuple[Result, bool]:
         given, reserved = source.take(engine, found)
         try:
             if not given.ips and (self._needs_ipam or ask.section.section("ipam").text("type")):
@@ -222,12 +228,11 @@ class Maker(_Shape):
             made = self._want(ask, given)
             piece = self._piece(ask, made.want, tuple(one.address for one in given.ips))
             piece = msgspec.structs.replace(piece, reserved=reserved)
-            piece = engine.pieces.add(self._prepare(engine, ask, piece), namespace)
+            piece = self._attach(engine, ask, piece, namespace)
         except BaseException:
             source.free(engine)
             raise
-        engine.reconciler.stood(engine.planner.fragment("piece", piece.id))
-        return self._result(ask, piece, made.given, engine)
+        return self._result(ask, piece, made.given, engine), self._settles(piece)
 
     def delete(self, ask: Ask) -> Steps[None]:
         source = self._source(ask)
