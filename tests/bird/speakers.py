@@ -37,7 +37,10 @@ FEATURES: dict[str, Speaker] = {
     "bfd": speaker(
         NODE | {"bfd": "on", "graceful": "aware"}, TOR | {"bfd": "graceful", "hold": 9, "keepalive": 3}
     ),
-    "reflector": speaker(NODE | {"reflector_client": True}, cluster_id="192.0.2.250"),
+    "reflector": speaker(NODE, reflector=True),
+    "outside": speaker(
+        NODE, TOR, TOR | {"name": "p_any_9012", "neighbor": "198.51.100.0/24", "dynamic": True}
+    ),
     "external": speaker(TOR | {"multihop": 2, "password": "s3cret; #}", "max_prefixes": 1000, "port": 1790}),
     "ttl-security": speaker(TOR | {"ttl_security": True, "next_hop_self": True, "restart_time": 30}),
     "dynamic": speaker(TOR | {"neighbor": "198.51.100.0/24", "dynamic": True, "passive": True}),

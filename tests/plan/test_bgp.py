@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -11,12 +13,14 @@ from podway.model.bgp_specs import (
     BGPConfigurationSpec,
     BGPFilterSpec,
     BGPPeerSpec,
+    BGPTopologySpec,
     PrefixSpec,
     ReflectorsSpec,
     RuleSpec,
+    Shape,
 )
 from podway.model.resources import Bgp, Block, BlockSpec, Node, NodeFacts, NodeSpec, Uplink
-from podway.plan.bgp import Cluster, Told, reflectors, speaker
+from podway.plan.bgp import Cluster, Told, shape, speaker
 
 FACTS = NodeFacts(name="b", uplinks=(Uplink(name="up0", mtu=1500, addresses=("192.0.2.2/24",)),))
 
@@ -82,28 +86,59 @@ def test_speed_or_hitless() -> None:
 MANY = {f"n{i:03}": _node(f"n{i:03}", i, rack="ab"[i % 2]) for i in range(1, 130)}
 
 
+def _chosen(nodes: dict[str, Node], configuration: BGPConfigurationSpec, **more: Any) -> tuple[str, ...]:
+    return shape(nodes, configuration, **more).reflectors
+
+
 def test_reflectors_above_the_limit_and_in_different_racks() -> None:
     configuration = BGPConfigurationSpec(reflectors=ReflectorsSpec(spread="rack"))
-    assert reflectors(NODES, configuration) == frozenset()
-    assert reflectors(MANY, configuration) == {"n001", "n002"}
-    assert reflectors(MANY, BGPConfigurationSpec()) == {"n001", "n002"}
+    assert shape(NODES, configuration) == Shape(mesh=True)
+    assert shape(MANY, configuration) == Shape(reflectors=("n001", "n002"))
+    assert _chosen(MANY, BGPConfigurationSpec()) == ("n001", "n002")
     one_rack = {name: _node(name, 1, rack="a") for name in MANY}
-    assert reflectors(one_rack, configuration) == {"n001", "n002"}
+    assert _chosen(one_rack, configuration) == ("n001", "n002")
     drained = MANY | {"n001": _node("n001", 1, drain=True, rack="b")}
-    assert reflectors(drained, configuration) == {"n002", "n003"}
+    assert _chosen(drained, configuration) == ("n002", "n003")
     gone = {name: node for name, node in MANY.items() if name != "n002"}
-    assert reflectors(gone, configuration) == {"n001", "n004"}
+    assert _chosen(gone, configuration) == ("n001", "n004")
+
+
+def test_those_that_stand_stay_while_they_may() -> None:
+    auto = BGPConfigurationSpec(reflectors=ReflectorsSpec(spread="rack"))
+    standing = Shape(reflectors=("n007", "n010"))
+    assert _chosen(MANY, auto, standing=standing) == ("n007", "n010")
+    assert _chosen(MANY, auto, standing=standing, gone=frozenset({"n010"})) == ("n002", "n007")
+    unfit = frozenset({"n002", "n010"})
+    assert _chosen(MANY, auto, standing=standing, gone=frozenset({"n010"}), unfit=unfit) == ("n004", "n007")
+    everybody = frozenset(MANY)  # as one sees it who is cut off: nothing better is to be had
+    assert _chosen(MANY, auto, standing=standing, gone=everybody, unfit=everybody) == ("n007", "n010")
+    few = dict(sorted(MANY.items())[:90])
+    assert shape(few, auto) == Shape(mesh=True) and _chosen(few, auto, standing=standing) == ("n007", "n010")
+    fewer = dict(sorted(MANY.items())[:80])
+    assert shape(fewer, auto, standing=standing) == Shape(mesh=True)
 
 
 def test_a_client_speaks_with_reflectors_only_and_they_with_all() -> None:
     configuration = BGPConfigurationSpec(reflectors=ReflectorsSpec(selector="rr"))
     nodes = {"a": _node("a", 1, rr="yes"), "b": _node("b", 2), "c": _node("c", 3)}
     client = _speaker(nodes, configuration=configuration)
-    assert [s.description for s in client.sessions] == ["node a"] and not client.cluster_id
+    assert [s.description for s in client.sessions] == ["node a"] and not client.reflector
     nodes = {"a": _node("a", 1), "b": _node("b", 2, rr="yes"), "c": _node("c", 3)}
     reflector = _speaker(nodes, configuration=configuration)
-    assert [s.reflector_client for s in reflector.sessions] == [True, True]
-    assert reflector.cluster_id == "192.0.2.2"
+    assert [s.description for s in reflector.sessions] == ["node a", "node c"] and reflector.reflector
+
+
+def test_between_two_shapes_the_sessions_of_both_stand() -> None:
+    """And those that both have are the very same, so that none of them ends."""
+    mesh, reflecting = Shape(mesh=True), Shape(reflectors=("a",))
+    before, after = (
+        _speaker(topology=BGPTopologySpec(generation=1, old=one, new=one)) for one in (mesh, reflecting)
+    )
+    told = _told(topology=BGPTopologySpec(generation=2, old=mesh, new=reflecting))
+    assert told.speaker is not None and told.handover is not None
+    assert told.speaker.sessions == before.sessions and set(after.sessions) < set(before.sessions)
+    assert told.handover.generation == 2
+    assert told.handover.staying == {session.name for session in after.sessions}
 
 
 def test_no_mesh() -> None:

@@ -20,6 +20,7 @@ import msgspec
 
 from podway.agent import choices, liveness, metrics
 from podway.agent.dirty import FACTS
+from podway.agent.duties import Duties, seen
 from podway.agent.echo import EchoService
 from podway.agent.health import Health
 from podway.agent.kernel_events import EVERYTHING, KernelEvents
@@ -38,6 +39,7 @@ from podway.cni.dropin.steps import Work, carry_out, drive_async
 from podway.cni.plugin import handle
 from podway.cni.protocol import Answer, Call
 from podway.cni.server import Server
+from podway.controller.controller import Seen
 from podway.model.errors import PodwayError
 from podway.model.objects import Key
 from podway.node.database import JournalEntry
@@ -56,6 +58,7 @@ BURY = 0.02  # seconds that doomed links gather before they are deleted together
 AGAIN = 2.0  # seconds until a failed pass is tried again
 STORE_FIRST = 3.0  # seconds that a start waits for the store before it works on what it knew last
 CLAIM = 15.0  # seconds that an ADD waits for its node's first block
+LEAVE = 0.5  # seconds at most that an end waits for the store to let another act for the cluster
 SECOND_AGENT = 2.0  # seconds to wait for an in-process call that holds the writer lock
 
 
@@ -110,7 +113,8 @@ class Agent:
             self._echo = EchoService(self._options.node, port, self._heard)
             self._proofs = Proofs(self._loop, self._echo, self._options.node, port, self._choose)
             directory = Path(self._options.state_dir) / "bird"
-            self._bird = BirdKeeper(self._loop, directory, lambda: self._engine.speaker)
+            self._bird = BirdKeeper(self._loop, directory, lambda: self._engine.speaker, self._handed_over)
+            self._duties = Duties(self._loop, self._options.node, self._mirror, self._seen)
             self._leases = LeaseFollower(
                 self._loop, self._engine.flannel, self._engine.cluster, self._resynchronize
             )
@@ -146,6 +150,7 @@ class Agent:
         self._step_later()
         self._look_for_life()
         self._bird.follow()
+        self._duties.start()
         self._events.listen(self._engine)
         self._loop.call_later(HEARTBEAT, self._heartbeat)
         self._watchdog()
@@ -155,6 +160,7 @@ class Agent:
             await self._stop.wait()
             notify("STOPPING=1")
             self._log.info("stopping")
+            await self._duties.stop(LEAVE)
         finally:
             await server.close()
             self._health.stop()
@@ -280,6 +286,7 @@ class Agent:
             self._leases.follow()
             self._look_for_life()
             self._bird.follow()
+            self._duties.follow()
             self._loop.call_later(self._pace.rest(started, self._loop.time()), self._rested)
 
         self._synchronizing, self._news = True, False
@@ -316,6 +323,14 @@ class Agent:
                 self._resynchronize()
 
         self._writer.submit(REPAIR, lambda: self._engine.choose(chosen)).add_done_callback(done)
+
+    # the cluster's duties ----------------------------------------------------------------------
+
+    def _seen(self) -> Seen | None:
+        return seen(self._engine, self._liveness.suspect | self._bird.unheard() | self._health.dead())
+
+    def _handed_over(self, generation: int) -> None:
+        self._detached(self._writer.submit(BULK, lambda: self._engine.cluster.tell_sessions(generation)))
 
     # time ------------------------------------------------------------------------------------
 
@@ -378,7 +393,7 @@ class Agent:
 
     def _describe(self) -> AgentStatus:
         made = describe(self._engine, self._started, self._health, self._liveness, self._bird.status())
-        return msgspec.structs.replace(made, paths=self._proofs.counts())
+        return msgspec.structs.replace(made, paths=self._proofs.counts(), controller=self._duties.lease)
 
     def _paths_now(self) -> tuple[choices.PeerPath, ...]:
         return choices.describe(self._engine.planner, self._proofs, self._loop.time())

@@ -209,6 +209,10 @@ class Health:
         """Peer → what is known of it, those not probed yet included."""
         return {name: self._prober.peers.get(name, Peer()) for name in sorted(self._peers())}
 
+    def dead(self) -> frozenset[str]:
+        """Peers that answer nothing at all."""
+        return frozenset(name for name, peer in self._prober.peers.items() if peer.verdict.name == "dead")
+
     def reports(self) -> list[PeerReport]:
         """All peers, by name."""
         return [self._report(name, peer) for name, peer in self.verdicts().items()]

@@ -76,7 +76,14 @@ class _Seen(msgspec.Struct):
 class BirdKeeper:
     """Lives on the event loop. ``follow`` after every synchronization, ``stop`` leaves BIRD at work."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, directory: Path, told: Callable[[], Told]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        directory: Path,
+        told: Callable[[], Told],
+        handed_over: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._handed_over = handed_over
         self.process = BirdProcess(directory)
         self._loop = loop
         self._told = told
@@ -250,6 +257,34 @@ class BirdKeeper:
                 seen.flaps += seen.state == "Established"
                 seen.since = now
             seen.state = one.state
+        await self._look_at_handover()
+
+    async def _look_at_handover(self) -> None:
+        """Say when the sessions that stay after a change are up, and bring every prefix that others bring."""
+        told = self._told()
+        change, speaker = told.handover, told.speaker
+        if change is None or speaker is None or self._text(speaker) != self.process.installed():
+            return
+        if any(self.down(name) for name in change.staying):
+            return
+        going = {session.name for session in speaker.sessions if session.node} - change.staying
+        brought: dict[str, set[str]] = {}
+        for route in await self.process.client.routes():
+            brought.setdefault(route.prefix, set()).add(route.session)
+        if all(by & change.staying for by in brought.values() if by & going):
+            self._handed_over(change.generation)
+
+    def down(self, name: str) -> bool:
+        """Whether a session, by its name, isn't established as far as was seen."""
+        state = self._sessions.get(name)
+        return state is None or not state.established
+
+    def unheard(self) -> frozenset[str]:
+        """Nodes that no session is established with, though one is wanted, and established with others."""
+        speaker = self._told().speaker
+        wanted = [session for session in speaker.sessions if session.node] if speaker is not None else []
+        up = {one.description for one in wanted if not self.down(one.name)}
+        return frozenset(d.removeprefix("node ") for one in wanted if (d := one.description) not in up and up)
 
     def _count_md5(self) -> None:
         count, moved = self._md5
@@ -277,7 +312,7 @@ class BirdKeeper:
             local_as=speaker.sessions[0].local_as if speaker.sessions else 0,
             own=speaker.own,
             advertised=speaker.advertised,
-            reflector=bool(speaker.cluster_id),
+            reflector=speaker.reflector,
             draining=speaker.draining,
             peers=peers,
             problems=tuple(self._problems(told, peers)),

@@ -11,6 +11,7 @@ import podway
 from podway.agent.health import Health, failing
 from podway.agent.liveness import Liveness
 from podway.agent.speaker import BgpStatus
+from podway.controller.controller import Lease
 from podway.node.engine import NodeEngine
 from podway.plan import generation
 from podway.plan.notes import Note
@@ -37,6 +38,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     suspect: tuple[str, ...]  # nodes whose agents aren't heard of in the store
     bgp: BgpStatus
     probes: dict[str, int]  # "sent", "answered", "refused", "damaged", "foreign"
+    controller: Lease = Lease()  # who acts for the cluster, and what was done
     paths: dict[str, int] = {}  # "direct", "tunnel", "none" → how many, by peer, network and family
 
 

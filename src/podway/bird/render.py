@@ -38,6 +38,7 @@ def render(speaker: Speaker, log: str) -> str:
         announced6=[cidr for cidr in announced if ":" in cidr],
         bfd=any(session.bfd for session in speaker.sessions),
         restart_wait=RECOVERY,
+        outside=_outside(speaker),
         condition=_condition,
         community_attribute=_attribute,
         community_value=_value,
@@ -61,6 +62,13 @@ def _of_family(family: int, prefixes: tuple[str, ...], pattern: str) -> list[str
     """Prefixes with BIRD's pattern; a set may not be empty, and one host address of no use matches none."""
     found = [p + pattern for p in prefixes if ipaddress.ip_network(p).version == family]
     return found or ["0.0.0.0/32" if family == 4 else "::/128"]
+
+
+def _outside(speaker: Speaker) -> str:
+    """The condition of a route that somebody of another AS has told; "" where there is nobody."""
+    found = [s for s in speaker.sessions if not s.node and s.remote_as != s.local_as]
+    names = [f'proto ~ "{s.name}_*"' if s.dynamic else f'proto = "{s.name}"' for s in found]
+    return " || ".join(names)
 
 
 def _check(speaker: Speaker, log: str) -> None:

@@ -37,7 +37,7 @@ def status(
 ) -> None:
     """What this node's agent says of itself. Exit code 1 while it has a problem or (--wait) isn't ready."""
     from podway.model.errors import Unavailable
-    from podway.observe import client
+    from podway.observe import client, controller
 
     path = agent_socket(node, socket)
     deadline = time.monotonic() + timeout
@@ -59,6 +59,8 @@ def status(
         click.echo(f"  {found.readiness}")
         if found.peers:
             click.echo("  peers: " + ", ".join(f"{n} {name}" for name, n in sorted(found.peers.items())))
+        for line in controller.lines(found.controller):
+            click.echo(f"  {line}")
         for line in found.failing:
             click.echo(f"  {line}")
         for name in found.suspect:

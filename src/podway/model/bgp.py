@@ -76,7 +76,6 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     ttl_security: bool = False
     graceful: Graceful = "on"
     restart_time: int = 120
-    reflector_client: bool = False
     next_hop_self: bool = False
     extended_next_hop: bool = False
     max_prefixes: int = 0
@@ -92,7 +91,7 @@ class Speaker(msgspec.Struct, frozen=True, kw_only=True):
 
     ``own``: this node's blocks; ``advertised``: further prefixes that it announces; ``pools``: prefixes of
     the cluster, the only ones that are taken from peers without a rule. ``draining``: announced with the
-    graceful shutdown community (RFC 8326)."""
+    graceful shutdown community (RFC 8326). ``reflector``: tells nodes what nodes have told it (RFC 4456)."""
 
     router_id: str
     port: int = 179
@@ -101,7 +100,7 @@ class Speaker(msgspec.Struct, frozen=True, kw_only=True):
     own: tuple[str, ...] = ()
     pools: tuple[str, ...] = ()
     advertised: tuple[str, ...] = ()
-    cluster_id: str = ""
+    reflector: bool = False
     draining: bool = False
     sessions: tuple[Session, ...] = ()
 

@@ -130,7 +130,33 @@ class BGPAdvertisementSpec(Spec, frozen=True, kw_only=True):
     nodes: Annotated[tuple[str, ...], Meta(description="With Local: nodes that have an endpoint.")] = ()
 
 
-BgpSpec = BGPConfigurationSpec | BGPPeerSpec | BGPFilterSpec | BGPAdvertisementSpec
+class Shape(Spec, frozen=True, kw_only=True):
+    """Who of the nodes speaks with whom."""
+
+    mesh: Annotated[bool, Meta(description="Every node with every other.")] = False
+    reflectors: Annotated[
+        tuple[str, ...], Meta(description="Nodes that every other speaks with, and that reflect.")
+    ] = ()
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        parts = ["a full mesh"] if self.mesh else []
+        parts += [f"reflectors {', '.join(self.reflectors)}"] if self.reflectors else []
+        return " and ".join(parts) or "none between nodes"
+
+
+class BGPTopologySpec(Spec, frozen=True, kw_only=True):
+    """The sessions between nodes, as one of the agents chose them for all. Its name is default.
+
+    Those of both shapes stand; ``old`` is left behind when every node's status has this ``generation``."""
+
+    generation: Annotated[int, Meta(description="Counts the changes.")]
+    old: Annotated[Shape, Meta(description="What the sessions are changed from.")]
+    new: Annotated[Shape, Meta(description="What they are changed to; the same when nothing changes.")]
+
+
+BgpSpec = BGPConfigurationSpec | BGPPeerSpec | BGPFilterSpec | BGPAdvertisementSpec | BGPTopologySpec
 
 #: kind → its spec
 BGP_KINDS: dict[str, type[BgpSpec]] = {
@@ -138,4 +164,5 @@ BGP_KINDS: dict[str, type[BgpSpec]] = {
     "BGPPeer": BGPPeerSpec,
     "BGPFilter": BGPFilterSpec,
     "BGPAdvertisement": BGPAdvertisementSpec,
+    "BGPTopology": BGPTopologySpec,
 }

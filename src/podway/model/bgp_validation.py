@@ -14,6 +14,7 @@ from podway.model.bgp_specs import (
     BGPFilterSpec,
     BGPPeerSpec,
     BgpSpec,
+    BGPTopologySpec,
     RuleSpec,
 )
 from podway.model.problems import Problem
@@ -31,6 +32,8 @@ def bgp_problems(spec: BgpSpec, name: str) -> list[Problem]:
         return list(_peer(spec))
     if isinstance(spec, BGPFilterSpec):
         return list(_filter(spec))
+    if isinstance(spec, BGPTopologySpec):
+        return []  # names of nodes that are no longer there are no harm
     return list(_advertisement(spec))
 
 

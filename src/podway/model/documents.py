@@ -45,7 +45,15 @@ SPECS: dict[str, type[msgspec.Struct]] = {
     "Block": BlockSpec,
     **BGP_KINDS,
 }
-APPLICABLE = tuple(kind for kind in SPECS if kind != "Block")  # blocks are claimed by nodes, not declared
+#: what nodes write, and nobody declares: kind → how it comes about, and what to declare instead
+MADE = {
+    "Block": ("blocks are claimed by nodes, not declared", "declare the pools of a Network"),
+    "BGPTopology": (
+        "it is chosen by the agents, not declared",
+        "declare mesh and reflectors of a BGPConfiguration",
+    ),
+}
+APPLICABLE = tuple(kind for kind in SPECS if kind not in MADE)
 FRAME = ("apiVersion", "kind", "metadata", "spec")
 Resource = Network | Node | Block | BgpResource
 
@@ -113,8 +121,8 @@ def _frame_problems(document: dict[Any, Any]) -> Iterator[Problem]:
     if version != API_VERSION:
         what = "is missing" if version is None else f"{version!r} is not known"
         yield Problem("apiVersion", what, f"write {API_VERSION}")
-    if kind == "Block":
-        yield Problem("kind", "blocks are claimed by nodes, not declared", "declare the pools of a Network")
+    if isinstance(kind, str) and kind in MADE:
+        yield Problem("kind", *MADE[kind])
     elif kind not in APPLICABLE:
         what = "is missing" if kind is None else f"{kind!r} is no kind"
         yield Problem("kind", what, suggest("" if kind is None else str(kind), APPLICABLE))
@@ -244,12 +252,15 @@ def spec_json(resource: Resource) -> bytes:
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node's agent says of it: ``addresses`` and ``macs`` of its uplinks, ``paths`` by network."""
+    """What a node's agent says of it: ``addresses`` and ``macs`` of its uplinks, ``paths`` by network.
+
+    ``sessions``: the generation of the BGPTopology whose new sessions are all it needs."""
 
     addresses: tuple[str, ...] = ()
     macs: tuple[str, ...] = ()
     identity: Identity = Identity()
     paths: dict[str, Paths] = {}
+    sessions: int = 0
 
 
 EMPTY = Snapshot()
@@ -319,6 +330,7 @@ def _declared(bgp: Bgp) -> dict[str, dict[str, BgpResource]]:
         "BGPPeer": bgp.peers,
         "BGPFilter": bgp.filters,
         "BGPAdvertisement": bgp.advertisements,
+        "BGPTopology": {} if bgp.topology is None else {"default": bgp.topology},
     }
     return {
         kind: {name: BgpResource(kind=kind, name=name, spec=spec) for name, spec in named.items()}
@@ -335,6 +347,7 @@ def _bgp(found: Mapping[str, Mapping[str, BgpResource]]) -> Bgp:
         peers=specs["BGPPeer"],
         filters=specs["BGPFilter"],
         advertisements=specs["BGPAdvertisement"],
+        topology=specs["BGPTopology"].get("default"),
     )
 
 
@@ -367,7 +380,14 @@ def _with_status(node: Node, status: bytes) -> Node:
     addresses = node.spec.addresses or tuple(filter(_is_address, found.addresses))
     spec = msgspec.structs.replace(node.spec, addresses=addresses)
     declared = bool(node.spec.addresses)
-    return Node(name=node.name, spec=spec, declared=declared, paths=found.paths, macs=found.macs)
+    return Node(
+        name=node.name,
+        spec=spec,
+        declared=declared,
+        paths=found.paths,
+        macs=found.macs,
+        sessions=found.sessions,
+    )
 
 
 def _is_address(text: str) -> bool:

@@ -17,6 +17,7 @@ from podway.model.bgp_specs import (
     BGPFilterSpec,
     BGPPeerSpec,
     BgpSpec,
+    BGPTopologySpec,
 )
 from podway.model.objects import family_of
 from podway.model.spec import Spec
@@ -191,6 +192,7 @@ class Bgp(msgspec.Struct, frozen=True, kw_only=True):
     peers: dict[str, BGPPeerSpec] = {}
     filters: dict[str, BGPFilterSpec] = {}
     advertisements: dict[str, BGPAdvertisementSpec] = {}
+    topology: BGPTopologySpec | None = None  # chosen for all nodes; None: each chooses the same by itself
 
 
 class Paths(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,6 +242,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     declared: bool = False  # whether its addresses were written down
     paths: dict[str, Paths] = {}
     macs: tuple[str, ...] = ()
+    sessions: int = 0  # generation of the BGPTopology whose new sessions are all it needs
 
     def address(self, family: int) -> str:
         """The first of its addresses of family 4 or 6, where its peers send to; "" when it has none."""

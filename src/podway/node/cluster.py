@@ -137,6 +137,12 @@ class Cluster:
         """Say which machine this node is; whether that was written."""
         return self._tell({"identity": identity}) is not None
 
+    def tell_sessions(self, generation: int) -> None:
+        """Say that this node needs no sessions any more but the new ones of this BGPTopology."""
+        own = self.snapshot.nodes.get(self.node)
+        if own is not None and own.sessions != generation:
+            self._tell({"sessions": generation})
+
     def tell_paths(self, paths: dict[str, Paths]) -> bool:
         """Say in this node's status which ways it accepts and sends; whether that was news.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from podway.kernel.preflight import Check
 from podway.model.errors import Unavailable
-from podway.observe import client
+from podway.observe import client, controller
 
 
 def checks(path: str) -> list[Check]:
@@ -16,4 +16,6 @@ def checks(path: str) -> list[Check]:
             Check("agent", "warning", "none answers: pods come and go, and nothing is repaired", error.fix)
         ]
     made = [Check("agent", "warning", problem) for problem in found.problems]
-    return made or [Check("agent", "ok", f"of node {found.node}: everything stands as wanted")]
+    made = made or [Check("agent", "ok", f"of node {found.node}: everything stands as wanted")]
+    said = controller.lines(found.controller)
+    return made + ([Check("controller", "ok", "; ".join(line.strip() for line in said))] if said else [])

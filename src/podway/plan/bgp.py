@@ -8,12 +8,19 @@ a few that reflect (RFC 4456); a BGPPeer is spoken with besides.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from podway.model import selector
 from podway.model.bgp import PrefixMatch, Rule, Session, Speaker, symbol
-from podway.model.bgp_specs import BGPAdvertisementSpec, BGPConfigurationSpec, BGPPeerSpec, RuleSpec
+from podway.model.bgp_specs import (
+    BGPAdvertisementSpec,
+    BGPConfigurationSpec,
+    BGPPeerSpec,
+    BGPTopologySpec,
+    RuleSpec,
+    Shape,
+)
 from podway.model.objects import family_of
 from podway.model.resources import Bgp, Block, Node, NodeFacts
 from podway.plan.notes import Note
@@ -32,11 +39,19 @@ class Cluster(NamedTuple):
     bgp: Bgp
 
 
+class Handover(NamedTuple):
+    """A change from one shape of sessions to another: names of those with nodes that stay after it."""
+
+    generation: int
+    staying: frozenset[str]
+
+
 class Told(NamedTuple):
     """The configuration, None where nothing is carried by BGP, and what can't be had, and why."""
 
     speaker: Speaker | None
     notes: tuple[Note, ...] = ()
+    handover: Handover | None = None
 
 
 def speaker(cluster: Cluster) -> Told:
@@ -49,9 +64,13 @@ def speaker(cluster: Cluster) -> Told:
         note = Note(f"node {own.name}", "it has no address to speak BGP from", "give it one: spec.addresses")
         return Told(None, (note,))
     configuration = cluster.bgp.configuration
-    reflecting = reflectors(cluster.nodes, configuration)
+    shapes = topology(cluster)
     notes: list[Note] = []
-    sessions = _inside(cluster, own, reflecting)
+    sessions = _inside(cluster, own, (shapes.old, shapes.new))
+    handover = None
+    if shapes.old != shapes.new:
+        staying = frozenset(session.name for session in _inside(cluster, own, (shapes.new,)))
+        handover = Handover(shapes.generation, staying)
     sessions += _outside(cluster, own, notes)
     blocks = [b for b in cluster.blocks if b.spec.node == own.name and b.spec.network in cluster.networks]
     told = Speaker(
@@ -61,11 +80,11 @@ def speaker(cluster: Cluster) -> Told:
         own=tuple(sorted(block.cidr for block in blocks)),
         pools=tuple(sorted(cidr for pools in cluster.networks.values() for cidr in pools)),
         advertised=_advertised(cluster.bgp.advertisements, own),
-        cluster_id=_cluster_id(cluster.nodes, reflecting) if own.name in reflecting else "",
+        reflector=own.name in {*shapes.old.reflectors, *shapes.new.reflectors},
         draining=own.spec.drain,
         sessions=tuple(sorted(sessions, key=lambda session: session.name)),
     )
-    return Told(told, tuple(notes))
+    return Told(told, tuple(notes), handover)
 
 
 def _number_of(node: Node) -> str:
@@ -83,54 +102,79 @@ def unlearned(block: Block, node: Node) -> Note:
 # inside the cluster -------------------------------------------------------------------------------------
 
 
-def reflectors(nodes: Mapping[str, Node], configuration: BGPConfigurationSpec) -> frozenset[str]:
-    """The nodes that reflect; none in a full mesh.
+LEAVE_AT = 0.8  # of the mesh's limit: below it reflectors are left again, so that nothing goes to and fro
+NOBODY: frozenset[str] = frozenset()
 
-    Chosen without a coordinator: every node computes the same from the same nodes. Those are taken first
-    that differ in the label ``spread``, and the order is that of their names, so that a choice changes
-    only when one of the chosen goes."""
+
+def shape(
+    nodes: Mapping[str, Node],
+    configuration: BGPConfigurationSpec,
+    standing: Shape | None = None,
+    gone: frozenset[str] = NOBODY,
+    unfit: frozenset[str] = NOBODY,
+) -> Shape:
+    """Who of the nodes should speak with whom, as declared, or chosen where that is left open.
+
+    The same from the same arguments. Of reflectors that are ``standing`` those stay that may: not drained,
+    not ``gone``. Others come first that differ in the label ``spread``, in the order of their names, and none
+    that is ``unfit`` while there are enough that aren't."""
     wanted = configuration.reflectors
     if wanted.selector:
         matches = selector.parse(wanted.selector)
-        return frozenset(name for name, node in nodes.items() if matches(node.spec.labels))
-    if configuration.mesh != "auto" or len(nodes) <= configuration.mesh_limit:
-        return frozenset()
-    chosen: list[str] = []
-    places: set[str] = set()
+        return Shape(reflectors=tuple(sorted(n for n, node in nodes.items() if matches(node.spec.labels))))
+    if configuration.mesh != "auto":
+        return Shape(mesh=configuration.mesh == "on")
+    before = standing.reflectors if standing is not None else ()
+    limit = configuration.mesh_limit * (LEAVE_AT if before else 1)
+    if len(nodes) <= limit:
+        return Shape(mesh=True)
     willing = sorted(name for name, node in nodes.items() if not node.spec.drain)
+    chosen = [name for name in before if name in willing and name not in gone][: wanted.count]
+    chosen = _filled(chosen, [n for n in willing if n not in unfit and n not in gone], nodes, configuration)
+    if len(chosen) < min(wanted.count, len(before)):  # nobody better is there
+        chosen = _filled(chosen, [name for name in before if name in nodes], nodes, configuration)
+    return Shape(reflectors=tuple(sorted(chosen)))
+
+
+def _filled(
+    chosen: list[str], willing: Sequence[str], nodes: Mapping[str, Node], configuration: BGPConfigurationSpec
+) -> list[str]:
+    """``chosen`` and as many more as are wanted: those first that are in a place of their own."""
+    wanted = configuration.reflectors
+
+    def place(name: str) -> str:
+        return nodes[name].spec.labels.get(wanted.spread, "") if wanted.spread else name
+
+    found, places = list(chosen), {place(name) for name in chosen}
     for name in willing:
-        place = nodes[name].spec.labels.get(wanted.spread, "") if wanted.spread else name
-        if place not in places and len(chosen) < wanted.count:
-            chosen.append(name)
-            places.add(place)
-    chosen += [name for name in willing if name not in chosen][: wanted.count - len(chosen)]
-    return frozenset(chosen)
+        if place(name) not in places and len(found) < wanted.count:
+            found.append(name)
+            places.add(place(name))
+    return found + [name for name in willing if name not in found][: wanted.count - len(found)]
 
 
-def _cluster_id(nodes: Mapping[str, Node], reflecting: Iterable[str]) -> str:
-    """One for all reflectors: the router ID of the first."""
-    first = min(reflecting)
-    return nodes[first].address(4) or _number_of(nodes[first])
+def topology(cluster: Cluster) -> BGPTopologySpec:
+    """The chosen one; until there is one, what every node would choose by itself."""
+    if cluster.bgp.topology is not None:
+        return cluster.bgp.topology
+    now = shape(cluster.nodes, cluster.bgp.configuration)
+    return BGPTopologySpec(generation=0, old=now, new=now)
 
 
-def _inside(cluster: Cluster, own: Node, reflecting: frozenset[str]) -> list[Session]:
-    """Sessions with other nodes: all, those that reflect, or (mesh off, no reflectors) none."""
-    configuration = cluster.bgp.configuration
-    if configuration.mesh == "off" and not reflecting:
-        return []
+def _inside(cluster: Cluster, own: Node, shapes: Iterable[Shape]) -> list[Session]:
+    """Sessions with other nodes: those of all ``shapes``."""
+    meshed = any(shape.mesh for shape in shapes)
+    reflecting = {name for shape in shapes for name in shape.reflectors}
     sessions: list[Session] = []
     for name, node in cluster.nodes.items():
-        if name == own.name or (reflecting and not {name, own.name} & reflecting):
+        if name == own.name or not (meshed or {name, own.name} & reflecting):
             continue
-        client = own.name in reflecting and name not in reflecting
-        for family in (4, 6):
-            session = _with_node(cluster, own, node, family, client)
-            if session is not None:
-                sessions.append(session)
+        found = (_with_node(cluster, own, node, family) for family in (4, 6))
+        sessions += [session for session in found if session is not None]
     return sessions
 
 
-def _with_node(cluster: Cluster, own: Node, node: Node, family: int, client: bool) -> Session | None:
+def _with_node(cluster: Cluster, own: Node, node: Node, family: int) -> Session | None:
     configuration = cluster.bgp.configuration
     local, remote = own.address(family), node.address(family)
     if not local or not remote or local == remote:
@@ -152,7 +196,6 @@ def _with_node(cluster: Cluster, own: Node, node: Node, family: int, client: boo
         bfd="on" if fast else "",
         graceful="aware" if fast else "on",
         restart_time=configuration.restart_time,
-        reflector_client=client,
         ipv4=family == 4,
         ipv6=family == 6,
         node=True,

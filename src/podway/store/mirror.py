@@ -22,6 +22,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from podway.model.documents import SPECS
 from podway.model.errors import PodwayError
@@ -36,7 +37,8 @@ SHORT_LIVED = 5.0  # seconds; a watch that ends sooner is no better than none
 
 _log = logging.getLogger("podway.store")
 
-_Command = tuple[Callable[[Store], Record], "concurrent.futures.Future[Record]"]
+_T = TypeVar("_T")
+_Command = tuple[Callable[[Store], Any], "concurrent.futures.Future[Any]"]
 
 
 class Late(StoreUnavailable):
@@ -133,11 +135,13 @@ class Mirror:
         if self._trouble is not None:
             raise type(self._trouble)(self._trouble.what, self._trouble.where, self._trouble.fix)
 
-    def submit(self, work: Callable[[Store], Record]) -> concurrent.futures.Future[Record]:
-        """Have the thread carry out ``work``. Raises StoreUnavailable."""
+    def submit(self, work: Callable[[Store], _T]) -> concurrent.futures.Future[_T]:
+        """Have the thread carry out ``work``. Raises StoreUnavailable.
+
+        An object that it wrote and returns is given back when what is read here includes it."""
         with self._guard:
             self._refuse()
-        future: concurrent.futures.Future[Record] = concurrent.futures.Future()
+        future: concurrent.futures.Future[_T] = concurrent.futures.Future()
         future.set_running_or_notify_cancel()  # nobody takes it back
         self._commands.put((work, future))
         os.eventfd_write(self._bell, 1)
@@ -290,16 +294,17 @@ class Mirror:
             except BaseException as error:
                 future.set_exception(error)
                 continue
-            assert isinstance(result, Record)
-            with self._guard:
-                told = self._objects.get((result.kind, result.name)) == result
-            if told or result.kind not in MIRRORED:
+            if not isinstance(result, Record) or self._is_told(result):
                 future.set_result(result)
             else:
                 before = self._untold.pop((result.kind, result.name), None)
                 if before is not None:
                     before[1].set_result(before[0])
                 self._untold[result.kind, result.name] = (result, future)
+
+    def _is_told(self, record: Record) -> bool:
+        with self._guard:
+            return self._objects.get((record.kind, record.name)) == record
 
 
 class Session:
