@@ -15,7 +15,7 @@ from podway.kernel.facade import ALL_KINDS, NFT_KINDS, Kernel
 from podway.model.errors import PodwayError, Unavailable
 from podway.model.objects import ROUTE_PROTOCOL, Key
 from podway.model.resources import Endpoint, NodeFacts, Paths, Snapshot
-from podway.node import facts, holes, rebuild
+from podway.node import facts, holes, rebuild, rebuild_pieces
 from podway.node.attachments import Attachments
 from podway.node.book import AddressBook
 from podway.node.cluster import Cluster
@@ -106,8 +106,12 @@ class NodeEngine:
         self.cluster.refresh()
         found = rebuild.endpoints(self.kernel, self.cluster.snapshot.networks, boot_id)
         self.database.restore(found)
+        pieces = rebuild_pieces.pieces(self.kernel, boot_id)
+        for piece in pieces:
+            self.database.begin_piece(piece, "ready")
         now = time.time()
         words = [(one.id, ", ".join(one.addresses)) for one in found]
+        words += [(piece.id, ", ".join(piece.addresses)) for piece in pieces]
         if words or self.database.recovered:
             words.insert(0, ("node.db", self.database.recovered or "there was none"))
         self.database.journal_add(JournalEntry(now, "recovered", key, text, 0.0, "") for key, text in words)

@@ -50,6 +50,7 @@ class Pieces:
         """Make a piece. ``namespace``: an open descriptor of the pod's, -1 when it has no pod side.
 
         Raises Conflict when it is there already, and what ``wiring`` raises; nothing is left then."""
+        reach("add.begin")
         piece = msgspec.structs.replace(piece, boot_id=self._boot_id)
         if piece.id in self.known:
             what = f"plugin {piece.plugin} has served interface {piece.ifname} of container {piece.container}"
@@ -124,6 +125,7 @@ class Pieces:
 
     def delete(self, name: str) -> None:
         """Take a piece out of service; unknown is no error. Its links and addresses go at the burial."""
+        reach("delete.begin")
         piece = self.known.get(name)
         if piece is None:
             return

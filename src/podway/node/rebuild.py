@@ -12,6 +12,7 @@ import ipaddress
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -58,31 +59,45 @@ def endpoints(kernel: Kernel, networks: dict[str, Network], boot_id: str) -> lis
     return found
 
 
-def _from_inside(kernel: Kernel, endpoint: Endpoint) -> Endpoint | None:
-    """With addresses, gateways and MAC as its namespace has them; None when that isn't found."""
-    index = kernel.rtnetlink.peer_of(endpoint.host_link)
+class Inside(NamedTuple):
+    """A pod's namespace: where it was found, which it is, and what is in it."""
+
+    path: str
+    identity: str
+    objects: Actual
+
+
+def inside_of(kernel: Kernel, host_link: str, ifname: str) -> Inside | None:
+    """The namespace that the other end of a veth is in; None when nothing but a descriptor holds it."""
+    index = kernel.rtnetlink.peer_of(host_link)
     for path, fd in _namespaces():
         try:
-            if kernel.index_inside(fd, endpoint.ifname) != index:
-                continue
-            inside = kernel.observe_inside(fd)
-            identity = namespaces.identity(fd)
+            if kernel.index_inside(fd, ifname) == index:
+                return Inside(path, namespaces.identity(fd), kernel.observe_inside(fd))
         finally:
             os.close(fd)
-        link = inside["link", endpoint.ifname]
-        routes = [o for o in inside.values() if isinstance(o, Route) and o.dev == endpoint.ifname]
-        return msgspec.structs.replace(
-            endpoint,
-            addresses=_global(inside, endpoint.ifname),
-            gateways=tuple(r.via for r in routes if r.dst in DEFAULT_ROUTES.values() and r.via),
-            mac=link.mac if isinstance(link, Link) else "",
-            namespace=path,
-            namespace_id=identity,
-        )
     return None
 
 
-def _global(inside: Actual, ifname: str) -> tuple[str, ...]:
+def _from_inside(kernel: Kernel, endpoint: Endpoint) -> Endpoint | None:
+    """With addresses, gateways and MAC as its namespace has them; None when that isn't found."""
+    found = inside_of(kernel, endpoint.host_link, endpoint.ifname)
+    if found is None:
+        return None
+    link = found.objects["link", endpoint.ifname]
+    routes = [o for o in found.objects.values() if isinstance(o, Route) and o.dev == endpoint.ifname]
+    return msgspec.structs.replace(
+        endpoint,
+        addresses=addresses_on(found.objects, endpoint.ifname),
+        gateways=tuple(r.via for r in routes if r.dst in DEFAULT_ROUTES.values() and r.via),
+        mac=link.mac if isinstance(link, Link) else "",
+        namespace=found.path,
+        namespace_id=found.identity,
+    )
+
+
+def addresses_on(inside: Actual, ifname: str) -> tuple[str, ...]:
+    """With prefix length, IPv4 first, without what the kernel gave by itself."""
     found = [o.address for o in inside.values() if isinstance(o, Address) and o.link == ifname]
     return tuple(sorted((a for a in found if not a.startswith("fe80:")), key=lambda a: (family_of(a), a)))
 
