@@ -2,11 +2,12 @@
 PODWAY := .venv/bin/podway
 PYTHON := .venv/bin/python
 # -m, not .venv/bin/NAME: a script's first line can't hold a long path
-.PHONY: help setup setup-test lab test soak docs bench lint shell clean lock
+.PHONY: help setup setup-test lab test test-guest soak docs bench lint shell clean lock
 
 help:
 	@echo "make lab    one host, host-gw, VXLAN and BGP side by side on this machine, every pair reached"
 	@echo "make test   all tests, lint, types, import contracts"
+	@echo "make test-guest   what needs IPIP, WireGuard, SCTP or netem, in a guest with Debian's kernel"
 	@echo "make soak   the thousands of cases"
 	@echo "make bench  Podway beside what you would pick instead"
 	@echo "make docs   what docs/transports.md shows of labs, anew"
@@ -29,7 +30,10 @@ lint: setup
 	@.venv/bin/lint-imports --no-cache
 
 test: setup-test lint
-	@$(PYTHON) scripts/leftovers $(PYTHON) -m pytest -m "not soak" -rfEs
+	@$(PYTHON) scripts/leftovers $(PYTHON) -m pytest -m "not soak and not guest" -rfEs
+
+test-guest: setup-test
+	@$(PYTHON) scripts/guest -m guest -rfEs tests/guest
 
 soak: setup-test
 	@$(PYTHON) -m pytest -m soak

@@ -1,6 +1,4 @@
-"""In a guest with a distribution's kernel: wires a lab with slow links, and prints round trips in ms as JSON.
-
-Only the wiring: agents take a minute to start under software emulation. Run as root, alone in the guest."""
+"""Wires a lab with slow links in namespaces of its own, and prints round trips in ms as JSON. No agents."""
 
 from __future__ import annotations
 
@@ -38,8 +36,8 @@ def main() -> None:
     os.makedirs("/run/netns")
     weather.require(LAB)
     wire(LAB)
-    found = {"kernel": os.uname().release, "far": rtt("a", "203.0.113.1"), "near": rtt("a", "192.0.2.254")}
-    print(f"found {json.dumps(found)}", flush=True)
+    found = {"far": rtt("a", "203.0.113.1"), "near": rtt("a", "192.0.2.254")}
+    print(json.dumps(found))
 
 
 def rtt(sender: str, target: str) -> float:
