@@ -15,11 +15,13 @@ NAME = f"x{os.getpid()}"
 
 #: example → its pairs
 PAIRS = {"one-lan": 81, "two-lans": 56, "three-sites": 132, "mixed-mtu": 56}
+#: the same of those whose routers speak BGP: test_routers
+ROUTED = {"bgp-tor": 36, "two-racks": 56, "frr-reflector": 36}
 
 
 def test_every_example_is_tested() -> None:
     """A new file in examples/ belongs into the table above."""
-    assert {path.stem for path in EXAMPLES.glob("*.yaml")} == {*PAIRS, "own-etcd"}  # test_own_etcd
+    assert {path.stem for path in EXAMPLES.glob("*.yaml")} == {*PAIRS, *ROUTED, "own-etcd"}  # test_own_etcd
 
 
 @pytest.mark.parametrize("example", PAIRS)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from podway.lab import etcd
+from podway.lab import etcd, frr
 from podway.lab.agents import Agents
 from podway.lab.attach import Runtime
 from podway.lab.place import Place
@@ -69,6 +69,12 @@ class Builder:
         if topology.etcd:
             with self._phase("store", 1), inside(topology.etcd):
                 etcd.start(topology, self._place.by_the_store(), self._place.directory)
+        speaking = [machine for machine in topology.machines if machine.bgp]
+        if speaking:
+            with self._phase("routers", len(speaking)):
+                for machine in speaking:
+                    with inside(machine.name):
+                        frr.start(topology, machine)
         agents = Agents(self._place, topology)
         with self._phase("agents", len(nodes)):
             agents.start()

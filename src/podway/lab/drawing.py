@@ -26,6 +26,7 @@ LEGEND = "✓ all answered, sender seen as itself; ✗ so many lost; NAT seen as
 PHASES = {
     "wiring": "segments, routers and namespaces",
     "store": "an etcd for all nodes",
+    "routers": "routers that speak BGP, by FRR",
     "agents": "an agent on every node",
     "pods": "pods, attached by the CNI plugin",
     "routes": "every node knows every peer",

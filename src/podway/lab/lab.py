@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from podway.lab import etcd, neighbours, weather
+from podway.lab import etcd, frr, neighbours, weather
 from podway.lab.builder import Progress
 from podway.lab.matrix import Verdict, judge
 from podway.lab.place import MEMORY, NAMESPACES, Place, Saved, labs, reserve, tidy
@@ -57,6 +57,7 @@ def up(
     Raises InvalidInput, Conflict, Unavailable."""
     weather.require(topology)
     etcd.require(topology)
+    frr.require(topology)
     place = reserve(name, directory, topology)
     try:
         place.save(Saved(name=name, topology=topology))

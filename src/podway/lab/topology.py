@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from podway.model.bgp_specs import DEFAULT_AS
+
 Role = Literal["node", "router", "host"]
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -63,6 +65,16 @@ class Hop(msgspec.Struct, frozen=True, kw_only=True):
     via: str
 
 
+class Bgp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """What a router or host speaks by its FRR: its AS, the nodes' own, whether it reflects routes between
+    them (RFC 4456; then both are one AS), and whether it watches them by BFD."""
+
+    as_number: int
+    nodes_as: int = DEFAULT_AS
+    reflector: bool = False
+    bfd: bool = False
+
+
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """A network namespace with ports: a node with its pods, a router, or a host that knows no pods."""
 
@@ -71,6 +83,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[Port, ...]
     routes: tuple[Hop, ...] = ()
     pods: tuple[str, ...] = ()
+    bgp: Bgp | None = None
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +95,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     mtu: int = 0
     weather: Weather = FAIR
     pods: tuple[str, ...] = ()
+    bgp: Bgp | None = None
 
 
 class Topology(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,6 +180,7 @@ def build(
             ports=ports[wish.name],
             routes=tuple(_routes(wish, wishes, by_name, ports)),
             pods=wish.pods,
+            bgp=wish.bgp,
         )
         for wish in wishes
     )

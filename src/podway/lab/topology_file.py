@@ -1,7 +1,7 @@
 """The decoded YAML of a lab → a topology. Pure; strict, and every problem says at which path.
 
 segments: {lan: {cidrs: [192.0.2.0/24, "fd00:192:0:2::/64"], mtu: 1500}, far: {cidrs: […], delay: 20ms}}
-routers:  {router: {segments: [lan, far]}}
+routers:  {router: {segments: [lan, far]}, tor: {segments: [lan], bgp: {asNumber: 65001}}}
 hosts:    {internet: {segment: far}}
 nodes:    {node1: {segment: lan, mtu: 1500, loss: 1%, pods: 2},
            node2: {segment: lan, pods: [web, {name: db, network: other}]}}
@@ -33,6 +33,7 @@ LEAST_MTU = 1280  # RFC 8200 section 5
 DELAY = re.compile(r"(\d+(?:\.\d+)?)ms")
 LOSS = re.compile(r"(\d+(?:\.\d+)?)%")
 MOST_DELAY, MOST_LOSS = 60_000.0, 100.0
+MOST_AS = 0xFFFF_FFFE  # RFC 6793, and the last one reserved by RFC 7300
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,15 +61,17 @@ class SegmentPart(_Link, frozen=True, kw_only=True):
 
 
 class RouterPart(_Part, frozen=True, kw_only=True):
-    """A machine that forwards between ``segments``."""
+    """A machine that forwards between ``segments``, and speaks BGP if it is told."""
 
     segments: tuple[str, ...]
+    bgp: topology.Bgp | None = None
 
 
 class HostPart(_Link, frozen=True, kw_only=True):
-    """A machine on ``segment`` that is no node."""
+    """A machine on ``segment`` that is no node; with ``bgp`` a reflector of routes, say."""
 
     segment: str
+    bgp: topology.Bgp | None = None
 
 
 class PodPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,7 +121,7 @@ def decode(value: Any) -> Topology:
     documents = _documents(value, problems)
     problems += _link_problems(parts)
     if not problems:
-        problems += _contradictions(parts)
+        problems += [*_contradictions(parts), *_bgp_problems(parts)]
     etcd = _etcd(value.get("store"), parts, problems)
     if not problems:
         problems += _network_problems(parts, documents)
@@ -235,6 +238,25 @@ def _network_problems(parts: Parts, documents: tuple[dict[str, Any], ...]) -> It
                 yield Problem(f"nodes.{name}.pods", f"{network!r} is no network", suggest(network, known))
 
 
+def _bgp_problems(parts: Parts) -> Iterator[Problem]:
+    """Speakers that have nobody to speak with, or the wrong AS for what they are."""
+    nodes = {node.segment for node in parts["nodes"].values()}
+    speaking = [one for one in _wishes(parts) if one.bgp]
+    for wish in speaking:
+        path = f"{wish.role}s.{wish.name}.bgp"
+        bgp = wish.bgp
+        assert bgp is not None
+        for key, number in (("asNumber", bgp.as_number), ("nodesAs", bgp.nodes_as)):
+            if not 1 <= number <= MOST_AS:
+                yield Problem(f"{path}.{key}", f"{number} is no AS number", f"1 to {MOST_AS}")
+        if bgp.reflector and bgp.as_number != bgp.nodes_as:
+            what = f"a reflector is of the nodes' AS, {bgp.nodes_as}, and not of {bgp.as_number}"
+            yield Problem(f"{path}.reflector", what, f"asNumber: {bgp.nodes_as}, or no reflector")
+        others = {name for one in speaking if one is not wish for name in one.segments}
+        if not set(wish.segments) & (nodes | others):
+            yield Problem(path, "no node and no other speaker is on its segments", "put it on a node's")
+
+
 def _references(parts: Parts) -> Iterator[tuple[str, Any, str, str]]:
     """(path of the part, the part, path of the reference, segment named) of every plug."""
     for section in ("nodes", "hosts"):
@@ -295,14 +317,17 @@ def _wishes(parts: Parts) -> Iterator[Wish]:
     for name, node in parts["nodes"].items():
         yield _plugged(name, "node", node, node.names(name))
     for name, router in parts["routers"].items():
-        yield Wish(name=name, role="router", segments=tuple(router.segments))
+        yield Wish(name=name, role="router", segments=tuple(router.segments), bgp=router.bgp)
     for name, host in parts["hosts"].items():
         yield _plugged(name, "host", host, ())
 
 
 def _plugged(name: str, role: Role, part: NodePart | HostPart, pods: tuple[str, ...]) -> Wish:
     segments = (part.segment,)
-    return Wish(name=name, role=role, segments=segments, mtu=part.mtu, weather=part.weather, pods=pods)
+    bgp = part.bgp if isinstance(part, HostPart) else None
+    return Wish(
+        name=name, role=role, segments=segments, mtu=part.mtu, weather=part.weather, pods=pods, bgp=bgp
+    )
 
 
 def _number(text: str, form: re.Pattern[str], example: str) -> float:

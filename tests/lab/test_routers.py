@@ -1,0 +1,152 @@
+"""Labs whose routers speak BGP by a real FRR: a top-of-rack router, two of them, a reflector."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab_tools import podway, running
+from test_examples import EXAMPLES, ROUTED
+
+from podway.lab import frr, topology_file
+from podway.model.documents import InvalidDocument
+from podway.model.errors import Unavailable
+
+kernel = pytest.mark.kernel
+NAME = f"r{os.getpid()}"
+PATIENCE = 60.0
+
+
+def inside(target: str, *command: str, check: int | None = 0) -> str:
+    return podway("exec", "--name", NAME, target, "--", *command, check=check).stdout
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.2)
+
+
+def up(example: str) -> Any:
+    return running(NAME, "-f", str(EXAMPLES / f"{example}.yaml"))
+
+
+def all_reached(example: str) -> None:
+    done = podway("test", "--name", NAME, check=None)
+    pairs = ROUTED[example]
+    assert done.stdout.splitlines()[-1] == f"{pairs} of {pairs} pairs reached, no NAT inside", done.stdout
+
+
+def told(router: str, family: str = "ipv4") -> dict[str, Any]:
+    """Prefix → its paths, as FRR's shell shows them."""
+    found = json.loads(inside(router, "vtysh", "-N", router, "-c", f"show bgp {family} unicast json"))
+    routes: dict[str, Any] = found["routes"]
+    return routes
+
+
+def learned(node: str) -> dict[str, list[str]]:
+    """Prefix → next hops of what BIRD programmed."""
+    routes = json.loads(inside(node, "ip", "-j", "route", "show", "proto", "bird"))
+    return {one["dst"]: sorted(hop["gateway"] for hop in one.get("nexthops", [one])) for one in routes}
+
+
+def peers(node: str) -> list[tuple[str, str]]:
+    """State and BFD's of every session."""
+    found = json.loads(inside(node, "podway", "bgp", "peers", "-o", "json"))
+    return [(one["state"], one["bfd"]) for one in found]
+
+
+@kernel
+def test_a_top_of_rack_router() -> None:
+    """It has a path to every node's block, by that node; nodes have each other's, past the router."""
+    with up("bgp-tor"):
+        all_reached("bgp-tor")
+        for family, length in (("ipv4", "/26"), ("ipv6", "/122")):
+            routes = told("tor", family)
+            assert len(routes) == 3 and all(prefix.endswith(length) for prefix in routes)
+            assert {path["path"] for paths in routes.values() for path in paths} == {"64512"}
+        found = learned("node1")
+        assert sorted(found.values()) == [["192.0.2.2"], ["192.0.2.3"]] and found.keys() < told("tor").keys()
+        until(lambda: peers("node1") == [("Established", "Up")] * 2)
+
+
+@kernel
+def test_two_racks_go_on_by_the_other_router() -> None:
+    """Both routers carry; one that is cut off is left out, and taken in again."""
+    with up("two-racks"):
+        all_reached("two-racks")
+        both = ["192.0.2.253", "192.0.2.254"]
+        assert sorted(learned("a1").values()) == [["192.0.2.2"], both, both]
+        podway("partition", "--name", NAME, "tor1")
+        until(lambda: sorted(learned("a1").values()) == [["192.0.2.2"], ["192.0.2.253"], ["192.0.2.253"]])
+        assert "12 of 12 pairs" in podway("test", "--name", NAME, "--between", "pods").stdout
+        podway("heal", "--name", NAME)
+        until(lambda: sorted(learned("a1").values()) == [["192.0.2.2"], both, both])
+
+
+@kernel
+def test_an_external_reflector() -> None:
+    """One session a node; what the reflector tells has the nodes as next hops, and it forwards nothing."""
+    with up("frr-reflector"):
+        all_reached("frr-reflector")
+        assert len(told("reflector")) == 3
+        assert inside("reflector", "ip", "route", "show", "proto", "bgp") == ""
+        assert sorted(learned("node1").values()) == [["192.0.2.2"], ["192.0.2.3"]]
+
+
+LAN: dict[str, Any] = {
+    "segments": {"lan": {"cidrs": ["192.0.2.0/24"]}, "far": {"cidrs": ["203.0.113.0/24"]}},
+    "nodes": {"n": {"segment": "lan"}},
+    "routers": {"tor": {"segments": ["lan", "far"], "bgp": {"asNumber": 65001}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("routers", "path", "words"),
+    [
+        ({"tor": {"segments": ["lan"], "bgp": {"asNumber": 0}}}, "routers.tor.bgp.asNumber", "no AS number"),
+        (
+            {"tor": {"segments": ["lan"], "bgp": {"asNumber": 1, "nodesAs": 1 << 32}}},
+            "routers.tor.bgp.nodesAs",
+            "no AS",
+        ),
+        ({"tor": {"segments": ["lan"], "bgp": {}}}, "routers.tor.bgp", "asNumber"),
+        ({"tor": {"segments": ["lan"], "bgp": {"asNumber": 1, "bdf": True}}}, "routers.tor.bgp", "bdf"),
+        (
+            {"tor": {"segments": ["lan"], "bgp": {"asNumber": 65001, "reflector": True}}},
+            "routers.tor.bgp.reflector",
+            "of the nodes' AS, 64512",
+        ),
+        ({"tor": {"segments": ["far"], "bgp": {"asNumber": 65001}}}, "routers.tor.bgp", "no node"),
+    ],
+)
+def test_what_no_router_can_be_told(routers: dict[str, Any], path: str, words: str) -> None:
+    with pytest.raises(InvalidDocument) as raised:
+        topology_file.decode(LAN | {"routers": routers})
+    (problem,) = raised.value.problems
+    assert problem.path == path and words in problem.what
+
+
+def test_routers_speak_with_each_other_where_no_nodes_are() -> None:
+    """A spine: the racks' routers call each other there, and take nodes' calls in the rack."""
+    routers = {
+        name: {"segments": ["lan", "far"], "bgp": {"asNumber": 65000 + n}} for n, name in enumerate("ab", 1)
+    }
+    lab = topology_file.decode(LAN | {"routers": routers})
+    text = frr.configuration(lab, lab.machine("a"))
+    assert " neighbor 203.0.113.253 remote-as 65002\n" in text and "192.0.2.253" not in text
+    assert " bgp listen range 192.0.2.0/24 peer-group nodes4\n" in text
+    assert "listen range 203" not in text
+
+
+def test_an_frr_that_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frr, "BINARIES", Path("/nowhere"))
+    with pytest.raises(Unavailable) as raised:
+        frr.require(topology_file.decode(LAN))
+    assert "FRR is not installed" in str(raised.value) and raised.value.fix == "apt install frr"
