@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from podway.controller import garbage
-from podway.controller.controller import Controller, Seen
+from podway.controller.controller import Controller, Seen, has_work
 from podway.model import documents
 from podway.model.resources import Block, BlockSpec, Snapshot
 from podway.store import NotFound, Record, Store, open_store
@@ -126,3 +126,10 @@ def test_out_of_sync_nothing_is_garbage() -> None:
     step = garbage.step(state, Snapshot(blocks=orphan, synced=False), garbage.KEPT * 2)
     assert not step.free and not step.state.since
     assert not garbage.step(step.state, Snapshot(blocks=orphan, synced=True), garbage.KEPT * 3).free
+
+
+def test_no_lease_is_needed_for_nothing(store: Store) -> None:
+    """A cluster without BGP writes nothing until a block is nobody's."""
+    assert not has_work(seen(store)) and has_work(seen(store, bgp=True))
+    store.delete("Node", "n1", store.get("Node", "n1").version)
+    assert has_work(seen(store))

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from podway.controller.controller import Controller, Lease, Seen
+from podway.controller.controller import Controller, Lease, Seen, has_work
 from podway.model.errors import PodwayError
 from podway.node.engine import NodeEngine
 from podway.store.mirror import Mirror
@@ -49,8 +49,8 @@ class Duties:
         self._turn()
 
     def follow(self) -> None:
-        """The cluster has changed: whoever acts for it looks at once."""
-        if not self._controller.acts:
+        """The cluster has changed: who acts for it looks at once; so do all where there was nothing to do."""
+        if self._timer is not None and not self._controller.acts:
             return
         self._again = self._turning
         if not self._turning:
@@ -71,10 +71,13 @@ class Duties:
     def _turn(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         seen = self._seen()
         if seen is None:
             self._later(LATER)
             return
+        if not has_work(seen):
+            return  # no lease is needed for nothing: nobody wakes, nobody writes
         try:
             future = self._mirror.submit(lambda store: self._controller.turn(store, seen))
         except PodwayError:  # the store is out of reach, as status says

@@ -49,6 +49,11 @@ class Seen(NamedTuple):
     failing: frozenset[str]
 
 
+def has_work(seen: Seen) -> bool:
+    """Whether there is anything to decide for the cluster, by this look."""
+    return seen.bgp or garbage.has_orphans(seen.snapshot)
+
+
 class Controller:
     """Lives as long as the agent; ``turn`` on one thread at a time."""
 

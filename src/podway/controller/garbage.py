@@ -31,6 +31,11 @@ class Step(NamedTuple):
     deadline: float | None
 
 
+def has_orphans(snapshot: Snapshot) -> bool:
+    """Whether a block is of a node that isn't there."""
+    return any(block.spec.node not in snapshot.nodes for block in snapshot.blocks.values())
+
+
 def step(state: State, snapshot: Snapshot, now: float, kept: float = KEPT) -> Step:
     """Which blocks may go now. A snapshot that isn't in sync says nothing, and all begins anew."""
     if not snapshot.synced or any(one.kind == "Node" for one in snapshot.unreadable):
