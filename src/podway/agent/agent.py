@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -35,7 +35,7 @@ from podway.agent.speaker import BirdKeeper
 from podway.agent.status import AgentStatus, describe
 from podway.agent.writer import BULK, POD, REPAIR, Writer
 from podway.cni import dropin, home
-from podway.cni.dropin.steps import Work, carry_out, drive_async
+from podway.cni.dropin.steps import Others, drive_async
 from podway.cni.plugin import handle
 from podway.cni.protocol import Answer, Call
 from podway.cni.server import Server
@@ -60,6 +60,9 @@ STORE_FIRST = 3.0  # seconds that a start waits for the store before it works on
 CLAIM = 15.0  # seconds that an ADD waits for its node's first block
 LEAVE = 0.5  # seconds at most that an end waits for the store to let another act for the cluster
 SECOND_AGENT = 2.0  # seconds to wait for an in-process call that holds the writer lock
+
+
+T = TypeVar("T")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +92,7 @@ class Agent:
         self._liveness = Liveness()
         self._synchronizing = self._news = False
         self._funeral: asyncio.Task[None] | None = None
+        self._others = Others()
 
     async def run(self) -> None:
         """Serve until told to stop. Raises Unavailable when another agent serves this node."""
@@ -162,6 +166,7 @@ class Agent:
             self._log.info("stopping")
             await self._duties.stop(LEAVE)
         finally:
+            self._others.stop()
             await server.close()
             self._health.stop()
             self._proofs.stop()
@@ -184,27 +189,23 @@ class Agent:
 
     async def _drop_in(self, call: Call) -> Answer:
         """No other executable is waited for on the writer's thread."""
-
-        async def work(step: Work) -> object:
-            with self._events.hushed():
-                return await self._writer.submit(POD, lambda: step.do(self._engine))
-
-        return await drive_async(dropin.steps(call), work, lambda step: asyncio.to_thread(carry_out, step))
+        engine, steps = self._engine, dropin.steps(call)
+        return await drive_async(steps, lambda work: self._for_pod(lambda: work.do(engine)), self._others)
 
     async def _cluster_plugin(self, call: Call) -> Answer:
-        answer, write = await self._for_pod(call)
+        answer, write = await self._for_pod(lambda: self._handle(call))
         deadline = self._loop.time() + CLAIM
         while write is not None and self._loop.time() < deadline:
             hindrance = asyncio.wrap_future(write)
             done, _ = await asyncio.wait([hindrance], timeout=deadline - self._loop.time())
             if done:
                 hindrance.exception()  # the call says what it means for it
-            answer, write = await self._for_pod(call)
+            answer, write = await self._for_pod(lambda: self._handle(call))
         return answer
 
-    async def _for_pod(self, call: Call) -> tuple[Answer, Future[Record] | None]:
+    async def _for_pod(self, job: Callable[[], T]) -> T:
         with self._events.hushed():
-            return await self._writer.submit(POD, lambda: self._handle(call))
+            return await self._writer.submit(POD, job)
 
     def _handle(self, call: Call) -> tuple[Answer, Future[Record] | None]:
         """The answer, and the write to the store that stood in its way because it takes long."""

@@ -7,8 +7,10 @@ is driven by the agent (its writer thread works, other threads wait for executab
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import time
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +21,8 @@ from podway.cni.errors import IO, LATER, CniError
 from podway.cni.protocol import Answer
 
 if TYPE_CHECKING:
+    import subprocess
+
     from podway.node.engine import NodeEngine
 
 TIMEOUT = 60.0  # seconds that an executable may take
@@ -60,6 +64,7 @@ def _next(steps: Steps[Answer], outcome: object, error: Exception | None) -> Ste
 
 def drive(steps: Steps[Answer], engine: NodeEngine) -> Answer:
     """Carry out a call in this thread."""
+    others = Others()
     outcome: Any = None
     error: Exception | None = None
     while True:
@@ -68,17 +73,15 @@ def drive(steps: Steps[Answer], engine: NodeEngine) -> Answer:
             return step
         outcome = error = None
         try:
-            outcome = step.do(engine) if isinstance(step, Work) else carry_out(step)
+            outcome = step.do(engine) if isinstance(step, Work) else others.carry_out(step)
         except Exception as raised:
             error = raised
 
 
-async def drive_async(
-    steps: Steps[Answer],
-    work: Callable[[Work], Awaitable[Any]],
-    others: Callable[[Run | Pause], Awaitable[Any]],
-) -> Answer:
-    """The same, where what is to be done is awaited."""
+async def drive_async(steps: Steps[Answer], work: Callable[[Work], Awaitable[Any]], others: Others) -> Answer:
+    """The same, where what is to be done is awaited; ``others`` works on threads of its own."""
+    import asyncio  # only an agent has it
+
     outcome: Any = None
     error: Exception | None = None
     while True:
@@ -87,37 +90,77 @@ async def drive_async(
             return step
         outcome = error = None
         try:
-            outcome = await (work(step) if isinstance(step, Work) else others(step))
+            outcome = await (
+                work(step) if isinstance(step, Work) else asyncio.to_thread(others.carry_out, step)
+            )
         except Exception as raised:
             error = raised
 
 
-def carry_out(step: Run | Pause) -> bytes:
-    """What needs no engine; it blocks the thread."""
-    if isinstance(step, Run):
-        return run(step)
-    time.sleep(step.seconds)
-    return b""
+class Others:
+    """Carries out what needs no engine, each on the caller's thread."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+
+    def carry_out(self, step: Run | Pause) -> bytes:
+        """What an executable prints. Raises CniError with its own code and words, or 5 or 11."""
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            return b""
+        name = os.path.basename(step.path)
+        process = self._begin(step, name)
+        try:
+            printed, said = process.communicate(step.stdin, TIMEOUT)
+        except Exception:
+            _end(process)
+            raise CniError(LATER, f"plugin {name} did not end within {TIMEOUT:.0f} s", step.path) from None
+        finally:
+            self._running.discard(process)
+        if self._stopped and process.returncode < 0:
+            raise CniError(LATER, f"plugin {name} was ended: the agent stops", step.path)
+        if process.returncode:
+            raise _refusal(name, step.path, printed, said, process.returncode)
+        return printed
+
+    def _begin(self, step: Run, name: str) -> subprocess.Popen[bytes]:
+        import subprocess  # slow to import, and only foreign executables need it
+
+        try:
+            # a session of its own: whatever it starts ends with it
+            process = subprocess.Popen(
+                [step.path],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=step.env,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CniError(IO, f"plugin {name} can't be executed: {error.strerror}", step.path) from None
+        self._running.add(process)
+        if self._stopped:
+            _end(process)
+        return process
+
+    def stop(self) -> None:
+        """End those that run, and let no more begin: their callers come back."""
+        self._stopped = True
+        for process in tuple(self._running):
+            _end(process)
 
 
-def run(step: Run) -> bytes:
-    """What an executable prints. Raises CniError with its own code and words, or 5 or 11."""
-    import subprocess  # slow to import, and only foreign executables need it
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
-    name = os.path.basename(step.path)
+
+def _refusal(name: str, path: str, printed: bytes, said: bytes, exit_code: int) -> CniError:
+    """What an executable that failed says: its error document, or its last words."""
     try:
-        done = subprocess.run(
-            [step.path], input=step.stdin, env=step.env, capture_output=True, timeout=TIMEOUT, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise CniError(LATER, f"plugin {name} did not end within {TIMEOUT:.0f} s", step.path) from None
-    except OSError as error:
-        raise CniError(IO, f"plugin {name} can't be executed: {error.strerror}", step.path) from None
-    if done.returncode == 0:
-        return done.stdout
-    try:
-        told = json.loads(done.stdout)
-        raise CniError(int(told["code"]), f"plugin {name}: {told['msg']}", str(told.get("details", "")))
+        told = json.loads(printed)
+        return CniError(int(told["code"]), f"plugin {name}: {told['msg']}", str(told.get("details", "")))
     except (ValueError, KeyError, TypeError):
-        words = done.stderr.decode(errors="replace").strip()[-500:] or f"exit code {done.returncode}"
-        raise CniError(IO, f"plugin {name} failed: {words}", step.path) from None
+        words = said.decode(errors="replace").strip()[-500:] or f"exit code {exit_code}"
+        return CniError(IO, f"plugin {name} failed: {words}", path)
