@@ -196,6 +196,7 @@ WRONG_CAPABILITIES: list[tuple[dict[str, Any], str]] = [
     ({"mac": "02:00:00"}, "mac"),
     ({"dns": {"servers": "x"}}, "dns.servers"),
     ({"aliases": [None]}, "aliases[0]"),
+    ({"aliases": {"pods": ["a", 1]}}, "aliases.pods[1]"),
     ({"ipRanges": [{}]}, "ipRanges[0]"),
     ({"ipRanges": [[{"subnet": "x"}]]}, "ipRanges[0][0].subnet"),
     ({"ipRanges": [[{"subnet": "10.0.0.0/24", "rangeStart": "11.0.0.0"}]]}, "ipRanges[0][0].rangeStart"),

@@ -74,9 +74,8 @@ class Containerd:
         for path in (self.bin_dir, self.conf_dir):
             path.mkdir()
         overlay = "\toverlay\n" in Path("/proc/filesystems").read_text()
-        config = CONFIG.format(
-            dir=self.directory, pause=images.PAUSE, snapshotter="overlayfs" if overlay else "native"
-        )
+        self.snapshotter = "overlayfs" if overlay else "native"
+        config = CONFIG.format(dir=self.directory, pause=images.PAUSE, snapshotter=self.snapshotter)
         (self.directory / "config.toml").write_text(config)
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: grpc.Channel | None = None

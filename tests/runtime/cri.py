@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import images
@@ -19,8 +20,15 @@ class Cri:
         self.daemon = daemon
         self._configs: dict[str, Any] = {}
 
-    def run_pod(self, name: str, ports: tuple[Port, ...] = (), host_network: bool = False) -> str:
-        """Identifier of a new pod sandbox. Raises grpc.RpcError."""
+    def run_pod(
+        self,
+        name: str,
+        ports: tuple[Port, ...] = (),
+        host_network: bool = False,
+        annotations: Mapping[str, str] | None = None,
+        servers: tuple[str, ...] = (),
+    ) -> str:
+        """Identifier of a new pod sandbox; ``servers`` are its name servers. Raises grpc.RpcError."""
         network = {"network": NODE} if host_network else {}
         context = api_pb2.LinuxSandboxSecurityContext(namespace_options=api_pb2.NamespaceOption(**network))
         config = api_pb2.PodSandboxConfig(
@@ -28,6 +36,8 @@ class Cri:
             hostname="" if host_network else name,
             log_directory=str(self.daemon.directory / "logs"),
             port_mappings=[_port(*port) for port in ports],
+            annotations=annotations,
+            dns_config=api_pb2.DNSConfig(servers=servers) if servers else None,
             linux=api_pb2.LinuxPodSandboxConfig(
                 cgroup_parent=f"/{self.daemon.machine.cgroup}", security_context=context
             ),

@@ -79,9 +79,11 @@ class Machine:
         """``arguments`` as a command that runs them inside the machine."""
         return ["nsenter", "-t", str(self.init), "--net", "--mount", "--pid", "--", *arguments]
 
-    def run(self, *arguments: str, check: bool = True, timeout: float = 60) -> str:
+    def run(self, *arguments: str, check: bool = True, timeout: float = 60, stdin: str = "") -> str:
         """Standard output (both streams on failure) of a command inside. Raises AssertionError."""
-        done = subprocess.run(self.command(arguments), capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(
+            self.command(arguments), capture_output=True, text=True, timeout=timeout, input=stdin
+        )
         if check and done.returncode != 0:
             raise AssertionError(f"{' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done.stdout
@@ -106,6 +108,19 @@ class Machine:
         """Join the machine to a host "outside" (198.51.100.1, 2001:db8:51::1), its default gateway."""
         for line in UPLINK.strip().splitlines():
             self.run(*line.split())
+
+    def cover(self, directory: Path, target: str) -> None:
+        """Show ``directory`` at ``target``, a path that need not exist, to what runs inside.
+
+        A file system of the machine's own is laid over the first of the target's parents."""
+        top = f"/{target.split('/')[1]}"
+        over = f"/run/over{top}"
+        if not self.run("findmnt", "-n", "-t", "overlay", top, check=False):
+            self.run("mkdir", "-p", f"{over}/up", f"{over}/work")
+            layers = f"lowerdir={top},upperdir={over}/up,workdir={over}/work"
+            self.run("mount", "-t", "overlay", "overlay", "-o", layers, top)
+        self.run("mkdir", "-p", target)
+        self.run("mount", "--bind", str(directory), target)
 
     @property
     def namespace(self) -> str:

@@ -1,4 +1,4 @@
-"""The two networks that a runtime is given here: Debian's reference bridge, and Podway's."""
+"""The networks that a runtime is given here: the reference's chain, and Podway's own."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
-from containerd import Containerd, wait_for
+from containerd import wait_for
+from machine import Machine
 
 # What the installed script does; its first line could not hold a long path.
 PODWAY = [sys.executable, "-c", "from podway.cli.main import main; main()"]
 REFERENCE_PLUGINS = Path("/usr/lib/cni")
-REFERENCE = {
+REFERENCE: dict[str, Any] = {
     "cniVersion": "1.0.0",
     "name": "reference",
     "plugins": [
@@ -24,6 +26,7 @@ REFERENCE = {
             "isGateway": True,
             "ipMasq": True,
             "hairpinMode": True,
+            "capabilities": {"ips": True},
             "ipam": {
                 "type": "host-local",
                 "ranges": [[{"subnet": "10.97.0.0/24"}], [{"subnet": "fd00:97::/64"}]],
@@ -31,6 +34,16 @@ REFERENCE = {
             },
         },
         {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True},
+    ],
+}
+# The whole chain as Kubernetes distributions write it.
+CHAIN = {
+    **REFERENCE,
+    "plugins": [
+        *REFERENCE["plugins"],
+        {"type": "bandwidth", "capabilities": {"bandwidth": True}},
+        {"type": "firewall"},
+        {"type": "tuning", "sysctl": {"net.ipv4.conf.IFNAME.arp_notify": "1"}},
     ],
 }
 NETWORK = """
@@ -49,23 +62,59 @@ spec: {addresses: [198.51.100.2/24, "2001:db8:51::2/64"]}
 """
 
 
-def install_reference(daemon: Containerd, conflist: Mapping[str, object] = REFERENCE) -> None:
-    """Give ``daemon`` the reference plugins and ``conflist``."""
+class Runtime(Protocol):
+    """What a network is installed for."""
+
+    machine: Machine
+    bin_dir: Path
+    conf_dir: Path
+
+    def wait_network(self) -> None:
+        """Wait until the runtime has taken a configuration in."""
+
+
+def install_reference(runtime: Runtime, conflist: Mapping[str, object] = REFERENCE) -> None:
+    """Give ``runtime`` the reference plugins and ``conflist``."""
     for plugin in REFERENCE_PLUGINS.iterdir():
-        (daemon.bin_dir / plugin.name).symlink_to(plugin)
-    (daemon.conf_dir / "10-reference.conflist").write_text(json.dumps(conflist))
-    daemon.wait_network()
+        (runtime.bin_dir / plugin.name).symlink_to(plugin)
+    (runtime.conf_dir / f"10-{conflist['name']}.conflist").write_text(json.dumps(conflist))
+    runtime.wait_network()
+
+
+class Reference:
+    """The reference plugins behind ``CHAIN``: what fails with them is the test's fault."""
+
+    name = file = "reference"
+    database: Path | None = None
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def install(self) -> None:
+        """Executables and configuration."""
+        install_reference(self.runtime, CHAIN)
+
+    def start(self) -> None:
+        """Nothing of it runs."""
+
+    ensure_running = start
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Nothing of it runs."""
 
 
 class Podway:
-    """An agent in the machine of ``daemon``, and the plugin that it serves."""
+    """An agent in the machine of ``runtime``, and the plugin that it serves."""
 
-    def __init__(self, daemon: Containerd) -> None:
-        self.daemon = daemon
-        self.machine = daemon.machine
+    name, file = "pods", "podway-pods"
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.machine = runtime.machine
         self.directory = self.machine.directory / "podway"
         self.directory.mkdir()
         self.store = f"sqlite:{self.directory}/store.db"
+        self.database: Path | None = self.directory / "state" / "node.db"
         self.socket = self.directory / "cni.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -83,12 +132,12 @@ class Podway:
         document.write_text(NETWORK)
         self.podway("apply", "-f", str(document), "--store", self.store)
         self.start()
-        where = ["--bin-dir", str(self.daemon.bin_dir), "--conf-dir", str(self.daemon.conf_dir)]
+        where = ["--bin-dir", str(self.runtime.bin_dir), "--conf-dir", str(self.runtime.conf_dir)]
         self.podway("cni", "install", *where, "--network", "pods", "--socket", str(self.socket), *self._place)
-        # The runtime runs the reference's loopback beside every network.
-        if not (self.daemon.bin_dir / "loopback").exists():
-            (self.daemon.bin_dir / "loopback").symlink_to(REFERENCE_PLUGINS / "loopback")
-        self.daemon.wait_network()
+        # containerd runs the reference's loopback beside every network.
+        if not (self.runtime.bin_dir / "loopback").exists():
+            (self.runtime.bin_dir / "loopback").symlink_to(REFERENCE_PLUGINS / "loopback")
+        self.runtime.wait_network()
 
     def start(self) -> None:
         """Start the agent; returns when its socket answers."""
@@ -118,3 +167,23 @@ class Podway:
         self.machine.signal(self._process, number)
         self._process.wait(timeout=30)
         self._process = None
+
+
+class DropIn(Podway):
+    """The reference's names, served by Podway, behind the same ``CHAIN``."""
+
+    name = file = "reference"
+
+    def install(self) -> None:
+        """Take the place of the reference plugins, as ``podway cni install --drop-in`` does."""
+        self.start()
+        install_reference(self.runtime, CHAIN)
+        where = ["--bin-dir", str(self.runtime.bin_dir), "--socket", str(self.socket), *self._place]
+        self.podway("cni", "install", "--drop-in", "--replace", *where)
+
+
+NETWORKS: dict[str, type[Reference] | type[Podway]] = {
+    "reference": Reference,
+    "podway": Podway,
+    "drop-in": DropIn,
+}

@@ -6,94 +6,21 @@ Debian's reference bridge runs first in the same fixture: what fails there is th
 from __future__ import annotations
 
 import ipaddress
-import itertools
 import json
 import signal
 from collections.abc import Iterator
 
 import grpc  # type: ignore[import-untyped]
+import images
 import pytest
-from containerd import Containerd, runtime, wait_for
-from cri import Cri, Port
+from containerd import runtime, wait_for
 from networks import Podway, install_reference
+from pods import Pods
+from reach import NODE, OUTSIDE
 
 pytestmark = [pytest.mark.kernel, pytest.mark.runtime]
 
-SERVER = ["/bin/httpd", "-f", "-h", "/www"]
 IDLE = ["/bin/sleep", "3600"]
-OUTSIDE = "198.51.100.1"
-NODE = "198.51.100.2"
-_names = (f"pod{number}" for number in itertools.count())
-
-
-class Pods:
-    """A containerd with a network, and what the tests ask of both."""
-
-    def __init__(self, daemon: Containerd) -> None:
-        self.daemon = daemon
-        self.machine = daemon.machine
-        self.cri = Cri(daemon)
-
-    def start(self, *ports: Port) -> tuple[str, str]:
-        """(pod, container) of a new pod that serves on port 80."""
-        pod = self.cri.run_pod(next(_names), ports)
-        server = self.cri.run_container(pod, "server", SERVER)
-        wait_for("the pod's server", lambda: self._serves(server), 10)
-        return pod, server
-
-    def _serves(self, container: str) -> bool:
-        try:
-            return bool(self.from_container(container, "127.0.0.1"))
-        except AssertionError:
-            return False
-
-    def from_container(self, container: str, host: str, port: int = 80) -> str:
-        """The address that the server at ``host`` saw when ``container`` asked it."""
-        return _seen(self.cri.execute(container, "/bin/wget", "-qO-", _url(host, port)))
-
-    def from_machine(self, host: str, port: int = 80) -> str:
-        """The same, asked from the machine's own namespace."""
-        return _seen(self.machine.run("timeout", "5", "busybox", "wget", "-qO-", _url(host, port)))
-
-    def from_outside(self, host: str, port: int = 80) -> str:
-        """The same, asked from the host beyond the uplink."""
-        enter = ("ip", "netns", "exec", "outside")
-        return _seen(self.machine.run(*enter, "timeout", "5", "busybox", "wget", "-qO-", _url(host, port)))
-
-    def end(self, pod: str) -> None:
-        """Stop (twice, as a kubelet may), remove, and see that nothing is left of it."""
-        addresses, namespaces = self.cri.addresses(pod), self.pod_namespaces()
-        for _ in range(2):
-            self.cri.stop_pod(pod)
-        self.cri.remove_pod(pod)
-        assert pod not in self.cri.pods()
-        wait_for(f"the end of {', '.join(addresses)} in the kernel", lambda: self._gone(addresses))
-        assert len(self.pod_namespaces()) == len(namespaces) - 1
-
-    def _gone(self, addresses: list[str]) -> bool:
-        """Links go off the answer's path, and their guards with them."""
-        state = self.kernel_state()
-        return not any(f'"{address}"' in state for address in addresses)
-
-    def kernel_state(self) -> str:
-        """Links, addresses, routes, neighbours and nftables of the machine's namespace, as JSON text."""
-        parts = [self.machine.run("ip", "-j", *what) for what in (["addr"], ["route"], ["-6", "route"])]
-        return "".join([*parts, self.machine.run("nft", "-j", "list", "ruleset")])
-
-    def pod_namespaces(self) -> list[str]:
-        """Named namespaces of pods that still stand."""
-        return [name for name in self.machine.run("ls", "/run/netns").split() if name != "outside"]
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/cgi-bin/seen"
-
-
-def _seen(text: str) -> str:
-    """busybox prints "[::ffff:10.0.0.1]" for an IPv4 client of its IPv6 socket."""
-    found = ipaddress.ip_address(text.strip().strip("[]"))
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return str(mapped or found)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +81,7 @@ def test_what_leaves_the_cluster_is_masqueraded(pods: Pods) -> None:
     _, client = pods.start()
     page = pods.daemon.directory / "www" / "cgi-bin" / "seen"
     page.parent.mkdir(parents=True)
-    page.write_text('#!/bin/sh\nprintf "Content-Type: text/plain\\r\\n\\r\\n%s\\n" "$REMOTE_ADDR"\n')
+    page.write_text(images.SEEN)
     page.chmod(0o755)
     outside = ("ip", "netns", "exec", "outside", "busybox", "httpd", "-h", str(page.parent.parent))
     pods.machine.run(*outside, "-p", "80")

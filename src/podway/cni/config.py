@@ -38,6 +38,7 @@ from podway.node.requests import AttachRequest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # the contract's rule for container IDs and network names
 _IFNAMSIZ = 15
+_VALID = ("cni.dev/valid-attachments", "cni.dev/attachments")  # the spec's word, and its older examples
 _SMALLEST_MTU = 68  # RFC 791
 
 
@@ -195,11 +196,18 @@ def dns(section: Section) -> Dns:
     )
 
 
+def collects_nothing(section: Section, command: str) -> bool:
+    """Whether a call is a GC that doesn't say what to keep: no order to remove everything.
+
+    libcni sends it for a GC without arguments (cnitool), after a DEL for each attachment that it knows."""
+    return command == "GC" and not any(section.present(key) for key in _VALID)
+
+
 def valid_attachments(section: Section) -> frozenset[tuple[str, str]]:
     """{(container, ifname)} that GC must keep. null means none.
 
     Raises CniError 7 when the key isn't there at all: that is no order to remove everything."""
-    for key in ("cni.dev/valid-attachments", "cni.dev/attachments"):
+    for key in _VALID:
         if section.present(key):
             entries = section.sections(key)
             return frozenset((one.text("containerID"), one.text("ifname")) for one in entries)

@@ -32,7 +32,8 @@ def handle(call: Call, engine: Engine) -> Answer:
         section = config.decode(call.stdin)
         if section.raw("cniVersion") in VERSIONS:
             version = section.text("cniVersion")
-        output = work(call, config.load(section, command), engine)
+        conf = config.load(section, command)
+        output = None if config.collects_nothing(section, command) else work(call, conf, engine)
     except Exception as error:
         return failure(error, version)
     return document(0, output) if output is not None else Answer(0)

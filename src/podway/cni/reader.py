@@ -29,6 +29,11 @@ class Section:
         """The path of a key, for errors."""
         return f"{self.path}.{key}" if self.path else key
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The keys that aren't null, in lower case."""
+        return tuple(self._items)
+
     def raw(self, key: str) -> object:
         """The value as decoded; None when it is null or absent."""
         return self._items.get(key.lower())

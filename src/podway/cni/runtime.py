@@ -152,8 +152,13 @@ def _range(one: Section) -> tuple[str, str]:
 
 
 def aliases(runtime: Section) -> tuple[str, ...]:
-    """Capability aliases: names for the pod. Podway serves no names; they are checked and passed over."""
-    return runtime.texts("aliases")
+    """Capability aliases: names for the pod; podman gives those of each network by the network's name.
+
+    Podway serves no names; they are checked and passed over."""
+    if not isinstance(runtime.raw("aliases"), dict):
+        return runtime.texts("aliases")
+    networks = runtime.section("aliases")
+    return tuple(name for network in networks.names for name in networks.texts(network))
 
 
 def pod_annotations(runtime: Section) -> dict[str, str]:

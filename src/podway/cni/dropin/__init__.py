@@ -80,6 +80,8 @@ def steps(call: Call) -> Steps[Answer]:
         if section.raw("cniVersion") in VERSIONS:
             version = section.text("cniVersion")
         conf = config.load(section, command)
+        if config.collects_nothing(section, command):
+            return Answer(0)
         who = None
         if command not in _OF_NOBODY:
             who = config.identity(call, namespace_required=command != "DEL")

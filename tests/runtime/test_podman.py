@@ -1,0 +1,169 @@
+"""Proves that podman's containers run over Podway: networks made by podman, or one of Podway's own.
+
+Rootless podman is no caller of ours: it runs CNI plugins in a user namespace of its own, in which no root
+agent may set up a network, and only root may attach pods. It has slirp4netns or pasta.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+from collections.abc import Iterator
+
+import pytest
+import reach
+from containerd import wait_for
+from machine import machine
+from networks import NETWORKS, Podway, Reference
+from podman import Podman
+from reach import NODE, OUTSIDE
+from stock import rows, stock
+
+pytestmark = [pytest.mark.kernel, pytest.mark.runtime]
+
+Node = tuple[Podman, Reference | Podway]
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def node(request: pytest.FixtureRequest) -> Iterator[Node]:
+    """podman and two networks: "one" and "two", made by podman but for Podway's own."""
+    with machine() as made:
+        made.uplink()
+        podman = Podman(made)
+        podman.import_images()
+        network = NETWORKS[request.param](podman)
+        network.install()
+        yield podman, network
+        network.stop()
+
+
+@pytest.fixture
+def podman(node: Node) -> Iterator[Podman]:
+    """No container before or after a test, and what stands after is what stood after a first one."""
+    found, network = node
+    network.ensure_running()
+    for name in networks(node):
+        if name not in found("network", "ls", "--format", "{{.Name}}").split():
+            found("network", "create", name)
+    for name in networks(node):
+        found.run("first", "--network", name, "-p", "30000:80")
+        found("rm", "-f", "-t", "0", "first")
+    before = settled(node)
+    yield found
+    found("pod", "rm", "-f", "-a", "-t", "0")
+    found("rm", "-f", "-a", "-t", "0")
+    with contextlib.suppress(AssertionError):
+        wait_for("everything of the containers to go", lambda: settled(node) == before, 30)
+    assert settled(node) == before, sorted(settled(node) ^ before)
+
+
+def networks(node: Node) -> list[str]:
+    """Podway's own network has a conflist already; the others are podman's to make."""
+    return ["pods"] if type(node[1]) is Podway else ["one", "two"]
+
+
+def settled(node: Node) -> set[str]:
+    """What stands in the machine; no attachment is in the node's database."""
+    podman, network = node
+    if network.database is not None:
+        wait_for("the attachments' end", lambda: rows(network.database) == 0)
+    return stock(podman.machine)
+
+
+def _serves(podman: Podman, name: str) -> None:
+    own = reach.url("127.0.0.1")
+    wait_for("the server", lambda: reach.heard(lambda: podman.execute(name, "wget", "-qO-", own)))
+
+
+def test_published_ports(podman: Podman, node: Node) -> None:
+    network = networks(node)[0]
+    podman.run("web", "--network", network, "-p", "8080:80", "-p", "53:53/udp")
+    podman("exec", "-d", "web", "names")
+    podman.run("client", "--network", network)
+    _serves(podman, "web")
+    assert reach.from_outside(podman.machine, NODE, 8080) == OUTSIDE
+    assert reach.name_from_outside(podman.machine, NODE) == OUTSIDE
+    reach.from_machine(podman.machine, NODE, 8080)
+    podman.execute("client", "wget", "-qO-", reach.url(podman.addresses("web")[network]))
+    for name in ("web", "client"):
+        podman.execute(name, "wget", "-qO-", reach.url(NODE, 8080))
+
+
+def test_a_fixed_address_and_mac(podman: Podman, node: Node) -> None:
+    network = networks(node)[0]
+    podman.run("first", "--network", network)
+    address = podman.addresses("first")[network].rpartition(".")[0] + ".77"
+    podman.run("fixed", "--network", network, "--ip", address, "--mac-address", "02:11:22:33:44:55")
+    assert podman.addresses("fixed")[network] == address
+    assert "02:11:22:33:44:55" in podman.execute("fixed", "ip", "link", "show", "eth0")
+
+
+def test_two_networks_on_one_container(podman: Podman, node: Node) -> None:
+    if len(networks(node)) < 2:
+        pytest.skip("one network of Podway's own; two of them are two conflists, as with podman's")
+    podman.run("both", "--network", "one,two", "-p", "8080:80")
+    for network in ("one", "two"):
+        podman.run(f"of-{network}", "--network", network)
+        address = podman.addresses("both")[network]
+        _serves(podman, f"of-{network}")
+        podman.execute(f"of-{network}", "wget", "-qO-", reach.url(address))
+    _serves(podman, "both")
+    assert reach.from_outside(podman.machine, NODE, 8080) == OUTSIDE
+
+
+def test_connect_and_disconnect(podman: Podman, node: Node) -> None:
+    if len(networks(node)) < 2:
+        pytest.skip("needs two networks")
+    podman.run("web", "--network", "one")
+    podman.run("client", "--network", "two")
+    podman("network", "connect", "two", "web")
+    _serves(podman, "web")
+    podman.execute("client", "wget", "-qO-", reach.url(podman.addresses("web")["two"]))
+    podman("network", "disconnect", "one", "web")
+    assert list(podman.addresses("web")) == ["two"]
+    assert "eth1" in podman.execute("web", "ip", "link")
+    podman.execute("client", "wget", "-qO-", reach.url(podman.addresses("web")["two"]))
+
+
+def test_restart_policy(podman: Podman, node: Node) -> None:
+    network = networks(node)[0]
+    podman.run("web", "--network", network, "-p", "8080:80", "--restart", "always")
+    _serves(podman, "web")
+    first = json.loads(podman("inspect", "web"))[0]["State"]["Pid"]
+    podman.machine.run("kill", "-9", podman("inspect", "-f", "{{.State.Pid}}", "web").strip())
+    wait_for(
+        "the container's return",
+        lambda: json.loads(podman("inspect", "web"))[0]["State"]["Pid"] not in (0, first),
+    )
+    _serves(podman, "web")
+    assert reach.from_outside(podman.machine, NODE, 8080) == OUTSIDE
+    podman("restart", "-t", "0", "web")
+    _serves(podman, "web")
+    assert reach.from_outside(podman.machine, NODE, 8080) == OUTSIDE
+
+
+def test_pods(podman: Podman, node: Node) -> None:
+    network = networks(node)[0]
+    where = ("--cgroup-parent", f"/{podman.machine.cgroup}")
+    podman("pod", "create", "--name", "p", "-p", "8080:80", "--network", network, *where)
+    podman.run("web", "--pod", "p")
+    podman.run("beside", "--pod", "p", command=("sleep", "3600"))
+    _serves(podman, "beside")
+    assert reach.from_outside(podman.machine, NODE, 8080) == OUTSIDE
+    podman("pod", "stop", "-t", "0", "p")
+    podman("pod", "start", "p")
+    _serves(podman, "beside")
+    assert reach.from_outside(podman.machine, NODE, 8080) == OUTSIDE
+
+
+def test_containers_outlive_the_agent(podman: Podman, node: Node) -> None:
+    network = networks(node)[0]
+    podman.run("web", "--network", network, "-p", "8080:80")
+    _serves(podman, "web")
+    node[1].stop(signal.SIGKILL)
+    assert reach.from_outside(podman.machine, NODE, 8080) == OUTSIDE
+    podman.run("during", "--network", network)
+    podman("rm", "-f", "-t", "0", "during")
+    node[1].start()
+    assert reach.from_outside(podman.machine, NODE, 8080) == OUTSIDE
