@@ -64,13 +64,38 @@ def test_static_addresses_and_those_asked_for(node: Lab, pod: str) -> None:
     assert [(one["address"], one["gateway"]) for one in result["ips"]] == [("10.40.0.5/24", "10.40.0.1")]
     assert result["dns"] == {"nameservers": ["9.9.9.9"]}
     node.call("DEL", body, pod)
-    asked = {**body, "runtimeConfig": {"ips": ["10.40.0.9/24"]}}
     arguments = "GATEWAY=10.40.0.3,fd40::1;IP=fd40::9/64"
-    result = node.call("ADD", asked, pod, CNI_ARGS=arguments, ifname="e1")
+    result = node.call("ADD", body, pod, CNI_ARGS=arguments, ifname="e1")
     assert [(one["address"], one["gateway"]) for one in result["ips"]] == [
-        ("10.40.0.9/24", "10.40.0.3"),
+        ("10.40.0.5/24", "10.40.0.3"),
         ("fd40::9/64", "fd40::1"),
     ]
+    node.call("DEL", body, pod, ifname="e1")
+    asked = {**body, "runtimeConfig": {"ips": ["10.40.0.9/24"]}}
+    result = node.call("ADD", asked, pod, CNI_ARGS=arguments, ifname="e2")
+    assert [(one["address"], one["gateway"]) for one in result["ips"]] == [("10.40.0.9/24", "10.40.0.3")]
+
+
+def test_the_order_of_addresses_is_kept(node: Lab, pod: str) -> None:
+    """The first is the link's primary one, from which the pod sends."""
+    addresses = [{"address": f"10.{n}.0.5/24", "gateway": f"10.{n}.0.1"} for n in (60, 50)]
+    node.call("ADD", conf(node, ipam={"type": "static", "addresses": addresses}), pod)
+    found = [one["local"] for one in ip("-4", "addr", "show", "eth0", inside=pod)[0]["addr_info"]]
+    assert found == ["10.60.0.5", "10.50.0.5"]
+
+
+def test_routes_have_all_that_they_are_given(node: Lab, pod: str) -> None:
+    """mtu, advmss, priority, table; another next hop than the gateway."""
+    route = {"dst": "10.5.0.0/16", "mtu": 1300, "advmss": 1200, "priority": 7, "table": 100}
+    other = {"dst": "10.6.0.0/16", "gw": "10.40.0.7"}
+    addresses = [{"address": "10.40.0.5/24", "gateway": "10.40.0.1"}]
+    ipam = {"type": "static", "addresses": addresses, "routes": [route, other]}
+    result = node.call("ADD", conf(node, ipam=ipam), pod)
+    assert result["routes"] == [route, other]
+    (found,) = ip("route", "show", "table", "100", inside=pod)
+    assert (found["metric"], found["metrics"]) == (7, [{"mtu": 1300, "advmss": 1200}])
+    assert ip("route", "show", "10.6.0.0/16", inside=pod)[0]["gateway"] == "10.40.0.7"
+    node.call("CHECK", conf(node, ipam=ipam), pod, before=result)
 
 
 def test_errors_name_the_key(node: Lab, pod: str) -> None:

@@ -133,6 +133,12 @@ def encode(result: Result, version: str) -> Shape:
     return shape
 
 
+def trimmed(shape: Shape, version: str) -> Shape:
+    """Without what is empty, as the reference plugins print it: they keep ``dns`` before 1.0.0."""
+    keep = () if at_least(version, "1.0.0") else ("dns",)
+    return {name: value for name, value in shape.items() if value or name in keep}
+
+
 def _present(**fields: object) -> Shape:
     """The fields that say something. 0 does, for a number that may be absent."""
     return {name: value for name, value in fields.items() if value not in ("", None, [])}

@@ -126,6 +126,12 @@ def ordered(ops: Iterable[Op]) -> tuple[Op, ...]:
     return tuple(sorted(ops, key=_rank))
 
 
+def creations(objects: Iterable[AnyObject]) -> tuple[Op, ...]:
+    """All of these anew, those of a kind as they are given: a link's first address is its primary one."""
+    ops = (Op(one, None) for one in {one.key: one for one in objects}.values())
+    return tuple(sorted(ops, key=lambda op: _rank(op)[:3]))
+
+
 def _is_ours(link: Link) -> bool:
     return bool(link.alias and link.alias.startswith(ALIAS_PREFIX))
 

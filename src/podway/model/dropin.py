@@ -22,6 +22,7 @@ class Path(msgspec.Struct, frozen=True, kw_only=True):
     table: int = 0
     scope: str = ""
     src: str = ""
+    onlink: bool = False  # the gateway is reached though no route says so
 
 
 class Want(msgspec.Struct, frozen=True, kw_only=True):

@@ -140,6 +140,7 @@ class Route(Object, frozen=True, kw_only=True):
     src: str = ""
     onlink: bool = False
     mtu: int = 0
+    advmss: int = 0
 
     @property
     def key(self) -> Key:

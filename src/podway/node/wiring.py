@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from podway.delta.differ import CREATION_ONLY, diff, matches, ordered
+from podway.delta.differ import CREATION_ONLY, creations, diff, matches, ordered
 from podway.kernel.facade import DOOMED_GROUP, Kernel
 from podway.model.errors import Conflict, InvalidInput, Unavailable
 from podway.model.objects import Actual, AnyObject, Key, Link, Op, OpResult
@@ -29,9 +29,8 @@ def program_node(
 
 def program_pod(kernel: Kernel, objects: Iterable[AnyObject], namespace: int, who: str) -> None:
     """Make what stands inside a pod, on interfaces that exist: they are changed, not created."""
-    wanted = {o.key: o for o in objects}
-    if wanted:
-        inner = ordered(_as_change(op) for op in diff(wanted, {}).ops)
+    inner = [_as_change(op) for op in creations(objects)]
+    if inner:
         raise_first(kernel.apply_inside(namespace, inner), who)
 
 

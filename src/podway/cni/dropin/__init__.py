@@ -89,6 +89,8 @@ def steps(call: Call) -> Steps[Answer]:
         before = None if command == "DEL" else result.previous(section, conf.version)
         work = getattr(plugin, {"ADD": "add", "DEL": "delete", "GC": "collect"}.get(command, command.lower()))
         output: Result | None = yield from work(Ask(call, conf, who, before))
-        return Answer(0) if output is None else document(0, result.encode(output, conf.version))
+        if output is None:
+            return Answer(0)
+        return document(0, result.trimmed(result.encode(output, conf.version), conf.version))
     except Exception as error:
         return failure(error, version, command)

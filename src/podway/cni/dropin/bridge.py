@@ -77,7 +77,7 @@ def with_gateways(given: Result, gateway: bool, default: bool) -> Result:
         if not hop and gateway:
             hop = str(ipaddress.ip_interface(one.address).network.network_address + 1)
         if default and family not in found:
-            if not any(route.gw and route.dst == DEFAULTS[family] for route in routes):
+            if not any(route.dst == DEFAULTS[family] for route in routes):
                 routes.append(Route(dst=DEFAULTS[family], gw=hop))
             found.add(family)
         ips.append(msgspec.structs.replace(one, gateway=hop, interface=2))

@@ -235,7 +235,7 @@ class Maker(_Shape):
         return self._result(ask, piece, made.given, engine), self._settles(piece)
 
     def delete(self, ask: Ask) -> Steps[None]:
-        source = self._source(ask)
+        source = ipam.source(ask, False)  # what ADD refuses is no reason to leave something behind
         yield from source.ask("DEL")
 
         def work(engine: NodeEngine) -> None:

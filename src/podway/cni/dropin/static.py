@@ -17,14 +17,14 @@ from podway.model.objects import family_of
 def given(ask: Ask) -> Result:
     """The result of ADD. Raises CniError 4 or 7.
 
-    What args.cni or runtimeConfig ask for replaces what is written down; CNI_ARGS adds to it."""
+    CNI_ARGS adds to what is written down; what args.cni or runtimeConfig ask for replaces both."""
     own, run = ask.section.section("ipam"), ask.section.section("runtimeConfig")
     arguments = runtime.pod_arguments(ask.call.env.get("CNI_ARGS", ""))
     ips = [_address(one) for one in own.sections("addresses")]
+    ips += [Address(address=_prefixed("CNI_ARGS: IP", one)) for one in arguments.asked]
     for asked in (ask.section.section("args").section("cni"), run):
         wanted = [_prefixed(path, as_text(path, item)) for path, item in asked.items("ips")]
         ips = [Address(address=one) for one in wanted] or ips
-    ips += [Address(address=_prefixed("CNI_ARGS: IP", one)) for one in arguments.asked]
     ips = [_with_gateway(one, arguments.gateways) for one in ips]
     if not at_least(ask.conf.version, "0.3.0"):
         families = [family_of(one.address) for one in ips]

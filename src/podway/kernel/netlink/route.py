@@ -12,7 +12,7 @@ NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
 DST, OIF, GATEWAY, PRIORITY, PREFSRC, METRICS, MULTIPATH, TABLE, VIA = 1, 4, 5, 6, 7, 8, 9, 15, 18
 NEXT_HOP = struct.Struct("=HBBI")  # rtnexthop: length, flags, hops, ifindex
-RTAX_MTU = 2
+RTAX_MTU, RTAX_ADVMSS = 2, 8
 ONLINK = 4  # RTNH_F_ONLINK
 CLONED = 0x200  # RTM_F_CLONED
 TYPES = {"unicast": 1, "local": 2, "broadcast": 3, "anycast": 4, "multicast": 5}
@@ -58,8 +58,9 @@ def _encode(route: Route, index: Mapping[str, int], kind: int, flags: int) -> by
         parts.append(_NUMBER.pack(8, PRIORITY, route.metric))
     if route.src:
         parts.append(_ip(PREFSRC, wire.ip_bytes(route.src)))
-    if route.mtu:
-        parts.append(wire.nested(METRICS, wire.u32(RTAX_MTU, route.mtu)))
+    metrics = [(RTAX_MTU, route.mtu), (RTAX_ADVMSS, route.advmss)] if route.mtu or route.advmss else []
+    if metrics:
+        parts.append(wire.nested(METRICS, *(wire.u32(kind, value) for kind, value in metrics if value)))
     return wire.message(kind, flags, b"".join(parts))
 
 
@@ -122,4 +123,5 @@ def decode(payload: bytes, name_of: Mapping[int, str]) -> Route | None:
         src=wire.ip_text(found[PREFSRC]) if PREFSRC in found else "",
         onlink=bool(flags & ONLINK),
         mtu=wire.U32.unpack(metrics[RTAX_MTU])[0] if RTAX_MTU in metrics else 0,
+        advmss=wire.U32.unpack(metrics[RTAX_ADVMSS])[0] if RTAX_ADVMSS in metrics else 0,
     )

@@ -20,6 +20,8 @@ def route(path: Path, ifname: str) -> Route:
         metric=path.priority or (IPV6_METRIC if six else 0),
         mtu=path.mtu,
         src=path.src,
+        advmss=path.advmss,
+        onlink=path.onlink,
     )
 
 

@@ -52,4 +52,10 @@ def in_pod(piece: Piece, want: Ptp) -> tuple[AnyObject, ...]:
         own = ipaddress.ip_interface(address)
         ways.append(Path(dst=_full(gateway), scope="link", src=str(own.ip)))
         ways.append(Path(dst=str(own.network), gw=gateway, src=str(own.ip)))
-    return interface(link, piece.addresses, (*ways, *want.routes), connected=False)
+    others = (_onlink(path, want.gateways) for path in want.routes)
+    return interface(link, piece.addresses, (*ways, *others), connected=False)
+
+
+def _onlink(path: Path, gateways: tuple[str, ...]) -> Path:
+    """By another next hop than the gateway: nothing says that it is on the link, so the route does."""
+    return msgspec.structs.replace(path, onlink=bool(path.gw) and path.gw not in gateways)
