@@ -14,6 +14,7 @@ from podway.model.objects import (
     BridgePort,
     Fdb,
     Filter,
+    IpTunnelOptions,
     Link,
     Neighbour,
     Peer,
@@ -157,6 +158,20 @@ def test_vxlan_devices(mac: str, vni: int, port: int, local: str, learning: bool
     one = Link(name="vx", kind="vxlan", mac=mac, vxlan=options)
     found = link.decode(payload(link.encode_create(one, 7, 0, None, 0)), NAMES)
     assert (found.kind, found.mac, found.vxlan) == ("vxlan", mac, options)
+
+
+@given(st.ip_addresses(v=6).map(str))
+def test_routes_into_a_tunnel(outer: str) -> None:
+    one = Route(dst="fd00:1::/64", dev="vx", metric=1024, outer=outer)
+    assert route.decode(payload(route.encode(one, INDEX)), NAMES) == one
+
+
+@given(ips.filter(lambda one: one not in ("::", "0.0.0.0")), st.booleans())
+def test_ip_tunnels(local: str, external: bool) -> None:
+    options = IpTunnelOptions(local=local, external=external)
+    one = Link(name="tun", kind="ip6tnl" if ":" in local else "ipip", iptunnel=options)
+    found = link.decode(payload(link.encode_create(one, 7, 0, None, 0)), NAMES)
+    assert (found.kind, found.iptunnel) == (one.kind, options)
 
 
 @given(st.sets(st.integers(1, 2**31 - 1), max_size=80))

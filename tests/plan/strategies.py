@@ -12,6 +12,7 @@ from podway.model.resources import (
     BridgeSpec,
     Endpoint,
     ForeignBlock,
+    IpipSpec,
     Network,
     NetworkSpec,
     Node,
@@ -41,6 +42,7 @@ networks = st.builds(
             attach=attach,
             transport=transport,
             vxlan=VxlanSpec(direct_within_subnet=direct),
+            ipip=IpipSpec(direct_within_subnet=direct),
             masquerade=masquerade,
             spoof_protection=guard,
             bridge=BridgeSpec(hairpin=hairpin, isolated=isolated),
@@ -49,7 +51,7 @@ networks = st.builds(
     ),
     st.integers(1, 2),
     attachments,
-    st.sampled_from(["none", "host-gw", "vxlan"]),
+    st.sampled_from(["none", "host-gw", "vxlan", "ipip"]),
     st.booleans(),
     st.sampled_from(["", "flannel-etcd"]),
     st.booleans(),
@@ -57,7 +59,9 @@ networks = st.builds(
     st.booleans(),
     st.booleans(),
 )
-ways = st.sampled_from(["none", "host-gw", "vxlan:1:8472:4", "vxlan:2:8472:4", "vxlan:1:8472:6", "later:1"])
+ways = st.sampled_from(
+    ["none", "host-gw", "vxlan:1:8472:4", "vxlan:2:8472:4", "vxlan:1:8472:6", "ipip:4", "ipip:6", "later:1"]
+)
 paths = st.dictionaries(
     st.sampled_from(["net1", "net2"]),
     st.builds(

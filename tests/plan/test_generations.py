@@ -30,6 +30,7 @@ from podway.model.resources import (
 from podway.plan import mtu, transport
 from podway.plan.generation import Now, idle, introduction, pods, progress, told
 from podway.plan.planner import Planner
+from podway.plan.transport import carriage
 from podway.plan.way import Way, wanted
 
 MAC = "02:00:00:00:00:01"
@@ -41,6 +42,7 @@ SPECS = [
     {"transport": "vxlan", "vxlan": VxlanSpec(port=4789)},
     {"transport": "vxlan", "vxlan": VxlanSpec(underlay="ipv6")},
     {"transport": "vxlan", "mtu": 1400},
+    {"transport": "ipip"},
     {"transport": "host-gw", "mtu": 1300},
 ]
 
@@ -90,9 +92,7 @@ class Machine:
         self.kernel: Actual = {}
         self.planner: Planner | None = None
         self.pending: list[Op] = []
-        first = 1450 if store.network.spec.transport == "vxlan" else 1500
-        if store.network.spec.vxlan.underlay == "ipv6":
-            first = 1430
+        first = 1500 - mtu.most_overhead(store.network.spec)
         first = first if store.network.spec.mtu == "auto" else store.network.spec.mtu
         self.pod = Endpoint(container="c", ifname="eth0", network="net", addresses=(), mac=MAC, mtu=first)
 
@@ -188,8 +188,9 @@ class Cluster:
                 pair,
                 route,
             )
-            assert ("neighbour", route.dev, route.via, "") in sender.kernel
-            assert any(key[:2] == ("fdb", route.dev) for key in sender.kernel)
+            if route.dev.startswith("pwv"):
+                assert ("neighbour", route.dev, route.via, "") in sender.kernel
+                assert any(key[:2] == ("fdb", route.dev) for key in sender.kernel)
         largest = sender.pod.route_mtu or sender.pod.mtu
         carries = sender.kernel["link", route.dev].mtu if route.dev != "up0" else 1500  # type: ignore[union-attr]
         assert carries is not None and largest <= carries, (pair, "too large for the way", largest, carries)
@@ -238,7 +239,7 @@ class Cluster:
             said = self.store.paths[machine.name]["net"]
             assert (said.accepts, said.sends) == ((way.text,), (way.text,))
             assert (machine.pod.mtu, machine.pod.route_mtu) == (size, 0)
-            tunnels = {o.name for o in machine.kernel.values() if isinstance(o, Link) and o.kind == "vxlan"}
+            tunnels = {o.name for o in machine.kernel.values() if isinstance(o, Link) and carriage(o)}
             assert tunnels == {
                 key[1] for key in transport.receiver(way, NodeFacts(name="")) if key[0] == "link"
             }

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 
 from podway.model.objects import Link, Route, family_of
 from podway.model.resources import Block, Network, Node, NodeFacts
-from podway.plan import mtu, narrow
+from podway.plan import mtu, narrow, transport
 from podway.plan.planner import Planner
 from podway.plan.targets import inside
-from podway.plan.transport import vxlan
+from podway.plan.transport import tunnel
 from podway.probe.finding import SMALL, Path
 
 
@@ -39,17 +39,17 @@ def _overlay(network: Network, block: Block, node: Node, route: Route | None, pl
     pods = mtu.effective(network, facts)
     dev = route.dev if route is not None else ""
     link = planner.desired.get(("link", dev))
-    if isinstance(link, Link) and link.vxlan is not None:
+    carriage = transport.carriage(link) if isinstance(link, Link) else None
+    if isinstance(link, Link) and carriage is not None:
         full = narrow.path_mtu(min(pods, link.mtu or pods), network.name, node)
-        family = family_of(link.vxlan.local)
         return Path(
             layer="overlay",
-            target=vxlan.vtep_address(block.cidr),
+            target=tunnel.inner(block.cidr),
             full=full,
             network=network.name,
-            carrier=f"UDP {link.vxlan.port}",
-            around=mtu.VXLAN_OVERHEAD[family],
-            underlay=family,
+            carrier=carriage.name,
+            around=carriage.around,
+            underlay=carriage.underlay,
         )
     family = family_of(block.cidr)
     widest = next((uplink.mtu for uplink in facts.uplinks if uplink.name == dev), pods)

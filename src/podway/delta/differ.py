@@ -177,7 +177,8 @@ def is_remade(want: object, have: object) -> bool:
     """Whether a change is one that the kernel can't make: the link goes, and comes anew in its place."""
     if not isinstance(want, Link) or not isinstance(have, Link):
         return False
-    return want.kind != have.kind or not matches(want.vxlan, have.vxlan)
+    same = matches(want.vxlan, have.vxlan) and matches(want.iptunnel, have.iptunnel)
+    return want.kind != have.kind or not same
 
 
 def on_link(value: AnyObject) -> str:

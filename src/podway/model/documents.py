@@ -21,12 +21,14 @@ from podway.model.errors import InvalidInput
 from podway.model.problems import Problem, suggest
 from podway.model.resources import (
     API_VERSION,
+    DIRECT_PRESETS,
     PRESETS,
     Bgp,
     BgpResource,
     Block,
     BlockSpec,
     Identity,
+    IpipSpec,
     Network,
     NetworkSpec,
     Node,
@@ -204,6 +206,8 @@ def resolve(network: Network) -> Network:
         raise InvalidInput(f"preset {preset!r} is not known here", where, suggest(preset, PRESETS))
     attach, transport = PRESETS[preset]
     spec = msgspec.structs.replace(network.spec, attach=attach, transport=transport)
+    if preset in DIRECT_PRESETS:
+        spec = msgspec.structs.replace(spec, ipip=IpipSpec(direct_within_subnet=True))
     return Network(name=network.name, spec=spec)
 
 

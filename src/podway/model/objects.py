@@ -75,6 +75,15 @@ class VxlanOptions(msgspec.Struct, frozen=True, kw_only=True):
     checksum: bool = False  # outer UDP checksum over IPv4; over IPv6 there always is one
 
 
+class IpTunnelOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """IFLA_IPTUN_* of an ipip or ip6tnl device, fixed when it is made. ``local`` is the outer source address.
+
+    ``external``: each route says where its packets go (``Route.outer``), and the device takes any node's."""
+
+    local: str = ""
+    external: bool = False
+
+
 class Link(Object, frozen=True, kw_only=True):
     """A network device. ``kind`` is IFLA_INFO_KIND ("" for hardware); ``group`` is IFLA_GROUP."""
 
@@ -94,6 +103,7 @@ class Link(Object, frozen=True, kw_only=True):
     bridge: BridgeOptions | None = None
     port: BridgePort | None = None
     vxlan: VxlanOptions | None = None
+    iptunnel: IpTunnelOptions | None = None
     peer: Peer | None = None  # creation only, never compared
     adopted: bool = False  # stands already and stays foreign: changed, never made or removed
 
@@ -124,7 +134,8 @@ class Route(Object, frozen=True, kw_only=True):
 
     ``type`` is RTN_* by name ("unicast", "blackhole", "unreachable", "prohibit"); ``scope`` is
     RT_SCOPE_* by name ("global", "link", "host"), ignored for IPv6. ``metric`` 0 in IPv6 is
-    stored by the kernel as 1024 and decoded so.
+    stored by the kernel as 1024 and decoded so. ``outer``: the node whose address a tunnel device that is
+    ``external`` sends its packets to (LWTUNNEL_ENCAP_IP6).
     """
 
     kind_name: ClassVar[str] = "route"
@@ -141,6 +152,7 @@ class Route(Object, frozen=True, kw_only=True):
     onlink: bool = False
     mtu: int = 0
     advmss: int = 0
+    outer: str = ""
 
     @property
     def key(self) -> Key:

@@ -25,7 +25,7 @@ from podway.model.spec import Spec
 API_VERSION = "podway.dev/v1"
 
 Attach = Literal["bridge", "routed"]
-Transport = Literal["none", "host-gw", "vxlan", "bgp"]
+Transport = Literal["none", "host-gw", "vxlan", "ipip", "bgp"]
 
 
 #: preset name → (attach, transport)
@@ -34,8 +34,13 @@ PRESETS: dict[str, tuple[Attach, Transport]] = {
     "flannel-host-gw": ("bridge", "host-gw"),
     "flannel-vxlan": ("bridge", "vxlan"),
     "calico-vxlan": ("routed", "vxlan"),
+    "calico-ipip": ("routed", "ipip"),
+    "calico-crosssubnet": ("routed", "ipip"),
     "calico-bgp": ("routed", "bgp"),
 }
+
+#: presets that send without a tunnel to peers on the same segment
+DIRECT_PRESETS = frozenset({"calico-crosssubnet"})
 
 #: attach kind → (IPv4, IPv6) block prefix length; DESIGN "Blocks".
 BLOCK_SIZES: dict[str, tuple[int, int]] = {"bridge": (24, 64), "routed": (26, 122)}
@@ -87,6 +92,14 @@ class VxlanSpec(Spec, frozen=True, kw_only=True):
     ] = False
 
 
+class IpipSpec(Spec, frozen=True, kw_only=True):
+    """The tunnel of ``transport: ipip``."""
+
+    direct_within_subnet: Annotated[
+        bool, Meta(description="No tunnel to peers that are proved to be on the same segment.")
+    ] = False
+
+
 class FlannelSpec(Spec, frozen=True, kw_only=True):
     """Where the Flannel of ``interop: flannel-etcd`` keeps its leases."""
 
@@ -105,7 +118,7 @@ class NetworkSpec(Spec, frozen=True, kw_only=True):
     ]
     preset: Annotated[
         str,
-        Meta(description="docker, flannel-host-gw, flannel-vxlan, calico-vxlan or calico-bgp: both at once."),
+        Meta(description="Both at once: docker, flannel-vxlan, calico-ipip, calico-bgp and others."),
     ] = ""
     attach: Annotated[Attach, Meta(description="How a pod is attached to its node.")] = "bridge"
     transport: Annotated[Transport, Meta(description="How nodes carry each other's pods.")] = "none"
@@ -122,11 +135,18 @@ class NetworkSpec(Spec, frozen=True, kw_only=True):
     cooldown: Annotated[int, Meta(description="Seconds before a released address is used again.")] = 30
     bridge: Annotated[BridgeSpec, Meta(description="Options of attach bridge.")] = BridgeSpec()
     vxlan: Annotated[VxlanSpec, Meta(description="Options of transport vxlan.")] = VxlanSpec()
+    ipip: Annotated[IpipSpec, Meta(description="Options of transport ipip.")] = IpipSpec()
     interop: Annotated[
         Literal["", "flannel-etcd"],
         Meta(description="flannel-etcd: nodes of Flannel's and Podway's carry each other's pods."),
     ] = ""
     flannel: Annotated[FlannelSpec, Meta(description="Options of interop flannel-etcd.")] = FlannelSpec()
+
+    @property
+    def direct_within_subnet(self) -> bool:
+        """Whether peers that are proved to be on the same segment are sent without the network's tunnel."""
+        options: dict[Transport, VxlanSpec | IpipSpec] = {"vxlan": self.vxlan, "ipip": self.ipip}
+        return self.transport in options and options[self.transport].direct_within_subnet
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from podway.model.errors import InvalidInput, PodwayError
 from podway.model.flannel import Config
 from podway.model.resources import ForeignBlock, Network, Snapshot
 from podway.plan.notes import Note
-from podway.plan.transport import vxlan
+from podway.plan.transport import tunnel, vxlan
 from podway.plan.way import Way
 from podway.store.protocol import StoreUnavailable
 
@@ -153,7 +153,7 @@ class FlannelParts:
 
     def _me(self, network: Network, snapshot: Snapshot) -> Me:
         own_node = snapshot.nodes.get(self._node)
-        found = {family: vxlan.outer(own_node, Way("vxlan", underlay=family)) for family in (4, 6)}
+        found = {family: tunnel.outer(own_node, Way("vxlan", underlay=family)) for family in (4, 6)}
         addresses = {family: address for family, address in found.items() if address}
         mac = vxlan.vtep_mac(network.name, self._node)
         macs = dict.fromkeys((4, 6), mac) if network.spec.transport == "vxlan" else {}

@@ -67,8 +67,8 @@ def _of_ways(before: Way, after: Way, cluster: Snapshot) -> Iterator[str]:
 
 
 def _of_direct(old: NetworkSpec, new: NetworkSpec) -> Iterator[str]:
-    before, after = (spec.vxlan.direct_within_subnet for spec in (old, new))
-    if new.transport == "vxlan" and before != after:
+    before, after = old.direct_within_subnet, new.direct_within_subnet
+    if mtu.most_overhead(new) and before != after:
         yield (
             "peers that are proved to be on the same segment are sent without a tunnel"
             if after
@@ -84,7 +84,7 @@ def _size(network: Network, cluster: Snapshot) -> tuple[int, bool]:
     said = [n.paths[network.name].sizes for n in cluster.nodes.values() if network.name in n.paths]
     settings = mtu.generation(network)
     targets = [one.target for one in said if one is not None and one.generation == settings]
-    return (min(targets), True) if targets else (mtu.DEFAULT - mtu.overhead(wanted(spec)), False)
+    return (min(targets), True) if targets else (mtu.DEFAULT - mtu.most_overhead(spec), False)
 
 
 def _sizes(old: Network, new: Network, cluster: Snapshot) -> tuple[int, int]:
@@ -92,7 +92,7 @@ def _sizes(old: Network, new: Network, cluster: Snapshot) -> tuple[int, int]:
     before, told = _size(old, cluster)
     after, _ = _size(new, cluster)
     if new.spec.mtu == "auto" and old.spec.mtu == "auto" and told:
-        after = before + mtu.overhead(wanted(old.spec)) - mtu.overhead(wanted(new.spec))
+        after = before + mtu.most_overhead(old.spec) - mtu.most_overhead(new.spec)
     return before, after
 
 

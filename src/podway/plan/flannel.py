@@ -16,7 +16,6 @@ from podway.model.resources import (
     BlockSpec,
     ForeignBlock,
     Network,
-    NetworkSpec,
     Node,
     NodeFacts,
     NodeSpec,
@@ -24,25 +23,10 @@ from podway.model.resources import (
 )
 from podway.plan import nat
 from podway.plan.notes import Note
-from podway.plan.transport import hostgw, vxlan
-from podway.plan.way import Held, Way, of_flannel
+from podway.plan.transport import hostgw, tunnel, vxlan
+from podway.plan.way import of_block
 
 Planned = tuple[tuple[AnyObject, ...], tuple[Note, ...]]
-
-
-def way_of(spec: NetworkSpec, cidr: str) -> Way | None:
-    """By what a block travels in a network that is shared with Flannel; None where the network says it.
-
-    Nodes of this cluster too send each other by it: their leases are seen before their blocks are, and an
-    IPv6 route whose next hop lies in its own prefix can't be moved to another device (seen)."""
-    return next((way for way in of_flannel(spec) if way.underlay == family_of(cidr)), None)
-
-
-def with_ways(spec: NetworkSpec, held: Held) -> Held:
-    """``held``, and what Flannel's nodes send this one by, needed for as long as they may."""
-    theirs = of_flannel(spec)
-    ways = (*held.ways, *(way for way in theirs if way not in held.ways))
-    return Held(held.wished, ways, held.needed | set(theirs))
 
 
 def not_ours(snapshot: Snapshot) -> dict[str, ForeignBlock]:
@@ -63,10 +47,10 @@ def foreign_block(block: ForeignBlock, network: Network, own: Node | None, facts
         spec = BlockSpec(network=network.name, node=node.name, attach=network.spec.attach)
         routes, notes = hostgw.peer_block(Block(cidr=block.cidr, spec=spec), node, facts)
         return (*routes, *nat.nodes((block.address,))), notes
-    way = way_of(network.spec, block.cidr)
-    if way is None:
+    if network.spec.transport != "vxlan":
         return (), ()
-    if not vxlan.outer(own, way):
+    way = of_block(network.spec, block.cidr)
+    if not tunnel.outer(own, way):
         reason = (
             f"this node has no IPv{way.underlay} address to tunnel from, and Flannel uses IPv{way.underlay}"
         )

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from podway.model.dropin import Piece
-from podway.model.objects import AnyObject
+from podway.model.objects import AnyObject, family_of
 from podway.model.resources import (
     Bgp,
     Block,
@@ -30,7 +30,7 @@ from podway.plan.mtu import Size
 from podway.plan.notes import Note
 from podway.plan.path import Chosen, PathKey, Target, unasked
 from podway.plan.targets import inside, key_of, target
-from podway.plan.way import Held, Way, choose
+from podway.plan.way import Held, Way, choose, of_block
 
 FragmentId = tuple[str, str]  # ("block", "10.244.1.0/24")
 
@@ -49,6 +49,7 @@ class Built(NamedTuple):
 
 FACTS: FragmentId = ("facts", "")
 POOLS: FragmentId = ("pools", "")
+SHARED: FragmentId = ("shared", "")
 
 
 class Inputs(msgspec.Struct, kw_only=True):
@@ -98,6 +99,16 @@ def _pools(inputs: Inputs, _: str) -> Built:
     return Built(nat.cluster(doubts.outermost(pools)))
 
 
+def _shared(inputs: Inputs, _: str) -> Built:
+    """A fold: there is one device for all networks that go by it."""
+    ends = [
+        (inputs.networks[name], way, inputs.own_paths(name))
+        for name, held in inputs.held.items()
+        for way in held.ways
+    ]
+    return Built(transport.shared(ends, inputs.own, inputs.facts))
+
+
 def _node(inputs: Inputs, name: str) -> Built:
     addresses = tuple(a.partition("/")[0] for a in inputs.nodes[name].spec.addresses)
     return Built(tuple(nat.nodes(addresses)))
@@ -135,9 +146,10 @@ def _peer_block(inputs: Inputs, block: Block, node: Node, held: Held) -> Built:
     """By the best way that may be sent now and that leads to the peer."""
     name = block.spec.network
     own, network = inputs.own_paths(name), inputs.networks[name]
-    first = flannel.way_of(network.spec, block.cidr) or held.wanted
+    first = of_block(network.spec, block.cidr)
     wished = (*held.wished[:-1], first)
-    now, asked = choose(wished, own, node.paths.get(name), held.ways)
+    able = [way for way in held.ways if way.carries(family_of(block.cidr))]
+    now, asked = choose(wished, own, node.paths.get(name), able)
     if own is not None and own.sizes is not None:
         # a way that is too narrow for what pods still send comes last
         largest = own.sizes.sends
@@ -193,6 +205,7 @@ def _facts(inputs: Inputs, _: str) -> Built:
 BUILDERS: dict[str, Callable[[Inputs, str], Built]] = {
     "facts": _facts,
     "pools": _pools,
+    "shared": _shared,
     "network": _network,
     "node": _node,
     "block": _block,

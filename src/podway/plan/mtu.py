@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from podway.model.objects import family_of
-from podway.model.resources import Network, NodeFacts, Paths, Uplink
+from podway.model.resources import Network, NetworkSpec, NodeFacts, Paths, Transport, Uplink
 from podway.model.validation import LEAST_MTU
 from podway.plan.notes import Note
-from podway.plan.way import Way, of_flannel, parse, wanted
+from podway.plan.way import Way, by_family, parse, wanted
 
 DEFAULT = 1500  # no uplink: Ethernet's
 
@@ -23,9 +23,15 @@ DEFAULT = 1500  # no uplink: Ethernet's
 VXLAN_OVERHEAD = {4: 20 + 8 + 8 + 14, 6: 40 + 8 + 8 + 14}
 
 
+#: bytes around a packet that travels in another: an IP header (RFC 2003, RFC 2473)
+IPIP_OVERHEAD = {4: 20, 6: 40}
+
+_OVERHEADS: dict[Transport, dict[int, int]] = {"vxlan": VXLAN_OVERHEAD, "ipip": IPIP_OVERHEAD}
+
+
 def overhead(way: Way) -> int:
     """Bytes that a way puts around a packet."""
-    return VXLAN_OVERHEAD[way.underlay] if way.transport == "vxlan" else 0
+    return _OVERHEADS[way.transport][way.underlay] if way.transport in _OVERHEADS else 0
 
 
 def of_way(network: Network, way: Way, facts: NodeFacts) -> int:
@@ -52,8 +58,16 @@ def too_small(network: Network, facts: NodeFacts) -> Note | None:
 
 def effective(network: Network, facts: NodeFacts) -> int:
     """What pods of the network get once nothing changes any more: the least of the ways used at once."""
-    ways = (wanted(network.spec), *of_flannel(network.spec))
-    return min(of_way(network, way, facts) for way in ways)
+    return min(of_way(network, way, facts) for way in _wanted(network.spec))
+
+
+def _wanted(spec: NetworkSpec) -> tuple[Way, ...]:
+    return by_family(spec) or (wanted(spec),)
+
+
+def most_overhead(spec: NetworkSpec) -> int:
+    """What the ways that a network declares put around a packet at most."""
+    return max(map(overhead, _wanted(spec)))
 
 
 class Size(NamedTuple):

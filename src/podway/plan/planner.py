@@ -28,12 +28,12 @@ from podway.model.resources import (
 )
 from podway.plan import bgp, detect, doubts, flannel, mtu, narrow
 from podway.plan.attach import bridge
-from podway.plan.fragments import BUILDERS, FACTS, POOLS, Built, FragmentId, Inputs
+from podway.plan.fragments import BUILDERS, FACTS, POOLS, SHARED, Built, FragmentId, Inputs
 from podway.plan.judging import Judge
 from podway.plan.notes import Note
 from podway.plan.path import Chosen, PathKey
 from podway.plan.targets import Targets, key_of
-from podway.plan.way import Way, held, wishes
+from podway.plan.way import Way, held, wishes, with_families
 
 
 def _lodgings(endpoint: Endpoint) -> list[str]:
@@ -86,7 +86,7 @@ class Planner:
         self._judge = Judge()
         self._judged = doubts.Judged(snapshot=Snapshot())
         self._told = Snapshot()
-        self._rebuild({FACTS, POOLS})
+        self._rebuild({FACTS, POOLS, SHARED})
 
     @property
     def notes(self) -> list[Note]:
@@ -305,7 +305,7 @@ class Planner:
         said = [paths for paths, count in self._paths.get(name, Counter()).items() if count > 0]
         own, facts = self.inputs.own_paths(name), self.inputs.facts
         links = max((size for size, count in self._links.get(name, {}).items() if count > 0), default=0)
-        ways = flannel.with_ways(network.spec, held(wishes(network.spec), own, said))
+        ways = with_families(network.spec, held(wishes(network.spec), own, said))
         new = ways, mtu.now(network, facts, own, said, links)
         changed = (self.inputs.held.get(name), self.inputs.sizes.get(name)) != new
         self.inputs.held[name], self.inputs.sizes[name] = new
@@ -329,13 +329,16 @@ class Planner:
 
     def _exists(self, fragment: FragmentId) -> bool:
         kind, name = fragment
-        if fragment in (FACTS, POOLS):
+        if fragment in (FACTS, POOLS, SHARED):
             return True
         known: dict[str, object] = getattr(self.inputs, kind + "s")
         return name in known
 
     def _rebuild(self, dirty: Iterable[FragmentId]) -> set[Key]:
         changed: set[Key] = set()
+        dirty = set(dirty)
+        if any(kind == "network" for kind, _ in dirty):
+            dirty.add(SHARED)
         for fragment in dirty:
             exists = self._exists(fragment)
             built = BUILDERS[fragment[0]](self.inputs, fragment[1]) if exists else Built(())

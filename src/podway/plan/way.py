@@ -9,7 +9,7 @@ a node publishes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import msgspec
 
@@ -17,6 +17,8 @@ from podway.model.objects import family_of
 from podway.model.resources import NetworkSpec, Paths, Transport
 
 FAMILIES = {"ipv4": 4, "ipv6": 6}
+#: what a way's text says besides its transport, by fields of ``Way``
+NUMBERS: dict[Transport, tuple[str, ...]] = {"vxlan": ("vni", "port", "underlay"), "ipip": ("underlay",)}
 
 
 class Way(msgspec.Struct, frozen=True):
@@ -29,22 +31,22 @@ class Way(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """ "none", "host-gw", "bgp", or "vxlan:VNI:PORT:4": what ``parse`` reads."""
-        if self.transport == "vxlan":
-            return f"vxlan:{self.vni}:{self.port}:{self.underlay}"
-        return self.transport
+        """ "none", "host-gw", "bgp", "ipip:4" or "vxlan:VNI:PORT:4": what ``parse`` reads."""
+        numbers = (str(getattr(self, field)) for field in NUMBERS.get(self.transport, ()))
+        return ":".join((self.transport, *numbers))
+
+    def carries(self, family: int) -> bool:
+        """Whether packets of a family can go by it: IP in IP has only those of its own."""
+        return self.transport != "ipip" or self.underlay == family
 
 
 def parse(text: str) -> Way | None:
     """The way of a text; None for one of a version that knows more."""
-    if text == "none":
-        return Way("none")
-    if text in ("host-gw", "bgp"):
-        return Way(text)  # type: ignore[arg-type]
     kind, *numbers = text.split(":")
-    if kind == "vxlan" and len(numbers) == 3 and all(number.isdigit() for number in numbers):
-        vni, port, underlay = map(int, numbers)
-        return Way("vxlan", vni, port, underlay)
+    for transport in get_args(Transport):
+        fields = NUMBERS.get(transport, ())
+        if kind == transport and len(numbers) == len(fields) and all(n.isdigit() for n in numbers):
+            return Way(transport, **dict(zip(fields, map(int, numbers), strict=True)))
     return None
 
 
@@ -55,21 +57,33 @@ def wanted(spec: NetworkSpec) -> Way:
     """The way that a network declares, and that leads to every peer."""
     if spec.transport == "vxlan":
         return Way("vxlan", spec.vxlan.vni, spec.vxlan.port, FAMILIES[spec.vxlan.underlay])
-    return Way(spec.transport)
+    apart = by_family(spec)
+    return apart[0] if apart else Way(spec.transport)
 
 
-def of_flannel(spec: NetworkSpec) -> tuple[Way, ...]:
-    """By what Flannel's nodes send: IPv4 pods over IPv4, IPv6 pods over IPv6; () when there are none."""
-    if not spec.interop or spec.transport != "vxlan":
-        return ()
+def by_family(spec: NetworkSpec) -> tuple[Way, ...]:
+    """The ways of a network that carries IPv4 pods over IPv4 and IPv6 pods over IPv6, as IPIP does and
+    Flannel's nodes do; () when one way carries both."""
     families = sorted({family_of(pool.cidr) for pool in spec.pools})
-    return tuple(Way("vxlan", spec.vxlan.vni, spec.vxlan.port, family) for family in families)
+    if spec.transport == "ipip":
+        return tuple(Way("ipip", underlay=family) for family in families)
+    if spec.interop and spec.transport == "vxlan":
+        return tuple(Way("vxlan", spec.vxlan.vni, spec.vxlan.port, family) for family in families)
+    return ()
+
+
+def of_block(spec: NetworkSpec, cidr: str) -> Way:
+    """By which of the network's ways a block travels.
+
+    Nodes of this cluster too send each other so beside Flannel's: their leases are seen before their blocks
+    are, and an IPv6 route whose next hop lies in its own prefix can't be moved to another device (seen)."""
+    return next((way for way in by_family(spec) if way.underlay == family_of(cidr)), wanted(spec))
 
 
 def wishes(spec: NetworkSpec) -> tuple[Way, ...]:
     """The ways that a network's nodes should send by, best first; ``wanted`` is the last."""
     way = wanted(spec)
-    return (DIRECT, way) if way.transport == "vxlan" and spec.vxlan.direct_within_subnet else (way,)
+    return (DIRECT, way) if spec.direct_within_subnet else (way,)
 
 
 class Held(NamedTuple):
@@ -84,6 +98,13 @@ class Held(NamedTuple):
     def wanted(self) -> Way:
         """The way that leads to every peer."""
         return self.wished[-1]
+
+
+def with_families(spec: NetworkSpec, held: Held) -> Held:
+    """``held``, and the ways of the network's other family: needed, for nobody says that it wants them."""
+    every = by_family(spec)
+    ways = (*held.ways, *(way for way in every if way not in held.ways))
+    return Held(held.wished, ways, held.needed | set(every))
 
 
 def held(wished: tuple[Way, ...], own: Paths | None, said: Iterable[Paths]) -> Held:

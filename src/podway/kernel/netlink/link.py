@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Mapping
 
 from podway.kernel.netlink import wire
-from podway.model.objects import BridgeOptions, BridgePort, Link, Peer, VxlanOptions
+from podway.model.objects import BridgeOptions, BridgePort, IpTunnelOptions, Link, Peer, VxlanOptions
 
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 IFINFO = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
@@ -24,6 +24,9 @@ EXT_SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS
 
 BR_STP_STATE, BR_MCAST_SNOOPING = 5, 23
 VXLAN_ID, VXLAN_LOCAL, VXLAN_LEARNING, VXLAN_PORT, VXLAN_LOCAL6, VXLAN_UDP_CSUM = 1, 4, 7, 15, 17, 18
+IPTUN_LOCAL, IPTUN_TTL, IPTUN_FLAGS, IPTUN_PROTO, IPTUN_PMTUDISC, IPTUN_COLLECT = 2, 4, 8, 9, 10, 19
+TNL_IGN_ENCAP_LIMIT = 1  # IP6_TNL_F_IGN_ENCAP_LIMIT
+IPTUN_KINDS = {"ipip": 4, "ip6tnl": 41}  # kind → IPPROTO_* of what it carries
 BRPORT_HAIRPIN, BRPORT_LEARNING, BRPORT_ISOLATED = 4, 8, 33
 
 _BRIDGE_OPTIONS = {"stp": (BR_STP_STATE, 4), "mcast_snooping": (BR_MCAST_SNOOPING, 1)}
@@ -58,6 +61,8 @@ def encode_create(link: Link, index: int, peer_index: int, peer_fd: int | None, 
         info.append(wire.nested(INFO_DATA, _bridge(link.bridge)))
     elif link.vxlan is not None:
         info.append(wire.nested(INFO_DATA, _vxlan(link.vxlan)))
+    elif link.iptunnel is not None:
+        info.append(wire.nested(INFO_DATA, _iptunnel(link.iptunnel, link.kind)))
     parts.append(wire.nested(LINKINFO, *info))
     return wire.message(NEWLINK, wire.CREATE | wire.EXCL, _header(index) + b"".join(parts))
 
@@ -94,6 +99,18 @@ def _vxlan(options: VxlanOptions) -> bytes:
             wire.u8(VXLAN_UDP_CSUM, options.checksum),
         )
     )
+
+
+def _iptunnel(options: IpTunnelOptions, kind: str) -> bytes:
+    """TTL 0 and no path MTU discovery of its own: the outer header has the inner one's TTL and DF."""
+    parts = [wire.attribute(IPTUN_LOCAL, wire.ip_bytes(options.local))] if options.local else []
+    if options.external:
+        parts.append(wire.attribute(IPTUN_COLLECT, b""))
+    parts += [wire.u8(IPTUN_TTL, 0), wire.u8(IPTUN_PROTO, IPTUN_KINDS[kind])]
+    if kind == "ipip":
+        return b"".join((*parts, wire.u8(IPTUN_PMTUDISC, 0)))
+    # no "tunnel encapsulation limit", which is 8 bytes in every packet (RFC 2473 section 4.1.1)
+    return b"".join((*parts, wire.u32(IPTUN_FLAGS, TNL_IGN_ENCAP_LIMIT)))
 
 
 def _port(port: BridgePort, have: BridgePort | None) -> bytes:
@@ -214,6 +231,7 @@ def decode(payload: bytes, name_of: Callable[[int], str] | Mapping[int, str]) ->
         bridge=_decode_bridge(info.get(INFO_DATA, b"")) if kind == "bridge" else None,
         port=_decode_port(info.get(INFO_SLAVE_DATA, b"")) if slave == "bridge" else None,
         vxlan=_decode_vxlan(info.get(INFO_DATA, b"")) if kind == "vxlan" else None,
+        iptunnel=_decode_iptunnel(info.get(INFO_DATA, b"")) if kind in IPTUN_KINDS else None,
     )
 
 
@@ -235,6 +253,12 @@ def _decode_vxlan(data: bytes) -> VxlanOptions:
         learning=any(found.get(VXLAN_LEARNING, b"")),
         checksum=any(found.get(VXLAN_UDP_CSUM, b"")),
     )
+
+
+def _decode_iptunnel(data: bytes) -> IpTunnelOptions:
+    found = wire.attributes(data)
+    local = found.get(IPTUN_LOCAL, b"")
+    return IpTunnelOptions(local=wire.ip_text(local) if any(local) else "", external=IPTUN_COLLECT in found)
 
 
 def _decode_port(data: bytes) -> BridgePort:

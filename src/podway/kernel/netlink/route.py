@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Mapping
 
 from podway.kernel.netlink import wire
@@ -11,6 +12,9 @@ from podway.model.objects import Route
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
 DST, OIF, GATEWAY, PRIORITY, PREFSRC, METRICS, MULTIPATH, TABLE, VIA = 1, 4, 5, 6, 7, 8, 9, 15, 18
+ENCAP_TYPE, ENCAP = 21, 22
+ENCAP_IP6, IP6_DST, IP6_HOPLIMIT = 4, 2, 4  # LWTUNNEL_ENCAP_IP6, LWTUNNEL_IP6_*
+HOPS = 64  # of the outer header: what a pod sends with few must not end on the way between two nodes
 NEXT_HOP = struct.Struct("=HBBI")  # rtnexthop: length, flags, hops, ifindex
 RTAX_MTU, RTAX_ADVMSS = 2, 8
 ONLINK = 4  # RTNH_F_ONLINK
@@ -61,6 +65,10 @@ def _encode(route: Route, index: Mapping[str, int], kind: int, flags: int) -> by
     metrics = [(RTAX_MTU, route.mtu), (RTAX_ADVMSS, route.advmss)] if route.mtu or route.advmss else []
     if metrics:
         parts.append(wire.nested(METRICS, *(wire.u32(kind, value) for kind, value in metrics if value)))
+    if route.outer:
+        around = wire.attribute(IP6_DST, wire.ip_bytes(route.outer)) + wire.u8(IP6_HOPLIMIT, HOPS)
+        sort = ENCAP_IP6.to_bytes(2, sys.byteorder)
+        parts += [wire.attribute(ENCAP_TYPE, sort), wire.nested(ENCAP, around)]
     return wire.message(kind, flags, b"".join(parts))
 
 
@@ -124,4 +132,13 @@ def decode(payload: bytes, name_of: Mapping[int, str]) -> Route | None:
         onlink=bool(flags & ONLINK),
         mtu=wire.U32.unpack(metrics[RTAX_MTU])[0] if RTAX_MTU in metrics else 0,
         advmss=wire.U32.unpack(metrics[RTAX_ADVMSS])[0] if RTAX_ADVMSS in metrics else 0,
+        outer=_outer(found),
     )
+
+
+def _outer(found: wire.Attributes) -> str:
+    """Where a route's encapsulation sends to, "" for none or one that Podway doesn't make."""
+    if int.from_bytes(found.get(ENCAP_TYPE, b""), sys.byteorder) != ENCAP_IP6:
+        return ""
+    around = wire.attributes(found.get(ENCAP, b""))
+    return wire.ip_text(around[IP6_DST]) if IP6_DST in around else ""

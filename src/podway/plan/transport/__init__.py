@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
-from podway.model.objects import AnyObject, Key, Sysctl
-from podway.model.resources import Block, Network, Node, NodeFacts, Paths
+from collections.abc import Iterable
+from typing import Protocol
+
+from podway.model.objects import AnyObject, Key, Link
+from podway.model.resources import Block, Network, Node, NodeFacts, Paths, Transport
 from podway.plan.notes import Note
 from podway.plan.path import ASKING, Chosen
-from podway.plan.transport import hostgw, vxlan
+from podway.plan.transport import hostgw, ipip, vxlan
+from podway.plan.transport.tunnel import Carriage, Planned, loose
 from podway.plan.way import Way
 
-Planned = tuple[tuple[AnyObject, ...], tuple[Note, ...]]
+
+class Tunnel(Protocol):
+    """What a file has to say of a transport that carries packets inside others.
+
+    ``SHARED``: whether its device is one for all networks, whose wants are then put together."""
+
+    SHARED: bool
+
+    def device_name(self, way: Way) -> str:
+        """The link that a way's packets come and go by."""
+
+    def carriage(self, link: Link) -> Carriage | None:
+        """What a link puts around packets; None for one of another kind."""
+
+    def device(
+        self, network: Network, way: Way, told: Paths | None, node: Node | None, facts: NodeFacts
+    ) -> Planned:
+        """This node's end, or why it can't have one. ``told``: what it says of the network's ways."""
+
+    def own_block(self, block: Block, way: Way, node: Node | None) -> tuple[AnyObject, ...]:
+        """What one of this node's blocks needs on the device."""
+
+    def peer_block(self, block: Block, way: Way, node: Node, own: Node | None) -> Planned:
+        """How one block of a peer is reached, or why it isn't; nothing where this node has no end."""
 
 
-def loose(link: str) -> Sysctl:
-    """``rp_filter`` 2: each direction goes by the way that its sender chose, strict would drop one."""
-    return Sysctl(path=f"net/ipv4/conf/{link}/rp_filter", value="2")
+TUNNELS: dict[Transport, Tunnel] = {"vxlan": vxlan, "ipip": ipip}
+
+
+def carriage(link: Link) -> Carriage | None:
+    """What a tunnel's device puts around packets; None for any other link."""
+    return next((found for one in TUNNELS.values() if (found := one.carriage(link))), None)
 
 
 def receiver(way: Way, facts: NodeFacts) -> tuple[Key, ...]:
     """What must stand, as far as it is planned, before peers may send this node by ``way``."""
-    links = [vxlan.device_name(way)] if way.transport == "vxlan" else []
+    links = [TUNNELS[way.transport].device_name(way)] if way.transport in TUNNELS else []
     loosened = [loose(name).key for name in (*links, *(uplink.name for uplink in facts.uplinks))]
     return (*(("link", name) for name in links), *loosened)
 
@@ -27,30 +57,50 @@ def receiver(way: Way, facts: NodeFacts) -> tuple[Key, ...]:
 def ends(
     network: Network, held: tuple[Way, ...], told: Paths | None, own: Node | None, facts: NodeFacts
 ) -> Planned:
-    """What this node needs once to take part in every way that it holds. ``told``: what it says of them."""
+    """What this node needs once to take part in every way that it holds. ``told``: what it says of them.
+
+    Of a device that networks share only what stands in its way is said: ``shared`` has the device."""
     objects: list[AnyObject] = []
     notes: list[Note] = []
     for way in held:
-        if way.transport == "vxlan":
-            planned, why = vxlan.device(network, way, told, own, facts)
-            objects += planned
+        if way.transport in TUNNELS:
+            tunnel = TUNNELS[way.transport]
+            planned, why = tunnel.device(network, way, told, own, facts)
+            objects += () if tunnel.SHARED else planned
             notes += why
     if len(held) > 1:
         objects += [loose(uplink.name) for uplink in facts.uplinks]
     return tuple(objects), tuple(notes)
 
 
+def shared(
+    users: Iterable[tuple[Network, Way, Paths | None]], own: Node | None, facts: NodeFacts
+) -> tuple[AnyObject, ...]:
+    """The devices that several networks use at once, as large as the one that asks for most."""
+    found: dict[Key, AnyObject] = {}
+    for network, way, told in users:
+        if way.transport not in TUNNELS or not TUNNELS[way.transport].SHARED:
+            continue
+        for one in TUNNELS[way.transport].device(network, way, told, own, facts)[0]:
+            before = found.get(one.key)
+            larger = isinstance(one, Link) and isinstance(before, Link) and (one.mtu or 0) > (before.mtu or 0)
+            if before is None or larger:
+                found[one.key] = one
+    return tuple(found[key] for key in sorted(found))
+
+
 def own_block(block: Block, held: tuple[Way, ...], own: Node | None) -> tuple[AnyObject, ...]:
     """What one of this node's blocks needs on its tunnels."""
-    return tuple(one for way in held if way.transport == "vxlan" for one in vxlan.own_block(block, way, own))
+    ways = (way for way in held if way.transport in TUNNELS)
+    return tuple(one for way in ways for one in TUNNELS[way.transport].own_block(block, way, own))
 
 
 def peer_block(
     block: Block, way: Way, node: Node, own: Node | None, facts: NodeFacts, path: Chosen | None
 ) -> Planned:
     """How this node reaches one block of a peer; ``path`` says whether it is proved to be on-link."""
-    if way.transport == "vxlan":
-        return vxlan.peer_block(block, way, node) if vxlan.outer(own, way) else ((), ())
+    if way.transport in TUNNELS:
+        return TUNNELS[way.transport].peer_block(block, way, node, own)
     if way.transport == "host-gw":
         hop = hostgw.peer_block(block, node, facts)
         if hop[1] or (path is not None and path.choice == "direct"):
