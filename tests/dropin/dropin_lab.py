@@ -19,6 +19,7 @@ import podway.cni
 from podway.cni import dropin
 from podway.cni.install import fallback_command
 from podway.cni.shim import SETTINGS
+from podway.store import open_store
 
 COMPILED = Path(podway.cni.__file__).parent / "shim" / "podway-cni"
 PATIENCE = 30.0  # seconds for what takes a fraction of one on a quiet machine
@@ -49,6 +50,7 @@ class Lab:
         self.socket = str(directory / "cni.sock")
         self.path = ":".join((str(self.bin), *foreign))
         self.process: subprocess.Popen[bytes] | None = None
+        open_store(self.store, create=True).close()
         settings = {"socket": self.socket, "fallback": fallback_command("a", str(self.state), self.store)}
         (self.bin / SETTINGS).write_text(json.dumps(settings))
 

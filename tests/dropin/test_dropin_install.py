@@ -94,9 +94,12 @@ def test_the_command(bin_dir: Path, tmp_path: Path) -> None:
     """Refuses without --replace where nobody can be asked; removes what it installed."""
     places = ["--bin-dir", str(bin_dir), "--conf-dir", str(tmp_path / "net.d")]
     run = CliRunner()
-    refused = run.invoke(cni, ["install", "--drop-in", "bridge", *places])
+    store = tmp_path / "lib" / "store.db"
+    more = ["--store", f"sqlite:{store}"]
+    refused = run.invoke(cni, ["install", "--drop-in", "bridge", *places, *more])
     assert isinstance(refused.exception, Conflict)
-    done = run.invoke(cni, ["install", *places, "--replace", "--drop-in"])
+    done = run.invoke(cni, ["install", *places, *more, "--replace", "--drop-in"])
+    assert store.exists()
     assert done.exit_code == 0, done.output
     assert f"installed {bin_dir}/host-local" in done.output
     done = run.invoke(cni, ["remove", *places])

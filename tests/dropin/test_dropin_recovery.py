@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import signal
+import sqlite3
 import subprocess
 from typing import Any
 
@@ -103,3 +106,23 @@ def test_what_the_reference_reserved_is_respected(node: Lab, pod: str) -> None:
     assert (directory / "last_reserved_ip.0").read_text() == "10.22.0.10"
     node.call("DEL", conf(node), "theirs", namespace="")
     assert not held(node)
+
+
+def test_what_an_earlier_boot_made_is_gone(lab: Lab, pod: str) -> None:
+    """Its addresses are free; a bridge of somebody else's that has the name now stays."""
+    lab.start()
+    lab.call("ADD", conf(lab), pod)
+    lab.stop()
+    subprocess.run(["ip", "link", "del", links("veth")[0]], check=True)
+    subprocess.run(["ip", "link", "del", "cni7"], check=True)
+    with contextlib.closing(sqlite3.connect(lab.state / "node.db")) as database:
+        with database:
+            (one,) = database.execute("SELECT value FROM piece WHERE id LIKE ?", (f"{pod}/%",)).fetchone()
+            boot = json.loads(one)["boot_id"]
+            rows = database.execute("UPDATE piece SET value = replace(value, ?, 'earlier')", (boot,))
+            assert rows.rowcount == 2
+    subprocess.run(["ip", "link", "add", "cni7", "type", "bridge"], check=True)
+    lab.start()
+    assert links("bridge") == ["cni7"] and not held(lab)
+    wait_for(lambda: not leaving())
+    assert lab.call("ADD", conf(lab), pod)["ips"][0]["address"] == "10.22.0.3/24"

@@ -73,6 +73,7 @@ def install(
     changed = []
     if drop_in is not None:
         changed += _install_names(bin_dir, drop_in, socket, fallback, replace)
+        _make_store(store)
     if network:
         changed += installer.install(bin_dir, conf_dir, network, socket, fallback)
     for path in changed:
@@ -93,6 +94,21 @@ def _install_names(bin_dir: Path, text: str, socket: str, fallback: list[str], r
         which = ", ".join(path.name for path in foreign)
         replace = click.confirm(f"{bin_dir} has others' {which}: put them aside and take their place?")
     return installer.install(bin_dir, names, socket, fallback, replace)
+
+
+def _make_store(store: str) -> None:
+    """A machine that serves the reference plugins' names alone declares no Network: its agent needs a store
+    all the same, or it would take an empty one for one that was lost."""
+    from podway.model.errors import PodwayError
+    from podway.store import open_store
+
+    scheme, _, path = store.partition(":")
+    if scheme == "sqlite":
+        Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
+    try:
+        open_store(store, create=True).close()
+    except PodwayError as error:
+        click.echo(f"warning: the store can't be opened: {error}", err=True)
 
 
 def _absent(network: str, store: str) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import ipaddress
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -22,6 +22,8 @@ from podway.model.errors import Busy, Conflict
 DIRECTORY = "/var/lib/cni/networks"
 PATIENCE = 10.0  # seconds that another may hold the lock
 _PAUSE = 0.002
+_ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+|[0-9a-f:]*:[0-9a-f:.]*")  # not last_reserved_ip.0, not lock
+_LIMIT = 4096  # bytes of a reservation
 _LINE_BREAK = "\r\n"
 
 Owner = tuple[str, str]  # container, interface; of an old reservation without interface ""
@@ -55,12 +57,21 @@ class HostLocal:
         """Address → whose it is."""
         found: dict[str, Owner] = {}
         for name in os.listdir(self.path):
-            if not _is_address(name):
-                continue
-            with contextlib.suppress(FileNotFoundError), open(os.path.join(self.path, name)) as file:
-                container, _, ifname = file.read().strip().partition("\n")
-                found[name] = (container.strip(), ifname.strip())
+            if _ADDRESS.fullmatch(name) and (owner := self._owner(name)) is not None:
+                found[name] = owner
         return found
+
+    def _owner(self, address: str) -> Owner | None:
+        """Whose an address is; None when it is nobody's."""
+        try:
+            fd = os.open(os.path.join(self.path, address), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            container, _, ifname = os.read(fd, _LIMIT).decode(errors="replace").strip().partition("\n")
+            return container.strip(), ifname.strip()
+        finally:
+            os.close(fd)
 
     def _last(self, number: int) -> str:
         try:
@@ -68,7 +79,7 @@ class HostLocal:
                 text = file.read().strip()
         except FileNotFoundError:
             return ""
-        return text if _is_address(text) else ""
+        return text if _ADDRESS.fullmatch(text) else ""
 
     def take(self, owner: Owner, sets: Sequence[RangeSet], wanted: Collection[str] = ()) -> list[Given]:
         """An address of each set, all or none. Raises InvalidInput, Conflict, Exhausted, OSError."""
@@ -117,6 +128,15 @@ class HostLocal:
         """Whatever an interface holds."""
         self._free(lambda whose: _is_of(whose, owner))
 
+    def give_back(self, owner: Owner, addresses: Collection[str]) -> None:
+        """These, as far as they still are the owner's."""
+        if not os.path.isdir(self.path):
+            return
+        with self._locked():
+            for address in addresses:
+                if self._owner(address) == owner:
+                    self._remove(address)
+
     def collect(self, valid: Collection[Owner], kept: Collection[Owner] = ()) -> None:
         """Whatever is held by none of ``valid`` and ``kept``; an old reservation stays with its container."""
         keep = {*valid, *kept}
@@ -136,16 +156,9 @@ def give_back(piece: Piece) -> None:
     """What a piece holds, if it still is its own."""
     if piece.reserved is not None:
         directory, network = os.path.split(piece.reserved.directory)
-        HostLocal(directory, network).free((piece.container, piece.ifname))
+        owner = piece.container, piece.ifname
+        HostLocal(directory, network).give_back(owner, piece.reserved.addresses)
 
 
 def _is_of(whose: Owner, owner: Owner) -> bool:
     return whose == owner or whose == (owner[0], "")
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -16,7 +16,7 @@ from podway.kernel.facade import Kernel
 from podway.model.dropin import Piece
 from podway.model.errors import Conflict
 from podway.model.objects import Address, Op, Sysctl
-from podway.node import wiring
+from podway.node import hostlocal, wiring
 from podway.node.burial import Burial
 from podway.node.database import Database
 from podway.node.faults import reach
@@ -154,11 +154,20 @@ class Pieces:
             wiring.require(inner, self._kernel.observe_inside(namespace), "in the pod", subject)
 
     def recover(self) -> None:
-        """At a start: those of an earlier boot and half-made or half-deleted ones are undone."""
+        """At a start: half-made and half-deleted ones are undone. Those of an earlier boot are gone with it,
+        but for their addresses; what has their links' names now is somebody else's."""
         unfinished = []
-        for piece, state in self._database.pieces().values():
+        rows = self._database.pieces().values()
+        earlier = [piece for piece, _ in rows if piece.boot_id != self._boot_id]
+        for piece in earlier:
+            hostlocal.give_back(piece)
+        if earlier:
+            self._database.forget_pieces([piece.id for piece in earlier])
+        for piece, state in rows:
+            if piece.boot_id != self._boot_id:
+                continue
             self._planner.update_piece(piece.id, piece)
-            if piece.boot_id != self._boot_id or state != "ready":
+            if state != "ready":
                 unfinished.append(piece.id)
         for name in unfinished:
             self.delete(name)
