@@ -106,11 +106,12 @@ class Kernel:
         for name in tunnels:
             for kind in {"neighbour", "fdb"} & set(kinds):
                 actual.update(self._dump_of(kind, name))
-        if "qdisc" in kinds and owned:
+        limited = owned | {key[1] for key in adopted if key[0] == "qdisc"}
+        if "qdisc" in kinds and limited:
             queues = self.rtnetlink.dump("qdisc")
-            actual.update({k: q for k, q in queues.items() if _is_own_shaper(q, owned)})
+            actual.update({k: q for k, q in queues.items() if _is_own_shaper(q, limited)})
             shaped = {q.link for q in queues.values() if isinstance(q, Qdisc) and q.kind == "ingress"}
-            for name in shaped & owned:
+            for name in shaped & limited:
                 actual.update(self._dump_of("filter", name, "ffff:"))
         if NFT_KINDS & set(kinds):
             actual.update(self.nft.observe())
@@ -161,15 +162,15 @@ class Kernel:
                 inside.close()
         return results
 
-    def observe_inside(self, namespace: int) -> Actual:
-        """Links, addresses, routes and rules of a pod's namespace."""
+    def observe_inside(self, namespace: int, sysctls: Iterable[str] = ()) -> Actual:
+        """Links, addresses, routes and rules of a pod's namespace, and the sysctls at those paths."""
         with namespaces.entered(namespace):
             inside = Rtnetlink()
             try:
                 actual: Actual = {}
                 for kind in ("link", "address", "route", "rule"):
                     actual.update(inside.dump(kind))
-                return actual
+                return actual | sysctl.observe(sysctls)
             finally:
                 inside.close()
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
+from podway.model.objects import Link
+from podway.model.resources import Bandwidth, PortMap
+
 
 class Path(msgspec.Struct, frozen=True, kw_only=True):
     """A route in a pod; ``gw`` "" is on-link, a number of 0 is the kernel's default.
@@ -70,7 +73,41 @@ class Ptp(Want, frozen=True, kw_only=True, tag="ptp"):
     masquerade: bool = False
 
 
-AnyWant = BridgeDevice | BridgePod | Ptp
+class Ports(Want, frozen=True, kw_only=True, tag="portmap"):
+    """Published ports of a pod. ``link``: the node's, by which it is reached, "" when there is none.
+
+    ``masked``: (pod's address, prefix) pairs: who comes from the prefix shows the node's address instead."""
+
+    ports: tuple[PortMap, ...]
+    addresses: tuple[str, ...]  # bare
+    link: str = ""
+    masked: tuple[tuple[str, str], ...] = ()
+
+
+class Shaped(Want, frozen=True, kw_only=True, tag="bandwidth"):
+    """Limits on a pod's veth. ``link`` is the host's side, ``mtu`` its own."""
+
+    bandwidth: Bandwidth
+    link: str = ""
+    mtu: int = 0
+
+
+class Tuned(Want, frozen=True, kw_only=True, tag="tuning"):
+    """Settings inside a pod: (path below /proc/sys, value) pairs, and its interface's; None is left alone.
+
+    ``kind`` is the interface's; ``before``: what it was, as far as it was changed."""
+
+    kind: str = ""
+    sysctls: tuple[tuple[str, str], ...] = ()
+    mac: str | None = None
+    mtu: int | None = None
+    txqlen: int | None = None
+    promisc: bool | None = None
+    allmulti: bool | None = None
+    before: Link | None = None
+
+
+AnyWant = BridgeDevice | BridgePod | Ptp | Ports | Shaped | Tuned
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):

@@ -97,6 +97,7 @@ class Link(Object, frozen=True, kw_only=True):
     up: bool | None = True
     master: str | None = None  # bridge name; "" = must have none
     promisc: bool | None = None
+    allmulti: bool | None = None
     group: int | None = None
     txqlen: int | None = None
     link_local: bool | None = None  # whether the kernel gives it an fe80:: address by itself

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from podway.kernel import conntrack
 from podway.kernel.facade import Kernel
-from podway.model.dropin import Piece
+from podway.model.dropin import Piece, Ports
 from podway.model.objects import Op
 from podway.model.resources import Endpoint
 from podway.node import hostlocal
@@ -47,12 +47,15 @@ class Burial:
     def doom(self, occupant: Occupant, guards: Collection[Op]) -> None:
         """Its links are in the doomed group; ``guards`` and addresses go after them."""
         self._dying[occupant.id] = (occupant, tuple(guards))
-        if isinstance(occupant, Endpoint):
-            self.forget_flows(occupant)
+        self.forget_flows(occupant)
 
-    def forget_flows(self, endpoint: Endpoint) -> None:
+    def forget_flows(self, occupant: Occupant) -> None:
         """Let UDP flows to its published ports find their new way."""
-        self._stale |= {(port.host_ip, port.host_port) for port in endpoint.ports if port.protocol == "udp"}
+        publisher = occupant.want if isinstance(occupant, Piece) else occupant
+        if isinstance(publisher, Endpoint | Ports):
+            self._stale |= {
+                (port.host_ip, port.host_port) for port in publisher.ports if port.protocol == "udp"
+            }
 
     def occupies(self, namespace_id: str, addresses: Collection[str]) -> bool:
         """Whether an interface of a pod that is gone may still be in that namespace, or hold an address."""

@@ -13,7 +13,7 @@ import msgspec
 
 from podway.delta.differ import diff
 from podway.kernel.facade import Kernel
-from podway.model.dropin import Piece
+from podway.model.dropin import Piece, Tuned
 from podway.model.errors import Conflict
 from podway.model.objects import Address, Op, Sysctl
 from podway.node import hostlocal, wiring
@@ -71,6 +71,7 @@ class Pieces:
             self._take_out(piece)
             self.burial.complete(cooling=False)
             raise
+        self.burial.forget_flows(piece)
         reach("add.finished")
         return piece
 
@@ -147,11 +148,14 @@ class Pieces:
         wanted = dropin.on_node(piece)
         kinds = {one.key[0] for one in wanted}
         paths = [one.path for one in wanted if isinstance(one, Sysctl)]
-        wiring.require(wanted, self._kernel.observe(kinds, paths), "on the node", subject)
-        found = (one for one in dropin.in_pod(piece) if not isinstance(one, Sysctl))
-        inner = [wiring.as_left(one, mac) for one in found]
+        on_foreign = {one.key for one in wanted}
+        wiring.require(wanted, self._kernel.observe(kinds, paths, on_foreign), "on the node", subject)
+        inner = dropin.in_pod(piece)
+        if not isinstance(piece.want, Tuned):  # what a tuning after it sets is no objection
+            inner = tuple(wiring.as_left(one, mac) for one in inner if not isinstance(one, Sysctl))
         if inner:
-            wiring.require(inner, self._kernel.observe_inside(namespace), "in the pod", subject)
+            paths = [one.path for one in inner if isinstance(one, Sysctl)]
+            wiring.require(inner, self._kernel.observe_inside(namespace, paths), "in the pod", subject)
 
     def recover(self) -> None:
         """At a start: half-made and half-deleted ones are undone. Those of an earlier boot are gone with it,
@@ -167,6 +171,7 @@ class Pieces:
             if piece.boot_id != self._boot_id:
                 continue
             self._planner.update_piece(piece.id, piece)
+            self.burial.forget_flows(piece)  # the call that published it may have been cut off
             if state != "ready":
                 unfinished.append(piece.id)
         for name in unfinished:

@@ -72,6 +72,7 @@ def plan_pass(
     difference = diff(desired, actual, frozen=planner.kept_as_found)
     shaped = {key[1] for key in desired if key[0] in SHAPING}
     ops = tuple(op for op in difference.ops if op.want or not op.have or not _kept(op.have, planner, shaped))
+    ops = tuple(op for op in ops if op.key[0] not in SHAPING or ("link", op.key[1]) in {**desired, **actual})
     return ops, difference.refusals, actual
 
 

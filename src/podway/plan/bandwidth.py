@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from podway.model import names
 from podway.model.objects import AnyObject, Filter, Link, Qdisc
-from podway.model.resources import Endpoint
+from podway.model.resources import Bandwidth, Endpoint
 
 UNLIMITED_BURST = 0xFFFFFFFF  # what containerd sends when nobody asked for a burst
 LATENCY = 0.025  # seconds that a packet may wait, as the reference plugin has it
@@ -24,23 +24,25 @@ def _bucket(link: str, rate: int, burst_bits: int) -> Qdisc:
     return Qdisc(link=link, kind="tbf", handle="1:", rate=rate, burst=burst, limit=min(limit, 0xFFFFFFFF))
 
 
-def shaping(endpoint: Endpoint) -> tuple[AnyObject, ...]:
-    """Kernel objects that hold a pod to its rates; none when it has no limit."""
-    wanted = endpoint.bandwidth
+def shaping(wanted: Bandwidth, link: str, device: str, alias: str, mtu: int) -> tuple[AnyObject, ...]:
+    """Kernel objects that hold a pod to its rates; none when it has no limit.
+
+    ``link``: the host's side of its veth. ``device``, with ``alias`` and ``mtu``: the IFB."""
     objects: list[AnyObject] = []
     if wanted.ingress_rate:
-        objects.append(_bucket(endpoint.host_link, wanted.ingress_rate, wanted.ingress_burst))
+        objects.append(_bucket(link, wanted.ingress_rate, wanted.ingress_burst))
     if wanted.egress_rate:
-        ifb = names.ifb_link(endpoint.container, endpoint.ifname)
         objects += [
-            Link(
-                name=ifb,
-                kind="ifb",
-                alias=names.pod_alias(endpoint.container, endpoint.ifname),
-                mtu=endpoint.mtu,
-            ),
-            _bucket(ifb, wanted.egress_rate, wanted.egress_burst),
-            Qdisc(link=endpoint.host_link, kind="ingress", parent="ffff:fff1", handle="ffff:"),
-            Filter(link=endpoint.host_link, redirect=ifb),
+            Link(name=device, kind="ifb", alias=alias, mac=names.mac("ifb", device), mtu=mtu),
+            _bucket(device, wanted.egress_rate, wanted.egress_burst),
+            Qdisc(link=link, kind="ingress", parent="ffff:fff1", handle="ffff:"),
+            Filter(link=link, redirect=device),
         ]
     return tuple(objects)
+
+
+def of_endpoint(endpoint: Endpoint) -> tuple[AnyObject, ...]:
+    """The same for a pod of Podway's own."""
+    device = names.ifb_link(endpoint.container, endpoint.ifname)
+    alias = names.pod_alias(endpoint.container, endpoint.ifname)
+    return shaping(endpoint.bandwidth, endpoint.host_link, device, alias, endpoint.mtu)

@@ -21,6 +21,8 @@ _STRUCTURE = (
     NftSet(family=FAMILY, name="leaving6", type=("ipv6_addr",)),
     NftSet(family=FAMILY, name="within4", type=("ipv4_addr", "ipv4_addr"), interval=True),
     NftSet(family=FAMILY, name="within6", type=("ipv6_addr", "ipv6_addr"), interval=True),
+    NftSet(family=FAMILY, name="callers4", type=("ipv4_addr", "ipv4_addr"), interval=True),
+    NftSet(family=FAMILY, name="callers6", type=("ipv6_addr", "ipv6_addr"), interval=True),
     NftSet(family=FAMILY, name="cluster4", type=("ipv4_addr",), interval=True),
     NftSet(family=FAMILY, name="cluster6", type=("ipv6_addr",), interval=True),
     NftSet(family=FAMILY, name="nodes4", type=("ipv4_addr",)),
@@ -42,6 +44,14 @@ _STRUCTURE = (
             NftRule(
                 "ct status dnat oifname . ip6 saddr @neighbours6 masquerade fully-random",
                 "published port used from the same bridge: the answer must come back here",
+            ),
+            NftRule(
+                "ct status dnat ip daddr . ip saddr @callers4 masquerade fully-random",
+                "published port whose answer must come back here (snat)",
+            ),
+            NftRule(
+                "ct status dnat ip6 daddr . ip6 saddr @callers6 masquerade fully-random",
+                "published port whose answer must come back here (snat)",
             ),
             NftRule(
                 "ct status dnat ip saddr 127.0.0.0/8 masquerade fully-random",
@@ -96,6 +106,18 @@ def leaving(addresses: tuple[str, ...]) -> tuple[NftElement, ...]:
         for subnet in subnets
     )
     return (*within, *_elements("leaving", (address.partition("/")[0] for address in addresses)))
+
+
+def callers(masked: Iterable[tuple[str, str]]) -> tuple[NftElement, ...]:
+    """Of (pod's address, prefix) pairs: who uses the pod's published ports from the prefix is masqueraded."""
+    return tuple(
+        NftElement(
+            family=FAMILY,
+            set=f"callers{family_of(address)}",
+            value=(str(ipaddress.ip_network(address)), str(ipaddress.ip_network(prefix))),
+        )
+        for address, prefix in masked
+    )
 
 
 def cluster(prefixes: tuple[str, ...]) -> tuple[NftElement, ...]:

@@ -47,11 +47,14 @@ if TYPE_CHECKING:
 
 #: executable's name → module of this package
 NAMES = {
+    "bandwidth": "bandwidth",
     "bridge": "bridge",
     "host-local": "host_local",
     "loopback": "loopback",
+    "portmap": "portmap",
     "ptp": "ptp",
     "static": "static",
+    "tuning": "tuning",
 }
 COMMANDS = ("ADD", "DEL", "CHECK", "GC", "STATUS")
 _OF_NOBODY = ("GC", "STATUS")  # about no container

@@ -75,7 +75,14 @@ class _Shape:
         return f"{ask.me.container}/{ask.me.ifname}/{ask.conf.name}/{self.name}"
 
     def _attach(self, engine: NodeEngine, ask: Ask, piece: Piece, namespace: int) -> Piece:
-        made = engine.pieces.add(self._prepare(engine, ask, piece), namespace)
+        piece = self._prepare(engine, ask, piece)
+        stands = self._id(ask) in engine.pieces.known
+        try:
+            made = engine.pieces.add(piece, namespace)
+        except BaseException:
+            if not stands:
+                self._undo(engine, piece)
+            raise
         engine.reconciler.stood(engine.planner.fragment("piece", made.id))
         return made
 
@@ -101,7 +108,9 @@ class _Shape:
 
 
 class Chained(_Shape):
-    """A plugin after others. ``want(ask, before)`` is None where nothing is asked of it."""
+    """A plugin after others. ``want(ask, before)`` is None where nothing is asked of it.
+
+    ``result(ask, before)``: what it passes on."""
 
     def __init__(
         self,
@@ -109,9 +118,11 @@ class Chained(_Shape):
         want: Callable[[Ask, Result], AnyWant | None],
         prepare: Prepare = _unprepared,
         undo: Undo = _nothing,
+        result: Callable[[Ask, Result], Result] = lambda _, before: before,
     ) -> None:
         super().__init__(name, prepare, undo)
         self._want = want
+        self._result = result
 
     def _before(self, ask: Ask) -> Result:
         if ask.before is None:
@@ -124,7 +135,7 @@ class Chained(_Shape):
         if want is not None:
             piece, namespace = self._piece(ask, want), pod_namespace(ask.call)
             yield Work(lambda engine: self._attach(engine, ask, piece, namespace))
-        return before
+        return self._result(ask, before)
 
     def delete(self, ask: Ask) -> Steps[None]:
         yield Work(lambda engine: self._remove(engine, self._id(ask)))

@@ -19,7 +19,7 @@ AF_INET6, INET6_ADDR_GEN_MODE = 10, 8
 GEN_EUI64, GEN_NONE = 0, 1  # IN6_ADDR_GEN_MODE_*
 INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
 VETH_INFO_PEER = 1
-IFF_UP, IFF_PROMISC = 0x1, 0x100
+IFF_UP, IFF_PROMISC, IFF_ALLMULTI = 0x1, 0x100, 0x200
 EXT_SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS
 
 BR_STP_STATE, BR_MCAST_SNOOPING = 5, 23
@@ -136,6 +136,7 @@ def encode_change(want: Link, have: Link | None, index: int, master: int) -> lis
     for value, old, bit in (
         (want.up, have.up if have else None, IFF_UP),
         (want.promisc, have.promisc if have else None, IFF_PROMISC),
+        (want.allmulti, have.allmulti if have else None, IFF_ALLMULTI),
     ):
         if value is not None and value != old and not (have is None and not value):
             change |= bit
@@ -225,6 +226,7 @@ def decode(payload: bytes, name_of: Callable[[int], str] | Mapping[int, str]) ->
         up=bool(flags & IFF_UP),
         master=look(master) if master else "",
         promisc=bool(flags & IFF_PROMISC),
+        allmulti=bool(flags & IFF_ALLMULTI),
         group=wire.U32.unpack(found[GROUP])[0] if GROUP in found else 0,
         link_local=family.get(INET6_ADDR_GEN_MODE, b"\0")[0] != GEN_NONE,
         txqlen=wire.U32.unpack(found[TXQLEN])[0] if TXQLEN in found else 0,

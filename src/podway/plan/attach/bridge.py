@@ -92,5 +92,5 @@ def endpoint(endpoint: Endpoint, network: Network) -> tuple[AnyObject, ...]:
         objects += nat.endpoint(endpoint.addresses)
     objects += nat.neighbour(bridge_name(network), endpoint.addresses)
     objects += ports.endpoint(endpoint.ports, endpoint.addresses)
-    objects += bandwidth.shaping(endpoint)
+    objects += bandwidth.of_endpoint(endpoint)
     return tuple(objects)

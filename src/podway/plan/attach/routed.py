@@ -82,5 +82,5 @@ def endpoint(endpoint: Endpoint, network: Network) -> tuple[AnyObject, ...]:
     # its "neighbour" on this link is itself, by a port that it published
     objects += nat.neighbour(link, endpoint.addresses)
     objects += ports.endpoint(endpoint.ports, endpoint.addresses)
-    objects += bandwidth.shaping(endpoint)
+    objects += bandwidth.of_endpoint(endpoint)
     return tuple(objects)

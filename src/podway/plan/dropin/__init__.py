@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from podway.model.dropin import BridgeDevice, BridgePod, Piece, Ptp
+from podway.model.dropin import BridgeDevice, BridgePod, Piece, Ports, Ptp, Shaped, Tuned
 from podway.model.objects import AnyObject
-from podway.plan.dropin import bridge, ptp
+from podway.plan.dropin import bandwidth, bridge, portmap, ptp, tuning
 
 Builder = Callable[[Piece, Any], tuple[AnyObject, ...]]
 
@@ -19,10 +19,13 @@ _ON_NODE: dict[type, Builder] = {
     BridgeDevice: bridge.device,
     BridgePod: bridge.on_node,
     Ptp: ptp.on_node,
+    Ports: portmap.on_node,
+    Shaped: bandwidth.on_node,
 }
 _IN_POD: dict[type, Builder] = {
     BridgePod: bridge.in_pod,
     Ptp: ptp.in_pod,
+    Tuned: tuning.in_pod,
 }
 
 

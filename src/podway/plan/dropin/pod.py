@@ -39,6 +39,7 @@ def interface(
     if any(family_of(address) == 6 for address in addresses):
         # Runtimes start namespaces with IPv6 off; an address then is refused with EACCES.
         objects.append(Sysctl(path=f"net/ipv6/conf/{link.name}/disable_ipv6", value="0"))
+        objects.append(Sysctl(path=f"net/ipv6/conf/{link.name}/keep_addr_on_down", value="1"))
     objects.append(link)
     alone = None if connected else True
     objects += [

@@ -1,0 +1,81 @@
+"""``bandwidth``: rates of the pod's veth, from the configuration or the capability ``bandwidth``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from podway.cni import config
+from podway.cni.dropin.ask import Ask
+from podway.cni.dropin.frame import Chained
+from podway.cni.errors import wrong
+from podway.cni.protocol import Interface, Result
+from podway.cni.reader import Section
+from podway.model import names
+from podway.model.dropin import Piece, Shaped
+from podway.model.resources import Bandwidth
+
+if TYPE_CHECKING:
+    from podway.node.engine import NodeEngine
+
+_LARGEST = (2**32 - 1) * 8  # bits: a bucket's bytes are a 32-bit field
+
+
+def want(ask: Ask, before: Result) -> Shaped | None:
+    """None without a limit. Raises CniError 7, naming the key."""
+    runtime = ask.section.section("runtimeConfig")
+    told = runtime.section("bandwidth") if runtime.raw("bandwidth") is not None else ask.section
+    ingress, egress = _bucket(told, "ingress"), _bucket(told, "egress")
+    if not ingress[0] and not egress[0]:
+        return None
+    if not any(not one.sandbox for one in before.interfaces):
+        raise wrong("prevResult", "has no interface on the node that could be limited")
+    limits = Bandwidth(
+        ingress_rate=ingress[0], ingress_burst=ingress[1], egress_rate=egress[0], egress_burst=egress[1]
+    )
+    return Shaped(bandwidth=limits)
+
+
+def _bucket(told: Section, way: str) -> tuple[int, int]:
+    """(rate in bits/s, burst in bits), both or neither."""
+    rate = told.number(f"{way}Rate")
+    burst = told.number(f"{way}Burst", highest=_LARGEST)
+    if rate and not burst:
+        raise wrong(told.at(f"{way}Burst"), f"is missing; {way}Rate needs one")
+    if burst and not rate:
+        raise wrong(told.at(f"{way}Rate"), f"is missing; {way}Burst needs one")
+    return rate, burst
+
+
+def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
+    """Find the host's side of the pod's veth among the interfaces of prevResult. Raises CniError 7."""
+    assert isinstance(piece.want, Shaped) and ask.before is not None
+    kernel = engine.kernel
+    inside = kernel.index_inside(ask.call.pod_fd, ask.me.ifname)
+    for one in ask.before.interfaces:
+        if one.sandbox or config.ifname_problem(one.name):
+            continue
+        link = kernel.rtnetlink.get_link(one.name)
+        if (
+            link is not None
+            and link.kind == "veth"
+            and inside
+            and kernel.rtnetlink.peer_of(one.name) == inside
+        ):
+            found = msgspec.structs.replace(piece.want, link=one.name, mtu=link.mtu or 0)
+            return msgspec.structs.replace(piece, want=found)
+    raise wrong("prevResult", f"has no veth on the node whose other end is {ask.me.ifname}")
+
+
+def result(ask: Ask, before: Result) -> Result:
+    """With the device that holds back what the pod sends, as the reference plugin tells it."""
+    made = want(ask, before)
+    if made is None or not made.bandwidth.egress_rate:
+        return before
+    name = names.ifb_link(ask.me.container, ask.me.ifname)
+    device = Interface(name=name, mac=names.mac("ifb", name))
+    return msgspec.structs.replace(before, interfaces=(*before.interfaces, device))
+
+
+PLUGIN = Chained("bandwidth", want, prepare, result=result)

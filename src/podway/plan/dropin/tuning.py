@@ -1,0 +1,23 @@
+"""Drop-in ``tuning``: sysctls inside a pod and settings of its interface."""
+
+from __future__ import annotations
+
+from podway.model.dropin import Piece, Tuned
+from podway.model.objects import AnyObject, Link, Sysctl
+
+
+def in_pod(piece: Piece, want: Tuned) -> tuple[AnyObject, ...]:
+    """The interface is another plugin's, of whatever kind."""
+    settings = Link(
+        name=piece.ifname,
+        kind=want.kind,
+        up=None,
+        mac=want.mac,
+        mtu=want.mtu,
+        txqlen=want.txqlen,
+        promisc=want.promisc,
+        allmulti=want.allmulti,
+    )
+    sysctls = tuple(Sysctl(path=path, value=value) for path, value in want.sysctls)
+    plain = Link(name=piece.ifname, kind=want.kind, up=None)
+    return sysctls if settings == plain else (settings, *sysctls)

@@ -1,0 +1,109 @@
+"""Generated chains, and what runtimes do with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from differ_world import Case, Step
+from hypothesis import strategies as st
+
+VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
+_ADD, _CHECK, _DEL = Step(command="ADD"), Step(command="CHECK"), Step(command="DEL")
+_STATUS, _VERSION = Step(command="STATUS"), Step(command="VERSION")
+
+SCRIPTS: dict[str, tuple[Step, ...]] = {
+    "life": (_VERSION, _ADD, _CHECK, _DEL, _DEL),
+    "forgetful": (_ADD, Step(command="DEL", previous=False)),
+    "never added": (_CHECK, _DEL, Step(command="DEL", namespace="", previous=False)),
+    "two pods": (_ADD, Step(command="ADD", container="c2"), _DEL, Step(command="CHECK", container="c2")),
+    "no namespace": (Step(command="ADD", namespace="missing"), Step(command="DEL", namespace="missing")),
+    "address gone": (_ADD, Step(command="CHECK", damage="ip addr flush dev eth0"), _DEL),
+    "link down": (_ADD, Step(command="CHECK", damage="ip link set eth0 down"), _DEL),
+}
+
+_V4 = {"subnet": "10.88.0.0/16"}
+_V6 = {"subnet": "fd00:10:88::/64"}
+_DEFAULTS = [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
+
+
+def _ipam(dual: bool, routed: bool) -> dict[str, Any]:
+    ranges = [[_V4], [_V6]] if dual else [[_V4]]
+    routes = {"routes": _DEFAULTS[: 2 if dual else 1]} if routed else {}
+    return {"type": "host-local", "dataDir": "DATA", "ranges": ranges, **routes}
+
+
+@st.composite
+def mains(draw: st.DrawFn) -> dict[str, Any]:
+    """bridge or ptp with host-local."""
+    ipam = _ipam(draw(st.booleans()), draw(st.booleans()))
+    common = {"ipMasq": draw(st.booleans()), "ipam": ipam}
+    if mtu := draw(st.sampled_from([0, 1400])):
+        common["mtu"] = mtu
+    if draw(st.integers(0, 3)) == 0:
+        return {"type": "ptp", **common}
+    gateway = draw(st.sampled_from([{}, {"isGateway": True}, {"isDefaultGateway": True, "isGateway": True}]))
+    if "isDefaultGateway" in gateway:
+        ipam.pop("routes", None)
+    port = draw(st.sampled_from([{}, {"hairpinMode": True}, {"promiscMode": True}]))
+    return {"type": "bridge", "bridge": "cni0", **common, **gateway, **port}
+
+
+_TUNING = st.fixed_dictionaries(
+    {"type": st.just("tuning"), "dataDir": st.just("DATA/tuning")},
+    optional={
+        "sysctl": st.sampled_from(
+            [
+                {"net.core.somaxconn": "500"},
+                {"net.ipv4.conf.eth0.arp_filter": "1"},
+                {"kernel.domainname": "x"},
+            ]
+        ),
+        "mtu": st.just(1300),
+        "mac": st.just("c2:11:22:33:44:55"),
+        "promisc": st.booleans(),
+        "allmulti": st.booleans(),
+    },
+)
+_PORTMAP = st.fixed_dictionaries(
+    {"type": st.just("portmap"), "capabilities": st.just({"portMappings": True})},
+    optional={"snat": st.booleans(), "masqAll": st.booleans()},
+)
+_BANDWIDTH = st.just({"type": "bandwidth", "capabilities": {"bandwidth": True}})
+_LIMITS = st.sampled_from(
+    [
+        {"ingressRate": 1000000, "ingressBurst": 800000},
+        {"egressRate": 2000000, "egressBurst": 800000},
+        {"ingressRate": 1000000, "ingressBurst": 800000, "egressRate": 2000000, "egressBurst": 800000},
+        {"ingressRate": 0, "ingressBurst": 0, "egressRate": 0, "egressBurst": 0},
+        {"ingressRate": 1000000},
+    ]
+)
+_MAPPINGS = st.sampled_from(
+    [
+        [],
+        [{"hostPort": 8053, "containerPort": 53, "protocol": "udp"}],
+        [{"hostPort": 8053, "containerPort": 53, "protocol": "udp", "hostIP": "198.51.100.2"}],
+        [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}],
+        [{"hostPort": 0, "containerPort": 80, "protocol": "tcp"}],
+    ]
+)
+
+
+@st.composite
+def cases(draw: st.DrawFn, versions: tuple[str, ...] = VERSIONS) -> Case:
+    """A main plugin and up to three after it."""
+    script = draw(st.sampled_from(sorted(SCRIPTS)))
+    chained = [draw(plugin) for plugin in (_PORTMAP, _BANDWIDTH, _TUNING) if draw(st.booleans())]
+    mappings = draw(_MAPPINGS)
+    version = draw(st.sampled_from(versions))
+    steps = SCRIPTS[script]
+    if script == "two pods":
+        mappings = []
+    if version == "0.3.1":
+        steps = tuple(step for step in steps if step.command != "CHECK")
+    return Case(
+        version=version,
+        plugins=(draw(mains()), *chained),
+        steps=steps,
+        capabilities={"portMappings": mappings, "bandwidth": draw(_LIMITS)},
+    )
