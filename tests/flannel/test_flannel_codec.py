@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from podway.model import flannel
 from podway.model.errors import InvalidInput
 from podway.model.flannel import Lease
-from podway.model.resources import Network, NetworkSpec, Pool, VxlanSpec
+from podway.model.resources import Network, NetworkSpec, Pool
+from podway.model.tunnels import VxlanSpec
 
 MAC = "0e:19:7a:2b:aa:01"
 DUAL = {

@@ -54,10 +54,11 @@ class Lab:
         assert done.returncode == 0, done.stderr
 
     def devices(self, node: str) -> list[str]:
-        """The VXLAN devices of a node."""
+        """The tunnels of a node."""
         return [
             one["ifname"]
-            for one in json.loads(self.inside(node, "ip", "-j", "link", "show", "type", "vxlan"))
+            for one in json.loads(self.inside(node, "ip", "-j", "-d", "link", "show"))
+            if one.get("linkinfo", {}).get("info_kind") in ("vxlan", "wireguard")
         ]
 
     def sizes(self, pod: str) -> set[int]:
@@ -104,7 +105,7 @@ class Lab:
                 }
                 texts = tuple(sorted(one.text for one in wishes(found.networks["pods"].spec)))
                 done = all(one and (one.accepts, one.sends) == (texts, texts) for one in said.values())
-                want = 1 if way.transport == "vxlan" else 0
+                want = 1 if way.underlay else 0
                 done = done and all(one and _has_target(one) for one in said.values())
                 if done and all(
                     len(self.devices(node)) == want and self.is_even(node) for node in nodes or self.nodes

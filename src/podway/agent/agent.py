@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from podway.agent import choices, liveness, metrics
-from podway.agent.dirty import FACTS
+from podway.agent.dirty import FACTS, SILENT
 from podway.agent.duties import Duties, seen
 from podway.agent.echo import EchoService
 from podway.agent.health import Health
@@ -341,7 +341,7 @@ class Agent:
         def job() -> Report:
             # a route that is somebody else's decides what canReach means, and changes without a look
             more = self._engine.refresh_facts() if self._engine.planner.inputs.facts.towards else set()
-            return self._engine.reconciler.run({"sysctl"} | more)
+            return self._engine.reconciler.run(SILENT | more)
 
         self._detached(self._writer.submit(BULK, job))
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from podway.delta.differ import CREATION_ONLY, matches
 from podway.model import bgp
 from podway.model.objects import ROUTE_PROTOCOL, Address, AnyObject, Desired, Key, Link, Route
+from podway.model.wireguard import WG_KINDS
 
 #: what else goes when something of a kind changes: a link that goes down takes its IPv4 routes with it
 #: without an event of their own
 DEPENDENTS: dict[str, frozenset[str]] = {
-    "link": frozenset({"link", "address", "route", "neighbour", "fdb", "qdisc", "filter", "sysctl"}),
+    "link": WG_KINDS | {"link", "address", "route", "neighbour", "fdb", "qdisc", "filter", "sysctl"},
     "address": frozenset({"address", "route"}),
     "route": frozenset({"route"}),
     "rule": frozenset({"rule"}),
@@ -20,6 +21,7 @@ DEPENDENTS: dict[str, frozenset[str]] = {
     "filter": frozenset({"qdisc", "filter"}),
     "sysctl": frozenset({"sysctl"}),
 }
+SILENT = WG_KINDS | {"sysctl"}  # what may change without an event
 FACTS = "facts"
 LEARNED = "learned"  # what BIRD brought into the kernel
 

@@ -82,7 +82,9 @@ def check(store: Store, wanted: list[Placed]) -> None:
         if isinstance(one.resource, Network):
             lines += [one.at(problem) for problem in _used_pools(store, one.resource)]
             clashes = _outlook(store, one.resource).clashes
-            lines += [one.at(Problem("spec.vxlan.vni", text)) for text in clashes]
+            encrypted = documents.resolve(one.resource).spec.transport == "wireguard"
+            field = "wireguard.port" if encrypted else "vxlan.vni"
+            lines += [one.at(Problem(f"spec.{field}", text)) for text in clashes]
     if lines:
         raise InvalidInput("\n  ".join(lines), fix="nothing was changed")
 

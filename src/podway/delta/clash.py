@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 
 from podway.model.objects import ALIAS_PREFIX, Actual, Link, VxlanOptions
+from podway.model.wireguard import WgDevice
 
 Place = tuple[int, int, bool]  # VNI, port, whether the outer addresses are IPv6
 
@@ -42,6 +43,10 @@ def objection(want: object, foreign: dict[Place, str]) -> tuple[str, str] | None
 
 def explained(want: object, number: int, error: str) -> str:
     """The kernel's refusal of a tunnel device, with what to do where that is known."""
+    if isinstance(want, WgDevice) and number == errno.EADDRINUSE:
+        return f"{error}: UDP port {want.port} is taken; find it by ss -ulnp, or set another wireguard.port"
+    if isinstance(want, Link) and want.kind == "wireguard" and number == errno.EOPNOTSUPP:
+        return f"{error}: the kernel has no WireGuard; modprobe wireguard"
     if not isinstance(want, Link) or want.vxlan is None or number != errno.EADDRINUSE:
         return error
     port = want.vxlan.port

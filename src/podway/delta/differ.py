@@ -37,6 +37,9 @@ ORDER = {
     "address": 6,
     "neighbour": 7,
     "fdb": 8,
+    "wgdevice": 5,
+    "wgpeer": 7,
+    "wgallowed": 8,
     "qdisc": 9,
     "class": 10,
     "filter": 11,
@@ -47,7 +50,7 @@ SYSCTL_OF_NODE, SYSCTL_OF_LINK = 3, 5
 LINK_KINDS_FIRST = ("bridge", "ifb")  # a port's master, a filter's target
 
 #: fields that only creation looks at
-CREATION_ONLY = {"link": {"peer", "adopted"}, "address": {"nodad"}}
+CREATION_ONLY = {"link": {"peer", "adopted", "wireguard"}, "address": {"nodad"}}
 
 
 class Refusal(msgspec.Struct, frozen=True):

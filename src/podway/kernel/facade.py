@@ -18,6 +18,7 @@ import msgspec
 from podway.kernel import namespaces, sysctl
 from podway.kernel.nftables import Nft
 from podway.kernel.rtnetlink import Rtnetlink
+from podway.kernel.wireguard import Wireguard
 from podway.model import bgp
 from podway.model.objects import (
     ALIAS_PREFIX,
@@ -33,6 +34,7 @@ from podway.model.objects import (
     Route,
 )
 from podway.model.resources import NodeFacts, Uplink
+from podway.model.wireguard import WG_KINDS
 
 #: links that hold a dead pod's veth until they are deleted together
 DOOMED_GROUP = 0x706F64  # "pod"
@@ -41,6 +43,7 @@ NFT_KINDS = frozenset({"nftset", "nftelement", "nftchain"})
 ALL_KINDS = (
     frozenset({"link", "address", "route", "rule", "neighbour", "fdb", "qdisc", "filter", "sysctl"})
     | NFT_KINDS
+    | WG_KINDS
 )
 
 LOCAL_TABLE = 255  # RT_TABLE_LOCAL, linux/rtnetlink.h: the kernel's own
@@ -53,6 +56,8 @@ def _backend(op: Op) -> str:
     kind = op.key[0]
     if kind == "sysctl":
         return "sysctl"
+    if kind in WG_KINDS:
+        return "wireguard"
     return "nft" if kind in NFT_KINDS else "rtnetlink"
 
 
@@ -68,6 +73,7 @@ class Kernel:
         self.rtnetlink = Rtnetlink()
         self._undertaker = Rtnetlink()  # a socket is used by one thread at a time
         self.nft = Nft()
+        self.wireguard = Wireguard(self.rtnetlink.index)
 
     @property
     def portids(self) -> frozenset[int]:
@@ -75,6 +81,7 @@ class Kernel:
         return frozenset({self.rtnetlink.portid, self._undertaker.portid, *self.nft.portids})
 
     def close(self) -> None:
+        self.wireguard.close()
         self.nft.close()
         self._undertaker.close()
         self.rtnetlink.close()
@@ -106,6 +113,8 @@ class Kernel:
         for name in tunnels:
             for kind in {"neighbour", "fdb"} & set(kinds):
                 actual.update(self._dump_of(kind, name))
+        if WG_KINDS & set(kinds):
+            actual.update(self.wireguard.observe(_wireguards(links) & owned))
         limited = owned | {key[1] for key in adopted if key[0] == "qdisc"}
         if "qdisc" in kinds and limited:
             queues = self.rtnetlink.dump("qdisc")
@@ -128,6 +137,12 @@ class Kernel:
                 raise
             return {}
 
+    def met(self) -> set[tuple[str, str]]:
+        """(link, public key) of each peer that a device of Podway's has ever made a handshake with."""
+        links = self.rtnetlink.dump("link")
+        ours = [name for name in _wireguards(links) if is_owned(links["link", name])]
+        return {(one.device.link, key) for one in self.wireguard.look(ours) for key in one.met}
+
     def learned(self) -> list[Route]:
         """Routes that Podway's BIRD has brought here."""
         routes = self.rtnetlink.dump("route", protocol=bgp.PROTOCOL).values()
@@ -145,6 +160,8 @@ class Kernel:
                 results += sysctl.apply(batch)
             elif backend == "nft":
                 results += self.nft.apply(batch)
+            elif backend == "wireguard":
+                results += self.wireguard.apply(batch)
             else:
                 results += self.rtnetlink.apply(batch, pods or {})
         return results
@@ -248,6 +265,10 @@ class Kernel:
                 for bridge in ignored
             },
         )
+
+
+def _wireguards(links: Actual) -> set[str]:
+    return {link.name for link in links.values() if isinstance(link, Link) and link.kind == "wireguard"}
 
 
 def _follows(route: Route, routes: int, before: int) -> bool:

@@ -74,6 +74,10 @@ def _vxlan() -> Check:
     return _optional(Link(name="pw0", kind="vxlan", vxlan=vxlan), "no network with transport vxlan")
 
 
+def _wireguard() -> Check:
+    return _optional(Link(name="pw0", kind="wireguard"), "no network with transport wireguard")
+
+
 def _optional(link: Link, lost: str) -> Check:
     """A link that not everybody needs; ``lost``: what can't be had without it."""
     found = _make(link, link.kind)
@@ -134,7 +138,7 @@ def _forwarding() -> Check:
 
 
 REQUIRED: tuple[Callable[[], Check], ...] = (_root, _library, _veth, _bridge, _nf_tables)
-ADVISORY: tuple[Callable[[], Check], ...] = (_vxlan, _bridge_filter, _forwarding)
+ADVISORY: tuple[Callable[[], Check], ...] = (_vxlan, _wireguard, _bridge_filter, _forwarding)
 
 
 def checks() -> list[Check]:

@@ -28,7 +28,6 @@ from podway.model.resources import (
     Block,
     BlockSpec,
     Identity,
-    IpipSpec,
     Network,
     NetworkSpec,
     Node,
@@ -37,6 +36,7 @@ from podway.model.resources import (
     Snapshot,
     Unreadable,
 )
+from podway.model.tunnels import IpipSpec
 from podway.model.validation import canonical, network_problems, node_problems, preset_problems
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # RFC 1123 label

@@ -16,7 +16,9 @@ from typing import ClassVar
 
 import msgspec
 
-Key = tuple[str, ...]
+from podway.model.object import Key as Key
+from podway.model.object import Object as Object
+from podway.model.wireguard import WgAllowed, WgDevice, WgPeer, WireguardOptions
 
 # Ownership marks. The route protocol is outside every number of iproute2's rt_protos.
 ROUTE_PROTOCOL = 112
@@ -24,17 +26,6 @@ TABLE = "podway"  # nftables table name, in the families that are used
 ALIAS_PREFIX = "podway:"  # IFLA_IFALIAS of every link that Podway made
 
 MAIN_TABLE = 254  # RT_TABLE_MAIN, linux/rtnetlink.h
-
-
-class Object(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all kernel objects."""
-
-    kind_name: ClassVar[str] = ""
-
-    @property
-    def key(self) -> Key:
-        """Identity within one network namespace; its first item is ``kind_name``."""
-        raise NotImplementedError
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +96,7 @@ class Link(Object, frozen=True, kw_only=True):
     port: BridgePort | None = None
     vxlan: VxlanOptions | None = None
     iptunnel: IpTunnelOptions | None = None
+    wireguard: WireguardOptions | None = None  # for those who look, never compared: see WgDevice
     peer: Peer | None = None  # creation only, never compared
     adopted: bool = False  # stands already and stays foreign: changed, never made or removed
 
@@ -358,6 +350,9 @@ AnyObject = (
     | NftSet
     | NftElement
     | NftChain
+    | WgDevice
+    | WgPeer
+    | WgAllowed
 )
 Desired = dict[Key, AnyObject]
 Actual = dict[Key, AnyObject]

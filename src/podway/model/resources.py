@@ -21,22 +21,24 @@ from podway.model.bgp_specs import (
 )
 from podway.model.objects import family_of
 from podway.model.spec import Spec
+from podway.model.tunnels import IpipSpec, VxlanSpec, WireguardSpec
 
 API_VERSION = "podway.dev/v1"
 
 Attach = Literal["bridge", "routed"]
-Transport = Literal["none", "host-gw", "vxlan", "ipip", "bgp"]
-
+Transport = Literal["none", "host-gw", "vxlan", "ipip", "bgp", "wireguard"]
 
 #: preset name → (attach, transport)
 PRESETS: dict[str, tuple[Attach, Transport]] = {
     "docker": ("bridge", "none"),
     "flannel-host-gw": ("bridge", "host-gw"),
     "flannel-vxlan": ("bridge", "vxlan"),
+    "flannel-wireguard": ("bridge", "wireguard"),
     "calico-vxlan": ("routed", "vxlan"),
     "calico-ipip": ("routed", "ipip"),
     "calico-crosssubnet": ("routed", "ipip"),
     "calico-bgp": ("routed", "bgp"),
+    "calico-wireguard": ("routed", "wireguard"),
 }
 
 #: presets that send without a tunnel to peers on the same segment
@@ -77,29 +79,6 @@ class BridgeSpec(Spec, frozen=True, kw_only=True):
     ] = False
 
 
-class VxlanSpec(Spec, frozen=True, kw_only=True):
-    """The tunnel of ``transport: vxlan``."""
-
-    vni: Annotated[
-        int, Meta(description="VXLAN network identifier, 1 to 16777215; one for each network.")
-    ] = 1
-    port: Annotated[int, Meta(description="UDP port; 8472 is Linux's and Flannel's, 4789 IANA's.")] = 8472
-    underlay: Annotated[
-        Literal["ipv4", "ipv6"], Meta(description="Which of the nodes' addresses the tunnel runs between.")
-    ] = "ipv4"
-    direct_within_subnet: Annotated[
-        bool, Meta(description="No tunnel to peers that are proved to be on the same segment.")
-    ] = False
-
-
-class IpipSpec(Spec, frozen=True, kw_only=True):
-    """The tunnel of ``transport: ipip``."""
-
-    direct_within_subnet: Annotated[
-        bool, Meta(description="No tunnel to peers that are proved to be on the same segment.")
-    ] = False
-
-
 class FlannelSpec(Spec, frozen=True, kw_only=True):
     """Where the Flannel of ``interop: flannel-etcd`` keeps its leases."""
 
@@ -136,6 +115,7 @@ class NetworkSpec(Spec, frozen=True, kw_only=True):
     bridge: Annotated[BridgeSpec, Meta(description="Options of attach bridge.")] = BridgeSpec()
     vxlan: Annotated[VxlanSpec, Meta(description="Options of transport vxlan.")] = VxlanSpec()
     ipip: Annotated[IpipSpec, Meta(description="Options of transport ipip.")] = IpipSpec()
+    wireguard: Annotated[WireguardSpec, Meta(description="Options of transport wireguard.")] = WireguardSpec()
     interop: Annotated[
         Literal["", "flannel-etcd"],
         Meta(description="flannel-etcd: nodes of Flannel's and Podway's carry each other's pods."),
@@ -145,7 +125,11 @@ class NetworkSpec(Spec, frozen=True, kw_only=True):
     @property
     def direct_within_subnet(self) -> bool:
         """Whether peers that are proved to be on the same segment are sent without the network's tunnel."""
-        options: dict[Transport, VxlanSpec | IpipSpec] = {"vxlan": self.vxlan, "ipip": self.ipip}
+        options: dict[Transport, VxlanSpec | IpipSpec | WireguardSpec] = {
+            "vxlan": self.vxlan,
+            "ipip": self.ipip,
+            "wireguard": self.wireguard,
+        }
         return self.transport in options and options[self.transport].direct_within_subnet
 
 
@@ -218,12 +202,13 @@ class Bgp(msgspec.Struct, frozen=True, kw_only=True):
 class Paths(msgspec.Struct, frozen=True, kw_only=True):
     """How a node carries one network, as texts of ``plan.way``: what others may send it, what it sends.
 
-    ``mtu`` is what its pods take, 0 when it doesn't say."""
+    ``mtu`` is what its pods take, 0 when it doesn't say. ``keys``: (text of a way, the node's public key)."""
 
     accepts: tuple[str, ...] = ()
     sends: tuple[str, ...] = ()
     mtu: int = 0
     sizes: Sizes | None = None
+    keys: tuple[tuple[str, str], ...] = ()
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -405,5 +390,6 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     trouble: str = ""
     others: tuple[str, ...] = ()
+    keys: dict[str, str] = {}  # text of a way → this node's public key there
     towards: dict[str, str] = {}  # address → the one that the machine would send from to reach it
     adopted: dict[str, tuple[str, ...]] = {}  # foreign bridge that is used → addresses on it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -106,17 +107,25 @@ def network_problems(spec: NetworkSpec) -> list[Problem]:
                     what = f"{prefix} overlaps pools[{earlier}], {other}"
                     problems.append(Problem(f"spec.pools[{number}].cidr", what, "remove one of them"))
             prefixes.append((number, prefix))
-    problems += [*_mtu_problems(spec), *_bridge_problems(spec), *_vxlan_problems(spec)]
+    problems += [*_mtu_problems(spec), *_bridge_problems(spec), *_tunnel_problems(spec)]
     problems += _interop_problems(spec)
     if spec.cooldown < 0:
         problems.append(Problem("spec.cooldown", "is negative", "seconds, 0 or more"))
     return problems
 
 
-def _vxlan_problems(spec: NetworkSpec) -> Iterator[Problem]:
-    for key, value, most in (("vni", spec.vxlan.vni, MOST_VNI), ("port", spec.vxlan.port, MOST_PORT)):
+def _tunnel_problems(spec: NetworkSpec) -> Iterator[Problem]:
+    for key, value, most in (
+        ("vxlan.vni", spec.vxlan.vni, MOST_VNI),
+        ("vxlan.port", spec.vxlan.port, MOST_PORT),
+        ("wireguard.port", spec.wireguard.port, MOST_PORT),
+    ):
         if not 1 <= value <= most:
-            yield Problem(f"spec.vxlan.{key}", f"{value} is out of range", f"1 to {most}")
+            yield Problem(f"spec.{key}", f"{value} is out of range", f"1 to {most}")
+    if spec.wireguard.direct_within_subnet and not spec.wireguard.allow_plaintext:
+        what = "peers on the same segment would be sent plaintext"
+        fix = "remove it, or set wireguard.allowPlaintext: true where the segment may be read by all on it"
+        yield Problem("spec.wireguard.directWithinSubnet", what, fix)
 
 
 def _bridge_problems(spec: NetworkSpec) -> Iterator[Problem]:
@@ -279,7 +288,7 @@ def cluster_problems(
 
 
 def _same_tunnel(networks: Mapping[str, Network]) -> Iterator[Found]:
-    """Two networks in one VXLAN would be given each other's packets."""
+    """Two networks in one tunnel would be given each other's packets."""
     users = sorted((name, n.spec.vxlan) for name, n in networks.items() if n.spec.transport == "vxlan")
     for name, tunnel in users:
         same = [
@@ -291,6 +300,13 @@ def _same_tunnel(networks: Mapping[str, Network]) -> Iterator[Found]:
         for other in same:
             what = f"VNI {tunnel.vni} on UDP port {tunnel.port} is network {other}'s already"
             yield Found("Network", name, Problem("spec.vxlan.vni", what, "choose another"))
+    ports = sorted(
+        (n.spec.wireguard.port, name) for name, n in networks.items() if n.spec.transport == "wireguard"
+    )
+    for (port, name), (following, other) in itertools.pairwise(ports):
+        if port == following:
+            what = f"UDP port {port} is network {name}'s already"
+            yield Found("Network", other, Problem("spec.wireguard.port", what, "choose another"))
 
 
 def _objections(

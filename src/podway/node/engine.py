@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import msgspec
+
 from podway.kernel.facade import ALL_KINDS, NFT_KINDS, Kernel
 from podway.model.errors import PodwayError, Unavailable
 from podway.model.objects import ROUTE_PROTOCOL, Key
@@ -21,6 +23,7 @@ from podway.node.book import AddressBook
 from podway.node.cluster import Cluster
 from podway.node.database import Database, JournalEntry
 from podway.node.flannel import FlannelParts
+from podway.node.keys import Keys
 from podway.node.lock import WriterLock
 from podway.node.membership import Membership
 from podway.node.pieces import Pieces
@@ -37,6 +40,7 @@ from podway.store import Objects, open_store
 
 STEPS = 4  # at most, of one synchronization; the watch brings the next
 TELL_AGAIN = 1.0  # seconds until what could not be told is tried again
+MEET = 0.2  # seconds between looks for the handshakes that a change of way waits for
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -56,6 +60,8 @@ class NodeEngine:
         self.kernel = kernel
         self.cluster = Cluster(node, store_url, database, opener)
         self.flannel = FlannelParts(node, time.time)
+        self.keys = Keys(database.directory)
+        kernel.wireguard.keys = self.keys.private
         self.planner = Planner(self._facts())
         self.planner.update_holes(holes.load(database.directory))
         boot_id = BOOT_ID.read_text().strip()
@@ -82,7 +88,23 @@ class NodeEngine:
         self.synchronize()
 
     def _facts(self) -> NodeFacts:
-        return facts.look(self.kernel, self.cluster, self.database.directory)
+        found = facts.look(self.kernel, self.cluster, self.database.directory)
+        return msgspec.structs.replace(found, keys=dict(self.keys.public))
+
+    def _follow_keys(self) -> None:
+        """A key stands in the state directory before it is planned; it goes once no way needs it."""
+        ways = [way for held in self.planner.inputs.held.values() for way in held.ways]
+        needed = {way.text for way in ways if way.transport == "wireguard"}
+        changed = self.keys.hold(needed)
+        if self.cluster.snapshot.synced:
+            changed |= self.keys.drop(needed)
+        if changed:
+            self.kernel.wireguard.keys = self.keys.private
+            self._changed |= self.planner.update_facts(
+                msgspec.structs.replace(self.planner.inputs.facts, keys=dict(self.keys.public))
+            )
+        if needed:
+            self._changed |= self.planner.update_met(self.kernel.met())
 
     def _recover(self, boot_id: str) -> None:
         """Endpoints of an earlier boot are gone with it; half-made and half-deleted ones are undone."""
@@ -231,6 +253,7 @@ class NodeEngine:
             idle = frozenset()  # what that node sends isn't known
         ripe, self.next_step = self._lingering.step(idle, time.monotonic())
         later = [self.next_step, self.cluster.save_at, time.monotonic() if self._more else None]
+        later.append(time.monotonic() + MEET if self.planner.is_meeting else None)
         self.next_step = min((at for at in later if at is not None), default=None)
         return generation.told(self.planner, now, ripe)
 
@@ -267,6 +290,7 @@ class NodeEngine:
         if self.cluster.snapshot != self._planned:
             self._planned = self.cluster.snapshot
             self._changed |= self.planner.update_snapshot(self._planned)
+        self._follow_keys()
         self.reconciler.removals_allowed = self.cluster.snapshot.synced
         if self.planner.carries("bgp"):
             self._changed |= self.planner.update_learned({route.dst for route in self.kernel.learned()})

@@ -13,6 +13,7 @@ from podway.kernel import namespaces, suspects
 from podway.kernel.facade import ALL_KINDS, DOOMED_GROUP, NFT_KINDS, Kernel
 from podway.model.errors import PodwayError
 from podway.model.objects import Actual, AnyObject, Key, Link, Op, OpResult, Sysctl
+from podway.model.wireguard import WG_KINDS
 from podway.node.attachments import Attachments
 from podway.node.backoff import Fight, repaired
 from podway.node.database import Database, JournalEntry
@@ -48,10 +49,10 @@ class Report(msgspec.Struct, frozen=True):
 
 
 #: kinds whose objects stand for themselves, and on no look at anything else
-SIMPLE = frozenset({"route", "neighbour", "fdb", "nftelement"})
+SIMPLE = frozenset({"route", "neighbour", "fdb", "nftelement", "wgpeer", "wgallowed"})
 SHAPING = frozenset({"qdisc", "filter"})
 #: kinds that the kernel is asked for in one go: what is seen and not asked for would be taken for stray
-TOGETHER = (NFT_KINDS, SHAPING)
+TOGETHER = (NFT_KINDS, SHAPING, WG_KINDS)
 
 
 def looked_at(kinds: Collection[str]) -> frozenset[str]:

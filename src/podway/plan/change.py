@@ -141,7 +141,7 @@ def _risks_of_ways(before: Way, after: Way, cluster: Snapshot) -> Iterator[str]:
     stays = f"they go on with {before.text}, which then never goes; nodes that join get no path to them"
     if before == after or "none" in (before.transport, after.transport):
         return
-    if after.transport == "vxlan":
+    if after.underlay:
         lacking = [n.name for n in cluster.nodes.values() if not _has(n, after.underlay)]
         if lacking:
             yield f"nodes without an IPv{after.underlay} address: {_named(lacking)}: {stays}"
@@ -177,15 +177,15 @@ def _losses(old: Network, new: Network, cluster: Snapshot) -> Iterator[str]:
 
 
 def _clashes(new: Network, cluster: Snapshot) -> Iterator[str]:
-    """A VXLAN device has one network: another that still moves away from these values is in the way."""
+    """A tunnel's device has one network: another that still moves away from these values is in the way."""
     way = wanted(new.spec)
-    if way.transport != "vxlan":
+    if not way.underlay:
         return
+    what = f"VNI {way.vni} on UDP port {way.port}" if way.vni else f"UDP port {way.port}"
     for node in cluster.nodes.values():
         for name, paths in node.paths.items():
             if name != new.name and name in cluster.networks and way.text in (*paths.accepts, *paths.sends):
                 yield (
-                    f"VNI {way.vni} on UDP port {way.port} still carries network {name} on node {node.name}; "
-                    "apply this once that has moved"
+                    f"{what} still carries network {name} on node {node.name}; apply this once that has moved"
                 )
                 return

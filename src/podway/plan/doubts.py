@@ -24,6 +24,8 @@ from podway.plan.way import Way, wanted
 
 Span = tuple[int, int, int]  # family, first, last
 
+SHARED = ("bridge", "vxlan", "wireguard")  # links that a network has one of, by their aliases
+
 
 class Doubt(msgspec.Struct, frozen=True, kw_only=True):
     """Why something is isolated, and what of the kernel it could be about.
@@ -231,17 +233,19 @@ def _has_pools_size(snapshot: Snapshot, cidr: str) -> bool:
 
 
 def _same_tunnel(snapshot: Snapshot) -> Iterator[Finding]:
-    """Two networks in one VXLAN would be given each other's packets."""
+    """Two networks in one tunnel would be given each other's packets."""
     users: dict[Way, list[Network]] = {}
     for network in snapshot.networks.values():
-        if network.spec.transport == "vxlan":
+        if wanted(network.spec).underlay:
             users.setdefault(wanted(network.spec), []).append(network)
     for way, networks in users.items():
         if len(networks) > 1:
             both = sorted(network.name for network in networks)
-            why = f"networks {' and '.join(both)} both want VNI {way.vni} on UDP port {way.port}"
+            what = f"VNI {way.vni} on UDP port {way.port}" if way.vni else f"UDP port {way.port}"
+            why = f"networks {' and '.join(both)} both want {what}"
             cidrs = tuple(c for c, block in snapshot.blocks.items() if block.spec.network in both)
-            note = Note(f"network {both[0]}", why, "give one of them another spec.vxlan.vni")
+            field = "vxlan.vni" if way.vni else "wireguard.port"
+            note = Note(f"network {both[0]}", why, f"give one of them another spec.{field}")
             yield Finding(Doubt(note=note, prefixes=cidrs, macs=_macs(snapshot, cidrs)), cidrs)
 
 
@@ -343,9 +347,8 @@ def _is_anothers(
     """Whether ``value`` certainly belongs to another network than the unreadable one."""
     if isinstance(value, Link):
         alias = value.alias or ""
-        return any(alias.startswith(f"{ALIAS_PREFIX}{kind}:") for kind in ("bridge", "vxlan")) and (
-            not alias.endswith(f":{network}")
-        )
+        kind, _, whose = alias.removeprefix(ALIAS_PREFIX).partition(":")
+        return alias.startswith(ALIAS_PREFIX) and kind in SHARED and whose != network
     if place is not None:
         return any(within(place, span(pool.cidr)) for n in networks.values() for pool in n.spec.pools)
     return getattr(value, "link", "") in own

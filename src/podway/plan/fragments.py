@@ -37,7 +37,8 @@ FragmentId = tuple[str, str]  # ("block", "10.244.1.0/24")
 
 class Built(NamedTuple):
     """What one fragment wants, what it has to say, and (network, way) that it sends a peer by, and that it
-    would rather, what has to be proved, and where peers that prove it expect an answer."""
+    would rather, what has to be proved, where peers that prove it expect an answer, and whether the better
+    way waits for a handshake."""
 
     objects: tuple[AnyObject, ...]
     notes: tuple[Note, ...] = ()
@@ -45,6 +46,7 @@ class Built(NamedTuple):
     asks: tuple[str, Way] | None = None
     target: tuple[PathKey, Target] | None = None
     answers: str = ""
+    meets: bool = False
 
 
 FACTS: FragmentId = ("facts", "")
@@ -70,6 +72,7 @@ class Inputs(msgspec.Struct, kw_only=True):
     held: dict[str, Held] = {}  # network → ways to receive and send; a fold over the nodes
     sizes: dict[str, Size] = {}  # network → MTU of its pods here; a fold over the nodes
     holes: narrow.Holes = {}  # what probes found
+    met: frozenset[transport.Met | None] = frozenset({None})  # who knows this node; None: needless
     paths: dict[PathKey, Chosen] = {}  # what was chosen so far
 
     @property
@@ -124,7 +127,8 @@ def _block(inputs: Inputs, cidr: str) -> Built:
     node = inputs.nodes.get(block.spec.node)
     if block.spec.node == inputs.facts.name:
         stands = attach.own_block(block, network, inputs.facts, inputs.sizes[network.name].links)
-        return Built((*stands, *transport.own_block(block, held.ways, node)), answers=inside(block))
+        ends = transport.own_block(block, held.ways, node)
+        return Built((*stands, *ends), answers=inside(block))
     if inputs.lodged[cidr]:
         return Built(
             attach.own_block(block, network, inputs.facts, inputs.sizes[network.name].links),
@@ -132,7 +136,16 @@ def _block(inputs: Inputs, cidr: str) -> Built:
         )
     if node is None:
         return Built((), (Note(f"block {cidr}", f"its node {block.spec.node} is not registered"),))
-    return _peer_block(inputs, block, node, held)
+    built = _peer_block(inputs, block, node, held)
+    known = transport.known(block, held.ways, node, inputs.own)
+    return built._replace(objects=(*known, *built.objects), meets=_meets(inputs, block, node, built))
+
+
+def _meets(inputs: Inputs, block: Block, node: Node, built: Built) -> bool:
+    """Whether only a handshake is missing for a better way than the one that is sent."""
+    if built.sends is None or built.asks is None or built.sends == built.asks:
+        return False
+    return transport.meeting(block, built.asks[1], node) not in inputs.met
 
 
 def _lost(inputs: Inputs, block: Block) -> tuple[Note]:
@@ -154,6 +167,8 @@ def _peer_block(inputs: Inputs, block: Block, node: Node, held: Held) -> Built:
         # a way that is too narrow for what pods still send comes last
         largest = own.sizes.sends
         now = tuple(sorted(now, key=lambda way: mtu.of_way(network, way, inputs.facts) < largest))
+    # one by which the peer doesn't know this node yet, as far as a handshake shows, comes last too
+    now = tuple(sorted(now, key=lambda way: transport.meeting(block, way, node) not in inputs.met))
     asks = (name, asked) if asked is not None else None
     proof = target(wished, now, block, node, inputs.facts)
     chosen = inputs.paths.get(key_of(block)) or (unasked(proof) if proof else None)

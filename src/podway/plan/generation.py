@@ -103,11 +103,14 @@ def told(planner: Planner, now: Now, ripe: Idle) -> dict[str, Paths]:
         accepted = [way for way in held.ways if way.text in before.accepts or now.stands(way)]
         sent = {*planner.sends(name), *planner.asks(name), *held.wished}
         sent |= set() if now.moved else {way for way in held.ways if way.text in before.sends}
+        accepts = _texts(way for way in accepted if (name, way.text) not in ripe)
+        keys = planner.inputs.facts.keys
         found[name] = Paths(
-            accepts=_texts(way for way in accepted if (name, way.text) not in ripe),
+            accepts=accepts,
             sends=_texts(way for way in sent if way.transport != "none"),
             mtu=_accepted(planner, name, now, ripe),
             sizes=_sizes(planner, name, now),
+            keys=tuple((text, keys[text]) for text in accepts if text in keys),
         )
     return found
 

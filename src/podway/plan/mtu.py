@@ -26,7 +26,14 @@ VXLAN_OVERHEAD = {4: 20 + 8 + 8 + 14, 6: 40 + 8 + 8 + 14}
 #: bytes around a packet that travels in another: an IP header (RFC 2003, RFC 2473)
 IPIP_OVERHEAD = {4: 20, 6: 40}
 
-_OVERHEADS: dict[Transport, dict[int, int]] = {"vxlan": VXLAN_OVERHEAD, "ipip": IPIP_OVERHEAD}
+#: the same for WireGuard: outer IP, UDP, the header of a data message, and its authentication tag
+WIREGUARD_OVERHEAD = {4: 20 + 8 + 16 + 16, 6: 40 + 8 + 16 + 16}
+
+_OVERHEADS: dict[Transport, dict[int, int]] = {
+    "vxlan": VXLAN_OVERHEAD,
+    "ipip": IPIP_OVERHEAD,
+    "wireguard": WIREGUARD_OVERHEAD,
+}
 
 
 def overhead(way: Way) -> int:

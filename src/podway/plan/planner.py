@@ -26,38 +26,21 @@ from podway.model.resources import (
     Snapshot,
     Transport,
 )
-from podway.plan import bgp, detect, doubts, flannel, mtu, narrow
+from podway.plan import bgp, detect, doubts, flannel, mtu, narrow, transport
 from podway.plan.attach import bridge
 from podway.plan.fragments import BUILDERS, FACTS, POOLS, SHARED, Built, FragmentId, Inputs
 from podway.plan.judging import Judge
 from podway.plan.notes import Note
 from podway.plan.path import Chosen, PathKey
+from podway.plan.tally import Tally, said
 from podway.plan.targets import Targets, key_of
+from podway.plan.transport import wireguard
 from podway.plan.way import Way, held, wishes, with_families
 
 
 def _lodgings(endpoint: Endpoint) -> list[str]:
     """The blocks that a bridged pod's addresses are in: they carry their prefix length."""
     return [str(ipaddress.ip_interface(a).network) for a in endpoint.addresses] if endpoint.bridge else []
-
-
-class _Ways:
-    """Which ways fragments name, each counted."""
-
-    def __init__(self) -> None:
-        self._by_fragment: dict[FragmentId, tuple[str, Way]] = {}
-        self._counts: Counter[tuple[str, Way]] = Counter()
-
-    def put(self, fragment: FragmentId, named: tuple[str, Way] | None) -> None:
-        before = self._by_fragment.pop(fragment, None)
-        if before is not None:
-            self._counts[before] -= 1
-        if named is not None:
-            self._by_fragment[fragment] = named
-            self._counts[named] += 1
-
-    def of(self, network: str) -> frozenset[Way]:
-        return frozenset(way for (name, way), count in self._counts.items() if name == network and count > 0)
 
 
 class Planner:
@@ -77,7 +60,8 @@ class Planner:
         self._by_network: dict[str, set[FragmentId]] = {}
         self._by_node: dict[str, set[FragmentId]] = {}
         self._links: dict[str, Counter[int]] = {}  # network → MTUs of its pods here, each how often
-        self._sends, self._asks = _Ways(), _Ways()
+        self._sends, self._asks = Tally(), Tally()
+        self._meeting: set[FragmentId] = set()
         self._paths: dict[str, Counter[Paths]] = {}  # network → what its nodes say, each how often
         #: what has to be proved before it is sent directly
         self.targets = Targets()
@@ -206,6 +190,20 @@ class Planner:
         before, self.inputs.learned = self.inputs.learned, frozenset(learned)
         return self._rebuild({("block", cidr) for cidr in before ^ learned if cidr in self.inputs.blocks})
 
+    def update_met(self, met: AbstractSet[transport.Met]) -> set[Key]:
+        """Make the handshakes that were made what ``met`` says. Returns the changed keys."""
+        before, self.inputs.met = self.inputs.met, frozenset({None, *met})
+        news = {pair[1] for pair in before ^ self.inputs.met if pair is not None}
+        if not news:
+            return set()
+        peers = [n.name for n in self.inputs.nodes.values() if news & wireguard.public_keys(n)]
+        return self._rebuild({fragment for peer in peers for fragment in self._by_node.get(peer, ())})
+
+    @property
+    def is_meeting(self) -> bool:
+        """Whether a peer is sent by another way until a WireGuard handshake is made."""
+        return bool(self._meeting)
+
     @property
     def unlearned(self) -> list[str]:
         """Peers' blocks that BGP alone leads to, and that no peer has told of yet."""
@@ -280,8 +278,8 @@ class Planner:
         dirty: set[FragmentId] = set()
         for network in before.keys() | after.keys():
             counts = self._paths.setdefault(network, Counter())
-            counts.update([after[network]] if network in after else ())
-            counts.subtract([before[network]] if network in before else ())
+            counts.update(said(after, network))
+            counts.subtract(said(before, network))
             if self._hold(network):
                 dirty |= {("network", network)} | self._by_network.get(network, set())
         return dirty
@@ -345,6 +343,7 @@ class Planner:
             objects, notes = built.objects, built.notes
             self._sends.put(fragment, built.sends)
             self._asks.put(fragment, built.asks)
+            (self._meeting.add if built.meets else self._meeting.discard)(fragment)
             if fragment[0] == "block":
                 self.targets.put(fragment[1], built.target, built.answers)
             old = self._fragments.pop(fragment, ())

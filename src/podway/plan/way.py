@@ -18,7 +18,11 @@ from podway.model.resources import NetworkSpec, Paths, Transport
 
 FAMILIES = {"ipv4": 4, "ipv6": 6}
 #: what a way's text says besides its transport, by fields of ``Way``
-NUMBERS: dict[Transport, tuple[str, ...]] = {"vxlan": ("vni", "port", "underlay"), "ipip": ("underlay",)}
+NUMBERS: dict[Transport, tuple[str, ...]] = {
+    "vxlan": ("vni", "port", "underlay"),
+    "ipip": ("underlay",),
+    "wireguard": ("port", "underlay"),
+}
 
 
 class Way(msgspec.Struct, frozen=True):
@@ -31,7 +35,7 @@ class Way(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """ "none", "host-gw", "bgp", "ipip:4" or "vxlan:VNI:PORT:4": what ``parse`` reads."""
+        """ "none", "host-gw", "bgp", "ipip:4", "wireguard:PORT:4", "vxlan:VNI:PORT:4": see ``parse``."""
         numbers = (str(getattr(self, field)) for field in NUMBERS.get(self.transport, ()))
         return ":".join((self.transport, *numbers))
 
@@ -57,6 +61,8 @@ def wanted(spec: NetworkSpec) -> Way:
     """The way that a network declares, and that leads to every peer."""
     if spec.transport == "vxlan":
         return Way("vxlan", spec.vxlan.vni, spec.vxlan.port, FAMILIES[spec.vxlan.underlay])
+    if spec.transport == "wireguard":
+        return Way("wireguard", port=spec.wireguard.port, underlay=FAMILIES[spec.wireguard.underlay])
     apart = by_family(spec)
     return apart[0] if apart else Way(spec.transport)
 

@@ -9,9 +9,11 @@ from podway.model.objects import AnyObject, Key, Link
 from podway.model.resources import Block, Network, Node, NodeFacts, Paths, Transport
 from podway.plan.notes import Note
 from podway.plan.path import ASKING, Chosen
-from podway.plan.transport import hostgw, ipip, vxlan
+from podway.plan.transport import hostgw, ipip, vxlan, wireguard
 from podway.plan.transport.tunnel import Carriage, Planned, loose
 from podway.plan.way import Way
+
+Met = tuple[str, str]  # a WireGuard link, and the public key of a peer that a handshake was made with
 
 
 class Tunnel(Protocol):
@@ -39,7 +41,7 @@ class Tunnel(Protocol):
         """How one block of a peer is reached, or why it isn't; nothing where this node has no end."""
 
 
-TUNNELS: dict[Transport, Tunnel] = {"vxlan": vxlan, "ipip": ipip}
+TUNNELS: dict[Transport, Tunnel] = {"vxlan": vxlan, "ipip": ipip, "wireguard": wireguard}
 
 
 def carriage(link: Link) -> Carriage | None:
@@ -51,7 +53,7 @@ def receiver(way: Way, facts: NodeFacts) -> tuple[Key, ...]:
     """What must stand, as far as it is planned, before peers may send this node by ``way``."""
     links = [TUNNELS[way.transport].device_name(way)] if way.transport in TUNNELS else []
     loosened = [loose(name).key for name in (*links, *(uplink.name for uplink in facts.uplinks))]
-    return (*(("link", name) for name in links), *loosened)
+    return (*((kind, name) for name in links for kind in ("link", "wgdevice")), *loosened)
 
 
 def ends(
@@ -93,6 +95,19 @@ def own_block(block: Block, held: tuple[Way, ...], own: Node | None) -> tuple[An
     """What one of this node's blocks needs on its tunnels."""
     ways = (way for way in held if way.transport in TUNNELS)
     return tuple(one for way in ways for one in TUNNELS[way.transport].own_block(block, way, own))
+
+
+def known(block: Block, held: tuple[Way, ...], node: Node, own: Node | None) -> tuple[AnyObject, ...]:
+    """What a peer's block needs so that the peer can send this node by each way that it holds."""
+    ways = (way for way in held if way.transport == "wireguard")
+    return tuple(one for way in ways for one in wireguard.known(block, way, node, own))
+
+
+def meeting(block: Block, way: Way, node: Node) -> Met | None:
+    """What has to have met before a peer may be sent by ``way`` where another leads there; None: nothing."""
+    if way.transport != "wireguard":
+        return None
+    return wireguard.device_name(way), wireguard.public_key(node, block.spec.network, way)
 
 
 def peer_block(
