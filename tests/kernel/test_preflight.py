@@ -99,8 +99,9 @@ def test_a_firewall_that_drops_what_is_forwarded_is_named(in_namespace: int) -> 
         "nft", "add", "chain", "ip", "filter", "INPUT", "{ type filter hook input priority 0; policy drop; }"
     )
     found = preflight._forwarding()
-    assert found.verdict == "warning" and "-i pw+ -j ACCEPT" in found.fix
-    assert found.detail.endswith("by inet filter FORWARD, ip filter FORWARD")
+    assert found.verdict == "warning" and "firewall: manage" in found.fix
+    for family in ("inet", "ip"):
+        assert f"nftables {family} filter FORWARD drops it: its policy is drop" in found.detail
 
 
 SETUP = Path(__file__).parents[2] / "scripts" / "setup"

@@ -338,12 +338,7 @@ class Agent:
     def _heartbeat(self) -> None:
         self._loop.call_later(HEARTBEAT, self._heartbeat)
 
-        def job() -> Report:
-            # a route that is somebody else's decides what canReach means, and changes without a look
-            more = self._engine.refresh_facts() if self._engine.planner.inputs.facts.towards else set()
-            return self._engine.reconciler.run(SILENT | more)
-
-        self._detached(self._writer.submit(BULK, job))
+        self._detached(self._writer.submit(BULK, lambda: self._engine.sweep(SILENT)))
 
     def _watchdog(self) -> None:
         interval = watchdog_interval()

@@ -16,6 +16,7 @@ from podway.model.objects import Key
 from podway.node.engine import NodeEngine
 
 EVERYTHING = ALL_KINDS | {FACTS}
+PASSAGES = frozenset({"passage", FACTS})
 
 Mark = Callable[[frozenset[str], Key | None, str], None]  # kinds to look at, what changed, who did it
 
@@ -65,5 +66,9 @@ class KernelEvents:
 
     def _nft(self) -> None:
         for event in self._nft_monitor.read():
+            if (event.overflow or event.foreign) and self._planner.manages_firewalls:
+                self._mark(PASSAGES, None, "")
+            if event.foreign:
+                continue
             if event.overflow or event.portid not in self._own:
                 self._mark(NFT_KINDS, event.key, culprit.of(event.portid, None))

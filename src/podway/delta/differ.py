@@ -45,6 +45,7 @@ ORDER = {
     "filter": 11,
     "route": 12,
     "rule": 13,
+    "passage": 14,
 }
 SYSCTL_OF_NODE, SYSCTL_OF_LINK = 3, 5
 LINK_KINDS_FIRST = ("bridge", "ifb")  # a port's master, a filter's target

@@ -17,6 +17,7 @@ import msgspec
 
 from podway.kernel import namespaces, sysctl
 from podway.kernel.nftables import Nft
+from podway.kernel.passage import Firewalls
 from podway.kernel.rtnetlink import Rtnetlink
 from podway.kernel.wireguard import Wireguard
 from podway.model import bgp
@@ -41,7 +42,9 @@ DOOMED_GROUP = 0x706F64  # "pod"
 
 NFT_KINDS = frozenset({"nftset", "nftelement", "nftchain"})
 ALL_KINDS = (
-    frozenset({"link", "address", "route", "rule", "neighbour", "fdb", "qdisc", "filter", "sysctl"})
+    frozenset(
+        {"link", "address", "route", "rule", "neighbour", "fdb", "qdisc", "filter", "sysctl", "passage"}
+    )
     | NFT_KINDS
     | WG_KINDS
 )
@@ -54,8 +57,8 @@ SHAPERS = ("tbf", "htb", "ingress")
 
 def _backend(op: Op) -> str:
     kind = op.key[0]
-    if kind == "sysctl":
-        return "sysctl"
+    if kind in ("sysctl", "passage"):
+        return kind
     if kind in WG_KINDS:
         return "wireguard"
     return "nft" if kind in NFT_KINDS else "rtnetlink"
@@ -74,6 +77,7 @@ class Kernel:
         self._undertaker = Rtnetlink()  # a socket is used by one thread at a time
         self.nft = Nft()
         self.wireguard = Wireguard(self.rtnetlink.index)
+        self.firewalls = Firewalls(self.nft.run)
 
     @property
     def portids(self) -> frozenset[int]:
@@ -82,6 +86,7 @@ class Kernel:
 
     def close(self) -> None:
         self.wireguard.close()
+        self.firewalls.close()
         self.nft.close()
         self._undertaker.close()
         self.rtnetlink.close()
@@ -124,6 +129,8 @@ class Kernel:
                 actual.update(self._dump_of("filter", name, "ffff:"))
         if NFT_KINDS & set(kinds):
             actual.update(self.nft.observe())
+        if "passage" in kinds:
+            actual.update(self.firewalls.observe())
         if "sysctl" in kinds:
             actual.update(sysctl.observe(sysctls))
         return actual
@@ -158,6 +165,8 @@ class Kernel:
             batch = list(run)
             if backend == "sysctl":
                 results += sysctl.apply(batch)
+            elif backend == "passage":
+                results += self.firewalls.apply(batch)
             elif backend == "nft":
                 results += self.nft.apply(batch)
             elif backend == "wireguard":
@@ -264,6 +273,7 @@ class Kernel:
                 bridge: tuple(a.address for a in addresses if a.link == bridge and _is_global(a.address))
                 for bridge in ignored
             },
+            gates=self.firewalls.gates(),
         )
 
 

@@ -15,13 +15,14 @@ import msgspec
 
 from podway.kernel.netlink import wire
 from podway.kernel.netlink.socket import NetlinkSocket
-from podway.kernel.nfnetlink import nftwire
+from podway.kernel.nfnetlink import gatewire, nftwire
 from podway.model.errors import Unavailable
 from podway.model.objects import TABLE, Actual, Key, NftChain, NftElement, NftRule, NftSet, Op, OpResult
 
 NETLINK_NETFILTER = 12
 EVENT_GROUP = 7  # NFNLGRP_NFTABLES
 GENERATION = 15  # NFT_MSG_NEWGEN
+STRUCTURE = (0, 2, 3, 5, 6, 8)  # NFT_MSG_NEW and DEL of tables, chains, rules
 
 
 class Nft:
@@ -74,13 +75,6 @@ class Nft:
                 raise Unavailable("the kernel has no nf_tables", str(error), fix) from error
             raise
         return [message for messages in dumps for message in messages]
-
-    def drops_forwarded(self) -> list[str]:
-        """Chains of anybody that drop forwarded packets unless one of their rules accepts them."""
-        families = nftwire.IP_FAMILIES
-        found = [self._socket.dump(nftwire.dump(nftwire.GETCHAIN, family)) for family in families]
-        drops = [nftwire.decode_drop(message.payload) for messages in found for message in messages]
-        return sorted(name for name in drops if name is not None)
 
     def _observe_sets(self) -> list[NftSet]:
         sets = [nftwire.decode_set(message.payload, TABLE) for message in self._dump(nftwire.GETSET)]
@@ -147,7 +141,7 @@ class Nft:
             # A set's type can't be changed under the rules that use it: all goes, the next pass makes it.
             self.remove_all()
             return {op.key: OpResult(op) for op in ops}
-        words = self._run(script(ops))
+        words = self.run(script(ops))
         if words:
             return {op.key: OpResult(op, errno.EINVAL, words) for op in ops}
         for op in ops:
@@ -199,11 +193,11 @@ class Nft:
         """Remove our tables, and nothing else."""
         for family in nftwire.FAMILIES:
             # "add" first: deleting what isn't there is an error
-            self._run(f"add table {family} {TABLE}\ndelete table {family} {TABLE}\n")
+            self.run(f"add table {family} {TABLE}\ndelete table {family} {TABLE}\n")
         self._sets.clear()
         self._made.clear()
 
-    def _run(self, text: str) -> str:
+    def run(self, text: str) -> str:
         """Run commands atomically; the library's words when it refuses, else ""."""
         if self._context is None:
             self._context = self._library.nft_ctx_new(0)
@@ -281,11 +275,14 @@ def _set(one: NftSet) -> str:
 
 
 class NftEvent(msgspec.Struct, frozen=True):
-    """Something in our tables changed. ``overflow``: events were lost."""
+    """Something in our tables changed, or (``foreign``) in chains of others that packets may be forwarded by.
+
+    ``overflow``: events were lost."""
 
     key: Key = ()
     portid: int = 0
     overflow: bool = False
+    foreign: bool = False
 
 
 class NftMonitor:
@@ -303,23 +300,28 @@ class NftMonitor:
         self._socket.close()
 
     def read(self) -> list[NftEvent]:
-        """One event per changed thing of table ``podway`` since the last call; never waits."""
+        """One event per changed thing of table ``podway`` since the last call, and one for all that others
+        changed in tables, chains and rules of theirs; never waits."""
         events: list[NftEvent] = []
+        foreign: NftEvent | None = None
         try:
             for message in self._socket.pending():
                 kind = message.type & 0xFF
                 family = nftwire.FAMILY_NAMES.get(message.payload[0])
-                if message.type >> 8 != nftwire.SUBSYSTEM >> 8 or kind == GENERATION or family is None:
+                if message.type >> 8 != nftwire.SUBSYSTEM >> 8 or kind == GENERATION:
                     continue
                 # the table's name is attribute 1 of every message of the subsystem
                 found = wire.attributes(message.payload, nftwire.HEADER.size)
-                if wire.string(found.get(1, b"")) == TABLE:
+                if wire.string(found.get(1, b"")) != TABLE:
+                    if kind in STRUCTURE and message.payload[0] in gatewire.FAMILIES:
+                        foreign = NftEvent(("passage",), message.portid, foreign=True)
+                elif family is not None:
                     events.append(NftEvent(_event_key(kind, family, found), message.portid))
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
             events.append(NftEvent(overflow=True))
-        return events
+        return [*events, foreign] if foreign else events
 
 
 def _event_key(kind: int, family: str, found: wire.Attributes) -> Key:

@@ -11,6 +11,7 @@ import msgspec
 
 from podway.kernel import namespaces, sysctl
 from podway.model.errors import PodwayError, Unavailable
+from podway.model.gate import Passage
 from podway.model.objects import Link, Op, Peer, VxlanOptions
 
 Verdict = Literal["ok", "warning", "failed"]
@@ -112,29 +113,34 @@ def _bridge_filter() -> Check:
         detail = (
             "bridged packets pass the host's IP firewall: a FORWARD policy of drop stops pods of one node"
         )
-        return Check("br_netfilter", "warning", detail, "allow the pod networks in that firewall")
+        return Check("br_netfilter", "warning", detail, "spec.firewall: manage where one drops")
     return Check("br_netfilter", "ok", "off" if found == "0" else "not loaded")
 
 
 def _forwarding() -> Check:
-    """What is accepted in Podway's own table is still dropped by another's policy."""
+    """What is accepted in Podway's own table is still dropped by another's."""
     from podway.kernel.nftables import Nft
+    from podway.kernel.passage import Firewalls
 
     try:
         nft = Nft()
+        firewalls = Firewalls(nft.run)
         try:
-            found = nft.drops_forwarded()
+            gates, passes = firewalls.gates(), firewalls.observe().values()
         finally:
+            firewalls.close()
             nft.close()
     except (PodwayError, OSError) as error:
         return Check("forwarding", "warning", f"firewalls can't be looked at: {error}")
-    if not found:
-        return Check("forwarding", "ok", "no firewall drops what is forwarded by policy")
-    detail = f"what is forwarded is dropped unless a rule accepts it, by {', '.join(found)}"
-    fix = (
-        "iptables -I FORWARD -i pw+ -j ACCEPT; iptables -I FORWARD -o pw+ -j ACCEPT (ip6tables too), or alike"
-    )
-    return Check("forwarding", "warning", detail, fix)
+    opened = {one.where for one in passes if isinstance(one, Passage)}
+    shut = [gate for gate in gates if gate.where not in opened]
+    if not gates:
+        return Check("forwarding", "ok", "no firewall drops what is forwarded")
+    if not shut:
+        return Check("forwarding", "ok", f"pods pass {', '.join(str(gate.where) for gate in gates)}")
+    said = "; ".join(f"{gate.where} drops it: {gate.because}" for gate in shut)
+    fix = "set firewall: manage in the spec of the pods' networks, or accept their pools in that firewall"
+    return Check("forwarding", "warning", f"what is forwarded passes a firewall. {said}", fix)
 
 
 REQUIRED: tuple[Callable[[], Check], ...] = (_root, _library, _veth, _bridge, _nf_tables)

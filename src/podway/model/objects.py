@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import msgspec
 
+from podway.model.gate import Passage
 from podway.model.object import Key as Key
 from podway.model.object import Object as Object
 from podway.model.wireguard import WgAllowed, WgDevice, WgPeer, WireguardOptions
@@ -353,6 +354,7 @@ AnyObject = (
     | WgDevice
     | WgPeer
     | WgAllowed
+    | Passage
 )
 Desired = dict[Key, AnyObject]
 Actual = dict[Key, AnyObject]

@@ -19,6 +19,7 @@ from podway.model.bgp_specs import (
     BgpSpec,
     BGPTopologySpec,
 )
+from podway.model.gate import Gate
 from podway.model.objects import family_of
 from podway.model.spec import Spec
 from podway.model.tunnels import IpipSpec, VxlanSpec, WireguardSpec
@@ -111,6 +112,9 @@ class NetworkSpec(Spec, frozen=True, kw_only=True):
     spoof_protection: Annotated[
         bool, Meta(description="No pod sends from an address or MAC that isn't its own.")
     ] = True
+    firewall: Annotated[Literal["leave", "manage"], Meta(description="manage: pods pass the host's.")] = (
+        "leave"
+    )
     cooldown: Annotated[int, Meta(description="Seconds before a released address is used again.")] = 30
     bridge: Annotated[BridgeSpec, Meta(description="Options of attach bridge.")] = BridgeSpec()
     vxlan: Annotated[VxlanSpec, Meta(description="Options of transport vxlan.")] = VxlanSpec()
@@ -393,3 +397,4 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     keys: dict[str, str] = {}  # text of a way → this node's public key there
     towards: dict[str, str] = {}  # address → the one that the machine would send from to reach it
     adopted: dict[str, tuple[str, ...]] = {}  # foreign bridge that is used → addresses on it
+    gates: tuple[Gate, ...] = ()  # other software's chains that drop what is forwarded

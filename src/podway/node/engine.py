@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -300,6 +300,13 @@ class NodeEngine:
         """A block was claimed: what its pods need on the node must stand before the first of them."""
         self._plan_snapshot()
         self.reconciler.run({"link", "address", "route"})
+
+    def sweep(self, silent: Collection[str]) -> Report:
+        """Look at what changes without an event: these kinds, and what the plan knows of besides."""
+        # a route that is somebody else's decides what canReach means; iptables-legacy has no events
+        blind = {"passage"} if self.planner.manages_firewalls else set()
+        more = self.refresh_facts() if blind or self.planner.inputs.facts.towards else set()
+        return self.reconciler.run({*silent, *blind, *more})
 
     def refresh_facts(self) -> set[str]:
         """Look at the uplinks again and tell the cluster of new addresses. Returns what kinds may change."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from podway.model.gate import Passage
 from podway.model.objects import Address, Desired, Link, Op, Sysctl
 from podway.node.database import Database
 
@@ -45,6 +46,8 @@ def remember(database: Database, desired: Desired, ops: Iterable[Op]) -> None:
         want, have = op.want, op.have
         if isinstance(want, Address) and have is None and _is_adopted(desired, want.link):
             database.ledger_put(" ".join(op.key), "", want.address)
+        elif isinstance(want, Passage):
+            database.ledger_put(" ".join(op.key), "", want.prefix)
         elif isinstance(want, Link) and want.adopted and isinstance(have, Link):
             path, found = " ".join(op.key), Settings.of(have)
             before = known[path].found if path in known else str(found)

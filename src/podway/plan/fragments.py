@@ -24,7 +24,20 @@ from podway.model.resources import (
     NodeFacts,
     Paths,
 )
-from podway.plan import attach, base, bgp, detect, doubts, dropin, flannel, mtu, narrow, nat, transport
+from podway.plan import (
+    attach,
+    base,
+    bgp,
+    detect,
+    doubts,
+    dropin,
+    flannel,
+    mtu,
+    narrow,
+    nat,
+    passage,
+    transport,
+)
 from podway.plan.attach import bridge
 from podway.plan.mtu import Size
 from podway.plan.notes import Note
@@ -93,7 +106,8 @@ def _network(inputs: Inputs, name: str) -> Built:
     notes = (*notes, *(note for note in (refused, small) if note is not None))
     if network.spec.transport != "none":
         notes = (*notes, *detect.note(inputs.facts))
-    return Built((*attach.network(network, inputs.facts, inputs.sizes[name].links), *ends), notes)
+    passes = passage.network(network, inputs.facts)
+    return Built((*attach.network(network, inputs.facts, inputs.sizes[name].links), *ends, *passes), notes)
 
 
 def _pools(inputs: Inputs, _: str) -> Built:

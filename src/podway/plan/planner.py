@@ -95,6 +95,11 @@ class Planner:
         """Whether nothing is in doubt, in conflict or kept as it was found."""
         return not self._judged.doubts and not self.kept_as_found
 
+    @property
+    def manages_firewalls(self) -> bool:
+        """Whether chains of other software that drop what is forwarded are of any concern."""
+        return any(network.spec.firewall == "manage" for network in self.inputs.networks.values())
+
     def keeps(self, value: AnyObject) -> bool:
         """Whether ``value`` may not be removed: a record that is in doubt could be about it."""
         if not self._judged.doubts:

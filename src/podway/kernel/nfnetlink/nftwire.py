@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from podway.kernel.netlink import wire
@@ -30,8 +30,6 @@ INTERVAL_END = 1
 SET_TABLE, SET_NAME, SET_FLAGS, SET_KEY_TYPE, SET_DATA_TYPE = 1, 2, 3, 4, 6
 SET_IS_INTERVAL, SET_IS_MAP = 0x4, 0x8
 CHAIN_TABLE, CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE = 1, 3, 4, 5, 7
-NF_INET_FORWARD, NF_DROP = 2, 0
-IP_FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
 HOOK_NUM, HOOK_PRIORITY = 1, 2
 RULE_TABLE, RULE_CHAIN, RULE_EXPRESSIONS, RULE_USERDATA = 1, 2, 4, 7
 EXPR_NAME, EXPR_DATA = 1, 2
@@ -184,17 +182,22 @@ def raw_elements(payload: bytes) -> list[RawElement]:
     """The elements in a message."""
     outer = wire.attributes(payload, HEADER.size).get(ELEMENTS, b"")
     found: list[RawElement] = []
-    at = 0
-    while at + 4 <= len(outer):
-        length, _ = wire.ATTRIBUTE.unpack_from(outer, at)
-        if length < 4:
-            break
-        inner = wire.attributes(outer[at + 4 : at + length])
+    for inner in items(outer):
         flags = int.from_bytes(inner.get(ELEM_FLAGS, b"\0"), "big")
         key, data, end = (_value(inner.get(kind, b"")) for kind in (ELEM_KEY, ELEM_DATA, ELEM_KEY_END))
         found.append(RawElement(key, data, flags, end))
-        at += (length + 3) & ~3
     return found
+
+
+def items(raw: bytes) -> Iterator[wire.Attributes]:
+    """The attributes of each item of a list."""
+    at = 0
+    while at + 4 <= len(raw):
+        length, _ = wire.ATTRIBUTE.unpack_from(raw, at)
+        if length < 4:
+            return
+        yield wire.attributes(raw[at + 4 : at + length])
+        at += (length + 3) & ~3
 
 
 def _value(nested: bytes) -> bytes:
@@ -247,9 +250,9 @@ def _prefixes(raw: Sequence[RawElement]) -> list[str]:
     return texts
 
 
-def dump(kind: int, family: int) -> bytes:
-    """A request for all sets, chains or rules of a family."""
-    return _message(kind, 0, family)
+def dump(kind: int, family: int, *parts: bytes) -> bytes:
+    """A request for all sets, chains or rules of a family, or those that ``parts`` select."""
+    return _message(kind, 0, family, *parts)
 
 
 def decode_set(payload: bytes, table: str) -> NftSet | None:
@@ -285,30 +288,18 @@ def decode_chain(payload: bytes, table: str) -> tuple[str, str, str, str, int] |
     return family, name, wire.string(found[CHAIN_TYPE]), hooks[number], priority
 
 
-def decode_drop(payload: bytes) -> str | None:
-    """ "FAMILY TABLE CHAIN" of a chain that drops forwarded packets unless a rule accepts them, else None."""
-    found = wire.attributes(payload, HEADER.size)
-    hook = wire.attributes(found.get(CHAIN_HOOK, b""))
-    number, policy = (
-        int.from_bytes(raw, "big") for raw in (hook.get(HOOK_NUM, b""), found.get(CHAIN_POLICY, b"\1"))
-    )
-    if payload[0] not in IP_FAMILIES or (number, policy) != (NF_INET_FORWARD, NF_DROP):
-        return None
-    return f"{IP_FAMILIES[payload[0]]} {wire.string(found[CHAIN_TABLE])} {wire.string(found[CHAIN_NAME])}"
-
-
 def decode_rule(payload: bytes, table: str) -> tuple[str, str, str, str] | None:
     """(family, chain, comment, digest of what it does) of a rule; None when it is another table's."""
     family = FAMILY_NAMES.get(payload[0])
     found = wire.attributes(payload, HEADER.size)
     if family is None or wire.string(found[RULE_TABLE]) != table:
         return None
-    comment = _comment(found.get(RULE_USERDATA, b""))
-    return family, wire.string(found[RULE_CHAIN]), comment, _digest(found.get(RULE_EXPRESSIONS, b""))
+    said = comment(found.get(RULE_USERDATA, b""))
+    return family, wire.string(found[RULE_CHAIN]), said, _digest(found.get(RULE_EXPRESSIONS, b""))
 
 
-def _comment(userdata: bytes) -> str:
-    """libnftnl's own packing: type, length, value, one byte each for the first two."""
+def comment(userdata: bytes) -> str:
+    """A rule's, "" for none; libnftnl's own packing: type, length, value, one byte each for the first two."""
     at = 0
     while at + 2 <= len(userdata):
         kind, length = userdata[at], userdata[at + 1]
@@ -321,14 +312,8 @@ def _comment(userdata: bytes) -> str:
 def _digest(expressions: bytes) -> str:
     """Of the expressions, without what a counter has counted."""
     hashed = hashlib.sha256()
-    at = 0
-    while at + 4 <= len(expressions):
-        length, _ = wire.ATTRIBUTE.unpack_from(expressions, at)
-        if length < 4:
-            break
-        inner = wire.attributes(expressions[at + 4 : at + length])
+    for inner in items(expressions):
         hashed.update(inner[EXPR_NAME])
         if wire.string(inner[EXPR_NAME]) != "counter":
             hashed.update(inner.get(EXPR_DATA, b""))
-        at += (length + 3) & ~3
     return hashed.hexdigest()[:16]

@@ -1,0 +1,58 @@
+"""iptables-legacy: tables of the kernel that nftables doesn't see, by the command that speaks to them.
+
+A namespace without such tables costs one look into /proc, and none is made by looking.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import subprocess
+
+from podway.model.errors import Unavailable
+from podway.model.gate import Gate, Where
+
+COMMANDS = {"ip": "iptables-legacy", "ip6": "ip6tables-legacy"}
+TABLES = {"ip": "ip_tables_names", "ip6": "ip6_tables_names"}
+WAIT = ("-w", "5")  # seconds for the lock that all its calls share
+DROPS = ("DROP", "REJECT")
+
+
+def places() -> list[Where]:
+    """The FORWARD chains of this namespace."""
+    found: list[Where] = []
+    for family, file in TABLES.items():
+        with contextlib.suppress(OSError), open(f"/proc/thread-self/net/{file}") as tables:
+            if "filter" in tables.read().split():
+                found.append(Where("iptables-legacy", family, "filter", "FORWARD"))
+    return found
+
+
+def rules(where: Where) -> list[list[str]]:
+    """The chain's policy and rules as words: -P FORWARD DROP, -A FORWARD -s …"""
+    return [shlex.split(line) for line in run(where, "-S", where.chain).splitlines()]
+
+
+def gate(where: Where, lines: list[list[str]]) -> Gate | None:
+    """What of a chain drops all that no rule accepted: its last rule, or the policy."""
+    last = lines[-1] if lines else []
+    if last[:1] == ["-A"] and len(last) > 3 and last[2] == "-j" and last[3] in DROPS:
+        return Gate(where, f"its rule {len(lines) - 1}, {' '.join(last)}")
+    if ["-P", where.chain, "DROP"] in lines:
+        return Gate(where, "its policy is DROP")
+    return None
+
+
+def run(where: Where, *arguments: str) -> str:
+    """One call; its output. Raises Unavailable when the command is missing, OSError with its words."""
+    command = COMMANDS[where.family]
+    try:
+        done = subprocess.run(
+            [command, *WAIT, "-t", where.table, *arguments], capture_output=True, text=True, timeout=30
+        )
+    except FileNotFoundError as error:
+        why = "tables of iptables-legacy are in use, and can't be looked at"
+        raise Unavailable(why, f"there is no {command}", "apt install iptables") from error
+    if done.returncode:
+        raise OSError(done.returncode, done.stderr.strip())
+    return done.stdout

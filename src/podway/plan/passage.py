@@ -1,0 +1,35 @@
+"""Pods' way through firewalls of other software: what ``spec.firewall: manage`` puts into their chains.
+
+In nftables an accept in one chain doesn't save a packet from a drop in another, so a pass stands in each
+chain that drops (``facts.gates``). It is of prefixes and not of links: with br_netfilter on, packets within
+a bridge come by too, and a published port's packet comes from anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from podway.model.gate import Passage
+from podway.model.objects import family_of
+from podway.model.resources import Network, NodeFacts
+
+#: nftables families of chains → of the packets they see
+SEES = {"ip": (4,), "ip6": (6,), "inet": (4, 6)}
+
+
+def network(network: Network, facts: NodeFacts) -> tuple[Passage, ...]:
+    """What lets the pods of a network through, () where it isn't asked for."""
+    if network.spec.firewall != "manage":
+        return ()
+    return through((pool.cidr for pool in network.spec.pools), facts)
+
+
+def through(prefixes: Iterable[str], facts: NodeFacts) -> tuple[Passage, ...]:
+    """Passes from and to ``prefixes`` in every chain that drops what is forwarded."""
+    return tuple(
+        Passage(where=gate.where, side=side, prefix=prefix)
+        for prefix in prefixes
+        for gate in facts.gates
+        if family_of(prefix) in SEES[gate.where.family]
+        for side in ("saddr", "daddr")
+    )

@@ -1,0 +1,192 @@
+"""``spec.firewall: manage``: pods pass real firewalls that drop what is forwarded; by default they don't."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import walls
+from dropin_lab import COMPILED, Lab, pods, wait_for
+
+from podway.store import NotFound, Record, open_store
+
+pytestmark = pytest.mark.kernel
+
+POOLS = ["10.244.0.0/16", "fd00:10:244::/48"]
+CONF = {"cniVersion": "1.0.0", "name": "pods", "type": "podway-cni", "network": "pods"}
+WORLD = "192.0.2.2"
+
+
+def _network(**more: object) -> bytes:
+    pools = [{"cidr": cidr} for cidr in POOLS]
+    return json.dumps({"attach": "routed", "transport": "none", "pools": pools, **more}).encode()
+
+
+class Scene:
+    """Two pods of a node, and a host in the world outside."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.a, self.b, self.world = (f"pf{os.getpid()}{name}" for name in "abw")
+        self.addresses: list[str] = []
+
+    def declare(self, **more: object) -> None:
+        """The Network, made or changed."""
+        store = open_store(self.lab.store, create=True)
+        try:
+            known = store.get("Network", "pods")
+            store.update_spec(msgspec.structs.replace(known, spec=_network(**more)))
+        except NotFound:
+            store.create(Record(kind="Network", name="pods", spec=_network(**more)))
+        store.close()
+
+    def attach(self) -> None:
+        """Both pods."""
+        conf = CONF | {"socket": self.lab.socket}
+        self.lab.call("ADD", conf, self.a)
+        answer = self.lab.call("ADD", conf, self.b)
+        self.addresses = [one["address"].partition("/")[0] for one in answer["ips"]]
+
+    def passes(self) -> bool:
+        """Whether a's packets reach b in both families, and the world."""
+        return all(walls.reaches(self.a, address) for address in (*self.addresses, WORLD))
+
+    def is_shut(self) -> bool:
+        """Whether none does."""
+        return not any(walls.reaches(self.a, address) for address in (*self.addresses, WORLD))
+
+
+@pytest.fixture
+def scene(lab: Lab) -> Iterator[Scene]:
+    made = Scene(lab)
+    shutil.copy(COMPILED, lab.bin / "podway-cni")
+    with pods(made.a, made.b, made.world):
+        walls.run("ip", "link", "set", "lo", "up")
+        walls.run("ip", "link", "add", "up0", "type", "veth", "peer", "eth0", "netns", made.world)
+        walls.run("ip", "address", "add", "192.0.2.1/24", "dev", "up0")
+        walls.run("ip", "link", "set", "up0", "up")
+        for words in (["address", "add", f"{WORLD}/24", "dev", "eth0"], ["link", "set", "eth0", "up"]):
+            walls.run("ip", "-n", made.world, *words)
+        yield made
+
+
+def _iptables(*variants: str) -> None:
+    for variant in variants:
+        walls.run(variant, "-w", "-P", "FORWARD", "DROP")
+
+
+def _started(scene: Scene) -> None:
+    scene.declare(firewall="manage")
+    scene.lab.start()
+    scene.attach()
+
+
+def test_by_default_nothing_foreign_is_touched(scene: Scene) -> None:
+    _iptables("iptables-nft", "ip6tables-nft")
+    scene.declare()
+    scene.lab.start()
+    scene.attach()
+    assert scene.is_shut() and not walls.passes()
+    scene.declare(firewall="manage")
+    wait_for(lambda: len(walls.passes()) == 4, "passes")
+    assert scene.passes()
+    scene.declare()
+    wait_for(lambda: not walls.passes(), "no passes")
+    assert scene.is_shut()
+
+
+def test_a_policy_of_drop_as_docker_sets_it(scene: Scene) -> None:
+    _started(scene)
+    assert scene.passes()
+    _iptables("iptables-nft", "ip6tables-nft")
+    wait_for(scene.passes, "a way through")
+    shown = walls.run("iptables-nft", "-S", "FORWARD")
+    assert '-A FORWARD -s 10.244.0.0/16 -m comment --comment "podway:saddr:10.244.0.0/16" -j ACCEPT' in shown
+    walls.run("iptables-nft", "-w", "-F", "FORWARD")
+    wait_for(scene.passes, "a way through, after a flush")
+    assert len(walls.passes()) == 4
+
+
+def test_what_stands_survives_a_kill_and_goes_with_an_uninstall(scene: Scene) -> None:
+    _iptables("iptables-nft", "ip6tables-nft")
+    walls.run("iptables-nft", "-w", "-A", "FORWARD", "-s", "198.51.100.0/24", "-j", "ACCEPT")
+    before = walls.run("iptables-nft", "-S", "FORWARD")
+    _started(scene)
+    wait_for(scene.passes, "a way through")
+    scene.lab.stop(signal.SIGKILL)
+    assert scene.passes()
+    walls.run("iptables-nft", "-w", "-D", "FORWARD", "1")
+    scene.lab.start()
+    wait_for(lambda: len(walls.passes()) == 4, "all passes")
+    assert scene.passes()
+    scene.lab.stop(signal.SIGKILL)
+    scene.lab.podway("uninstall")
+    assert not walls.passes() and walls.run("iptables-nft", "-S", "FORWARD") == before
+
+
+def test_iptables_legacy_beside_nft(scene: Scene) -> None:
+    both = ("iptables-legacy", "ip6tables-legacy")
+    _iptables(*both, "iptables-nft", "ip6tables-nft")
+    walls.run("iptables-legacy", "-w", "-A", "FORWARD", "-j", "REJECT")
+    before = [walls.run(one, "-S", "FORWARD") for one in both]
+    assert "REJECT" in scene.lab.podway("doctor")
+    _started(scene)
+    wait_for(scene.passes, "a way through")
+    walls.run("iptables-legacy", "-w", "-D", "FORWARD", "1")
+    wait_for(lambda: walls.run("iptables-legacy", "-S", "FORWARD").count("podway:") == 2, "both passes again")
+    scene.lab.stop()
+    scene.lab.podway("uninstall")
+    assert [walls.run(one, "-S", "FORWARD") for one in both] == before
+
+
+def test_firewalld_and_its_reload(scene: Scene, tmp_path: Path) -> None:
+    """Over a reload no packet of a running conversation is lost, and a new one passes soon."""
+    _started(scene)
+    (tmp_path / "fw").mkdir()
+    firewalld = walls.Firewalld(tmp_path / "fw")
+    with firewalld.running():
+        wait_for(scene.passes, "a way through firewalld")
+        command = ["ip", "netns", "exec", scene.a, "ping", "-q", "-c300", "-i0.01", "-W1", scene.addresses[0]]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stream:
+            for _ in range(3):
+                assert firewalld.ask("--reload")
+            shown = stream.communicate()[0]
+        received = int(shown.split(" received")[0].split()[-1])
+        assert received >= 290, shown
+        wait_for(scene.passes, "a way through after the reload")
+        assert "pods pass" in scene.lab.podway("doctor")
+        scene.lab.stop()
+        scene.lab.podway("uninstall")
+        assert not walls.passes()
+
+
+def test_ufw_and_its_reload(scene: Scene, tmp_path: Path) -> None:
+    _started(scene)
+    ufw = walls.Ufw(tmp_path / "ufw")
+    ufw.ask("--force", "enable")
+    assert "ufw-before-forward" in walls.run("iptables-nft", "-S", "FORWARD")
+    wait_for(scene.passes, "a way through ufw")
+    ufw.ask("reload")
+    wait_for(scene.passes, "a way through after the reload")
+    assert len(walls.passes()) == 4
+
+
+def test_doctor_names_what_drops(lab: Lab) -> None:
+    """Chain, and rule by handle and comment, or the policy; with what to do."""
+    _iptables("ip6tables-nft")
+    walls.run("nft", "add table inet site")
+    walls.run("nft", "add chain inet site transit { type filter hook forward priority 0; }")
+    walls.run("nft", "add chain inet site tail")
+    walls.run("nft", "add rule inet site transit jump tail")
+    walls.run("nft", 'add rule inet site tail counter log reject comment "no transit"')
+    shown = " ".join(lab.podway("doctor").split())
+    assert "ip6 filter FORWARD" in shown and "its policy is drop" in shown
+    assert "inet site transit" in shown and '"no transit" in its chain tail' in shown
+    assert "firewall: manage" in shown

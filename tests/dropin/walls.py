@@ -1,0 +1,91 @@
+"""Firewalls of other software, real ones, in a test's network namespace; and packets that try to pass."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from dropin_lab import PATIENCE, wait_for
+
+BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig><type>custom</type><listen>unix:path={0}</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>
+<allow own="*"/></policy></busconfig>
+"""
+
+
+def run(*command: str, env: dict[str, str] | None = None) -> str:
+    """Its output; raises CalledProcessError."""
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout
+
+
+class Firewalld:
+    """firewalld with a bus and a configuration of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._env = os.environ | {"DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={directory}/bus"}
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """From ready to ended."""
+        (self._directory / "etc").mkdir()
+        (self._directory / "bus.conf").write_text(BUS.format(self._directory / "bus"))
+        with (self._directory / "output").open("w") as output:
+            bus = ["dbus-daemon", f"--config-file={self._directory}/bus.conf", "--nofork"]
+            processes = [subprocess.Popen(bus, stdout=output, stderr=output)]
+            try:
+                wait_for((self._directory / "bus").exists, "a bus")
+                options = [f"--log-file={self._directory}/log", f"--system-config={self._directory}/etc"]
+                command = ["firewalld", "--nofork", "--nopid", *options]
+                processes.append(subprocess.Popen(command, env=self._env, stdout=output, stderr=output))
+                wait_for(lambda: self.ask("--state"), "firewalld")
+                yield
+            finally:
+                for process in reversed(processes):
+                    process.terminate()
+                    process.wait(PATIENCE)
+
+    def ask(self, *arguments: str) -> bool:
+        """Whether firewall-cmd succeeds."""
+        done = subprocess.run(["firewall-cmd", *arguments], env=self._env, capture_output=True, check=False)
+        return done.returncode == 0
+
+
+class Ufw:
+    """ufw with a copy of its configuration, mounted over the machine's in its own mount namespace."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        shutil.copytree("/etc/ufw", directory / "etc")
+        shutil.copy("/etc/default/ufw", directory / "default")
+
+    def ask(self, *arguments: str) -> None:
+        """One command; raises CalledProcessError."""
+        mounts = f"mount --bind {self._directory}/etc /etc/ufw; mount --bind {self._directory}/default"
+        script = f'{mounts} /etc/default/ufw; ufw "$@"'
+        run("unshare", "-m", "--propagation", "private", "sh", "-ec", script, "sh", *arguments)
+
+
+def reaches(pod: str, address: str, count: int = 1) -> bool:
+    """Whether all echo requests of a pod are answered."""
+    command = ["ip", "netns", "exec", pod, "ping", "-c", str(count), "-i0.05", "-W1", address]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def nft_rules() -> list[tuple[str, str]]:
+    """("FAMILY TABLE CHAIN", comment) of every rule in this namespace that has one."""
+    shown = json.loads(run("nft", "-j", "list", "ruleset"))["nftables"]
+    rules = [one["rule"] for one in shown if "rule" in one]
+    return [(f"{r['family']} {r['table']} {r['chain']}", r["comment"]) for r in rules if "comment" in r]
+
+
+def passes() -> list[tuple[str, str]]:
+    """Podway's among them that stand in chains of others."""
+    return [(where, comment) for where, comment in nft_rules() if comment.startswith("podway:")]
