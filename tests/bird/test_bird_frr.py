@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -221,8 +222,8 @@ neighbor {near} {{
 """
 
 
-def _liar(pair: Pair, many: int = 0) -> None:
-    lines = "\n".join(
+def _liar(pair: Pair, many: int = 0, more: str = "") -> None:
+    lines = more + "\n".join(
         f"route 10.{i >> 16 & 255}.{i >> 8 & 255}.{i & 255}/32 next-hop {FAR4};" for i in range(many)
     )
     file = pair.directory / "exabgp.conf"
@@ -255,3 +256,45 @@ def test_too_many_prefixes_end_the_session_and_not_the_node(pair: Pair) -> None:
         lambda: "limit" in session(pair).last_error.lower() or "prefixes" in session(pair).last_error.lower()
     )
     assert len(learned()) == 0 and pair.a.pid() is not None
+
+
+def _resident(pair: Pair) -> int:
+    """MiB that the node's BIRD holds."""
+    status = Path(f"/proc/{pair.a.pid()}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) // 1024
+
+
+@pytest.mark.soak  # ExaBGP takes a minute to read them
+def test_a_hundred_thousand_prefixes_of_others_are_filtered_and_counted(pair: Pair) -> None:
+    """None reaches the kernel, what is right among them does; BIRD keeps them to count, in little memory."""
+    _liar(pair, 100_000)
+    pair.start(told(tor(maxPrefixes=200_000)))
+    wait(lambda: session(pair).established and session(pair).channels["ipv4"].filtered >= 100_000, 120.0)
+    wait(lambda: learned() == {"10.244.9.0/26"})
+    assert _resident(pair) < 100
+
+
+@pytest.mark.soak
+def test_a_hundred_thousand_prefixes_end_at_the_limit(pair: Pair) -> None:
+    """Told as much without a limit of its own, the session ends at 10 000."""
+    _liar(pair, 100_000)
+    pair.start(told(tor()))
+    wait(lambda: re.search("limit|prefixes", session(pair).last_error, re.IGNORECASE), 120.0)
+    assert not learned() and _resident(pair) < 100
+
+
+@pytest.mark.parametrize(
+    ("attribute", "stays"),
+    [("0x07 0xc0 0x01", True), ("0x63 0x40 0x01", False)],
+    ids=["aggregator of one byte", "an unknown one that everybody must know"],
+)
+def test_malformed_attributes(pair: Pair, attribute: str, stays: bool) -> None:
+    """RFC 7606: what can be ignored is, else the route is taken for withdrawn or the session ends."""
+    _liar(pair, more=f"route 10.244.77.0/26 next-hop {FAR4} attribute [ {attribute} ];\n")
+    pair.start(told(tor()))
+    if stays:
+        wait(lambda: learned() == {"10.244.9.0/26", "10.244.77.0/26"})
+    else:
+        wait(lambda: session(pair).last_error or learned() == {"10.244.9.0/26"})
+        assert "10.244.77.0/26" not in learned()
+    assert pair.a.pid() is not None

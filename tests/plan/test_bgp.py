@@ -146,6 +146,9 @@ def test_no_mesh() -> None:
 
 
 TOR = BGPPeerSpec(as_number=65001, peer_address="192.0.2.254")
+RANGE = BGPPeerSpec(as_number=65001, peer_range="192.0.2.0/24")
+FAR = BGPPeerSpec(as_number=65001, peer_address="198.51.100.9", multihop=2)
+FAR_RANGE = BGPPeerSpec(as_number=65001, peer_range="198.51.100.0/24", multihop=2)
 
 
 def test_a_peer_of_selected_nodes() -> None:
@@ -168,6 +171,8 @@ def test_a_peer_of_selected_nodes() -> None:
         ({"x": msgspec.structs.replace(TOR, node_selector="rack=z")}, {}, "no node has rack=z"),
         ({"x": msgspec.structs.replace(TOR, peer_address="192.0.2.3")}, {}, "is node c"),
         ({"x": TOR, "y": TOR}, {}, "BGPPeer x is the same peer"),
+        ({"x": TOR, "y": RANGE}, {}, "192.0.2.0/24 holds node a, which is spoken with anyway"),
+        ({"x": FAR_RANGE, "y": FAR}, {}, "198.51.100.9 and 198.51.100.0/24 of BGPPeer x overlap"),
         ({"x": msgspec.structs.replace(TOR, filters=("none",))}, {}, "there is no BGPFilter none"),
         (
             {"x": msgspec.structs.replace(TOR, peer_address="2001:db8::9")},
@@ -179,6 +184,28 @@ def test_a_peer_of_selected_nodes() -> None:
 def test_what_can_not_be_had_is_told(peers: dict, filters: dict, words: str) -> None:  # type: ignore[type-arg]
     told = _told(peers=peers, filters=filters)
     assert any(words in note.reason for note in told.notes)
+
+
+def test_a_node_is_a_peer_like_others_where_there_is_no_mesh() -> None:
+    """Told to all nodes, itself included, which speaks with nobody of that name."""
+    peers = {"c": msgspec.structs.replace(TOR, peer_address="192.0.2.3", as_number=64512)}
+    off = BGPConfigurationSpec(mesh="off")
+    assert [one.neighbor for one in _speaker(configuration=off, peers=peers).sessions] == ["192.0.2.3"]
+    own = {"b": msgspec.structs.replace(TOR, peer_address="192.0.2.2", as_number=64512)}
+    assert not _speaker(configuration=off, peers=own).sessions
+
+
+def test_speed_and_hitless() -> None:
+    """Nodes are watched and keep each other's routes; a peer that has not both is named with its fix."""
+    both = BGPConfigurationSpec(failover="both")
+    node = _speaker(configuration=both).sessions[0]
+    assert (node.bfd, node.graceful) == ("graceful", "on")
+    frr = msgspec.structs.replace(TOR, bfd=True, software="frr")
+    (session,) = [s for s in _speaker(configuration=both, peers={"x": frr}).sessions if not s.node]
+    assert (session.bfd, session.graceful) == ("on", "on")
+    for peer, words in ((TOR, "without BFD"), (msgspec.structs.replace(TOR, bfd=True), "only FRR")):
+        (note,) = _told(configuration=both, peers={"x": peer}).notes
+        assert "failover: both is not had with it" in note.reason and words in note.reason and note.fix
 
 
 def test_without_its_filter_nothing_passes() -> None:

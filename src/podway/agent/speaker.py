@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from podway.agent.deathwatch import DeathWatch
 from podway.bird.meaning import why
 from podway.bird.process import BirdProcess
 from podway.bird.render import digest, render
@@ -30,6 +31,7 @@ POLL = 2.0  # seconds between looks at the sessions
 HUNG = 2  # looks in a row without an answer until BIRD is killed
 CALM = 30.0  # seconds of life after which an end counts as the first
 LONGEST = 60.0  # seconds of back-off at most
+DEAD = "BFD lost it, and its kernel does not answer either: taken for dead, its routes are withdrawn"
 MD5_COUNTERS = ("TCPMD5NotFound", "TCPMD5Unexpected", "TCPMD5Failure")
 
 _log = logging.getLogger("podway.bgp")
@@ -103,6 +105,7 @@ class BirdKeeper:
         self._seen: dict[str, _Seen] = {}
         self._md5 = (0, 0.0)  # counters at the last look, when they last moved
         self._md5_dropped = 0
+        self._watch_over = DeathWatch(loop, self.process.client)
 
     def follow(self) -> None:
         """Bring BIRD to what is wanted; returns at once."""
@@ -120,6 +123,7 @@ class BirdKeeper:
             self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
+        self._watch_over.stop()
         self._forget_pidfd()
 
     # one step --------------------------------------------------------------------------------------
@@ -144,6 +148,7 @@ class BirdKeeper:
             if speaker is None:
                 self._forget_pidfd()
                 self._running = False
+                self._watch_over.stop()
                 await self.process.end()
                 self._sessions, self._version = {}, ""
                 return
@@ -257,6 +262,8 @@ class BirdKeeper:
                 seen.flaps += seen.state == "Established"
                 seen.since = now
             seen.state = one.state
+        speaker = self._told().speaker
+        self._watch_over.follow(speaker.sessions if speaker is not None else (), self._sessions)
         await self._look_at_handover()
 
     async def _look_at_handover(self) -> None:
@@ -337,6 +344,7 @@ class BirdKeeper:
         state = self._sessions.get(session.name)
         seen = self._seen.get(session.name, _Seen(since=time.time()))
         bfd = self._bfd.get(session.neighbor)
+        drops = self._md5_dropped if session.password else 0
         return PeerStatus(
             name=session.name,
             description=session.description,
@@ -344,7 +352,7 @@ class BirdKeeper:
             remote_as=session.remote_as,
             state=state.state if state is not None else "-",
             since=seen.since,
-            why=why(session, state, self._md5_dropped if session.password else 0),
+            why=DEAD if session.name in self._watch_over.dead else why(session, state, drops),
             flaps=seen.flaps,
             bfd=bfd.state if bfd is not None else "",
             channels=state.channels if state is not None else {},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from podway.bird import replies
@@ -49,6 +50,16 @@ class Client:
                     raise EOFError("the reply breaks off")
                 reply += piece
             return reply.decode(errors="replace")
+        finally:
+            writer.close()
+
+    async def traces(self) -> AsyncIterator[str]:
+        """What BIRD traces from now on, line by line, until it ends. Raises OSError when none is there."""
+        reader, writer = await asyncio.open_unix_connection(self._path)
+        try:
+            writer.write(b"echo { trace }\n")
+            while line := await reader.readline():
+                yield line.decode(errors="replace").strip()
         finally:
             writer.close()
 

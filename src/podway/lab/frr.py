@@ -1,8 +1,8 @@
 """Routers and hosts of a lab that speak BGP: Debian's FRR on them, with a configuration made here.
 
-A machine takes the sessions that nodes of its segments open, and opens those with machines that speak too on
-segments without nodes (a spine). Its files and sockets are in RUN/MACHINE, inside the lab alone: ``vtysh -N
-MACHINE`` finds them.
+A machine speaks with the nodes of its segments, those too that join later, and with machines that speak too
+on segments without nodes (a spine). Its files and sockets are in RUN/MACHINE, inside the lab alone:
+``vtysh -N MACHINE`` finds them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ BINARIES = Path("/usr/lib/frr")
 DAEMONS = ("zebra", "bfdd", "bgpd")  # in the order of their start
 RUN = Path("/run/frr")
 USER = "frr"
+BFD = "3 100 100"  # multiplier, milliseconds between packets each way: as Podway's BIRD does
 READY = 30.0  # seconds
 PAUSE = 0.02
 LOG_LINES = 3
@@ -52,12 +53,14 @@ def configuration(topology: Topology, machine: Machine) -> str:
     ]
     for family in (4, 6):
         lines += [f" neighbor nodes{family} peer-group", f" neighbor nodes{family} remote-as {bgp.nodes_as}"]
-        lines += [f" neighbor nodes{family} bfd"] if bgp.bfd else []
+        lines += [f" neighbor nodes{family} bfd {BFD}"] if bgp.bfd else []
+    for address in _nodes(topology, machine):
+        lines.append(f" neighbor {address} peer-group nodes{ipaddress.ip_address(address).version}")
     for cidr in served:
         lines.append(f" bgp listen range {cidr} peer-group nodes{ipaddress.ip_network(cidr).version}")
     for address, remote_as in others:
         lines.append(f" neighbor {address} remote-as {remote_as}")
-        lines += [f" neighbor {address} bfd"] if bgp.bfd else []
+        lines += [f" neighbor {address} bfd {BFD}"] if bgp.bfd else []
     for family in (4, 6):
         neighbors = [a for a, _ in others if ipaddress.ip_address(a).version == family]
         lines += _family(bgp, family, neighbors)
@@ -93,6 +96,16 @@ def _served(topology: Topology, machine: Machine) -> list[str]:
     """Prefixes from which nodes call."""
     mine = {port.segment for port in machine.ports} & _with_nodes(topology)
     return [cidr for segment in topology.segments if segment.name in mine for cidr in segment.cidrs]
+
+
+def _nodes(topology: Topology, machine: Machine) -> Iterator[str]:
+    """Addresses of nodes beside it, each by itself: FRR forgets who has called at once, and its routes too,
+    which a restarting node would want kept. Those that join later just call."""
+    mine = {port.segment for port in machine.ports}
+    for node in topology.of("node"):
+        for port in node.ports:
+            for address in port.addresses if port.segment in mine else ():
+                yield str(ipaddress.ip_interface(address).ip)
 
 
 def _others(topology: Topology, machine: Machine) -> Iterator[tuple[str, int]]:

@@ -41,7 +41,7 @@ class BGPConfigurationSpec(Spec, frozen=True, kw_only=True):
         Meta(
             description="fast: a dead node is noticed in 0.3 s (BFD), a restarted BIRD interrupts for 1 s. "
             "hitless: restarts interrupt nothing, a dead node is noticed after hold. "
-            "both: only where all sessions go to BGPPeers of software frr."
+            "both: agents ask a node that BFD lost whether it lives; of BGPPeers, those of software frr."
         ),
     ] = "hitless"
     hold: Annotated[int, Meta(description="Seconds without a sign of life until a session ends.")] = 9

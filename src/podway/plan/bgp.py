@@ -8,16 +8,17 @@ a few that reflect (RFC 4456); a BGPPeer is spoken with besides.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from podway.model import selector
-from podway.model.bgp import PrefixMatch, Rule, Session, Speaker, symbol
+from podway.model.bgp import Bfd, PrefixMatch, Rule, Session, Speaker, symbol
 from podway.model.bgp_specs import (
     BGPAdvertisementSpec,
     BGPConfigurationSpec,
     BGPPeerSpec,
     BGPTopologySpec,
+    Failover,
     RuleSpec,
     Shape,
 )
@@ -26,6 +27,8 @@ from podway.model.resources import Bgp, Block, Node, NodeFacts
 from podway.plan.notes import Note
 
 MOST_PREFIXES = 10_000  # of a BGPPeer that doesn't say; beyond it somebody leaks the Internet
+#: how a node watches another. Both: BIRD keeps a lost one's routes, and agents find out whether it is dead
+NODES_BFD: dict[Failover, Bfd] = {"fast": "on", "hitless": "", "both": "graceful"}
 FAR = 64  # hops at most to a node that is on no segment of this one
 
 
@@ -71,7 +74,7 @@ def speaker(cluster: Cluster) -> Told:
     if shapes.old != shapes.new:
         staying = frozenset(session.name for session in _inside(cluster, own, (shapes.new,)))
         handover = Handover(shapes.generation, staying)
-    sessions += _outside(cluster, own, notes)
+    sessions += _outside(cluster, own, tuple(sessions), notes)
     blocks = [b for b in cluster.blocks if b.spec.node == own.name and b.spec.network in cluster.networks]
     told = Speaker(
         router_id=four or _number_of(own),
@@ -179,7 +182,6 @@ def _with_node(cluster: Cluster, own: Node, node: Node, family: int) -> Session 
     local, remote = own.address(family), node.address(family)
     if not local or not remote or local == remote:
         return None
-    fast = configuration.failover == "fast"
     return Session(
         name=symbol(f"n{family}", node.name),
         description=f"node {node.name}",
@@ -193,8 +195,8 @@ def _with_node(cluster: Cluster, own: Node, node: Node, family: int) -> Session 
         multihop=0 if _on_link(remote, cluster.facts) else FAR,
         hold=configuration.hold,
         keepalive=configuration.keepalive,
-        bfd="on" if fast else "",
-        graceful="aware" if fast else "on",
+        bfd=NODES_BFD[configuration.failover],
+        graceful="aware" if configuration.failover == "fast" else "on",
         restart_time=configuration.restart_time,
         ipv4=family == 4,
         ipv6=family == 6,
@@ -210,10 +212,8 @@ def _on_link(address: str, facts: NodeFacts) -> bool:
 # with others --------------------------------------------------------------------------------------------
 
 
-def _outside(cluster: Cluster, own: Node, notes: list[Note]) -> list[Session]:
-    sessions = []
-    addresses = {a.partition("/")[0]: n.name for n in cluster.nodes.values() for a in n.spec.addresses}
-    meant: dict[str, str] = {}
+def _outside(cluster: Cluster, own: Node, inside: Sequence[Session], notes: list[Note]) -> list[Session]:
+    sessions: list[Session] = []
     for name, peer in sorted(cluster.bgp.peers.items()):
         subject = f"BGPPeer {name}"
         matches = selector.parse(peer.node_selector)
@@ -222,16 +222,32 @@ def _outside(cluster: Cluster, own: Node, notes: list[Note]) -> list[Session]:
                 fix = "label one, or mend the selector"
                 notes.append(Note(subject, f"no node has {peer.node_selector}", fix))
             continue
-        other = meant.setdefault(peer.peer_address or peer.peer_range, name)
-        session = _with_peer(cluster, own, name, peer, notes)
-        if peer.peer_address in addresses:
-            what = f"{peer.peer_address} is node {addresses[peer.peer_address]}, which is spoken with anyway"
-            notes.append(Note(subject, what, "remove it, or set mesh: off in the BGPConfiguration"))
-        elif other != name:
-            notes.append(Note(subject, f"BGPPeer {other} is the same peer", "remove one of them"))
-        elif session is not None:
+        wanted = peer.peer_address or peer.peer_range
+        if wanted in {own.address(4), own.address(6)}:
+            continue  # what all nodes are told of one of them
+        clash = _clash(wanted, inside, sessions)
+        if clash is not None:
+            notes.append(Note(subject, *clash))
+        elif (session := _with_peer(cluster, own, name, peer, notes)) is not None:
             sessions.append(session)
     return sessions
+
+
+def _clash(wanted: str, inside: Sequence[Session], others: Sequence[Session]) -> tuple[str, str] | None:
+    """With whom a call from an address, or from a prefix, would be mistaken: what of it, and what to do."""
+    network = ipaddress.ip_network(wanted)
+    for one in (*inside, *others):
+        other = ipaddress.ip_network(one.neighbor)
+        if network.version != other.version or not network.overlaps(other):
+            continue
+        if one.node:
+            how = "is" if network == other else "holds"
+            what = f"{wanted} {how} {one.description}, which is spoken with anyway"
+            return what, "remove it, or set mesh: off in the BGPConfiguration"
+        if network == other:
+            return f"{one.description} is the same peer", "remove one of them"
+        return f"{wanted} and {one.neighbor} of {one.description} overlap", "make them apart, or remove one"
+    return None
 
 
 def _with_peer(
@@ -245,6 +261,8 @@ def _with_peer(
         notes.append(Note(f"BGPPeer {name}", what, "give the node one"))
         return None
     fast = configuration.failover != "hitless"
+    if configuration.failover == "both":
+        notes += _unavailable(name, peer)
     hold = peer.hold or configuration.hold
     imports, exports = _rules(cluster.bgp, name, peer, notes)
     return Session(
@@ -273,6 +291,17 @@ def _with_peer(
         imports=imports,
         exports=exports,
     )
+
+
+def _unavailable(name: str, peer: BGPPeerSpec) -> Iterator[Note]:
+    """Why a peer does not have both, a fast failover and restarts that lose nothing."""
+    subject = f"BGPPeer {name}"
+    if not peer.bfd:
+        what = "failover: both is not had with it: without BFD its death is noticed after hold"
+        yield Note(subject, what, "set bfd: true in it and on the peer, or failover: hitless")
+    elif peer.software != "frr":
+        what = "failover: both is not had with it: only FRR is known to keep routes of a BIRD that BFD lost"
+        yield Note(subject, what, "set software: frr if it is one; or bfd: false, or failover: fast")
 
 
 def _rules(

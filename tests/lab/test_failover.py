@@ -1,0 +1,112 @@
+"""``failover: both`` between nodes: a BIRD that is killed or hangs loses nothing, a dead node is noticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from changing import Lab
+from lab_tools import podway, running
+from streams import running as traffic
+
+pytestmark = pytest.mark.kernel
+NAME = f"b{os.getpid()}"
+PATIENCE = 60.0
+LAB = {
+    "segments": {"lan": {"cidrs": ["192.0.2.0/24", "fd00:192:0:2::/64"]}},
+    "nodes": {name: {"segment": "lan", "pods": 1} for name in ("node1", "node2")},
+    "documents": [
+        {
+            "apiVersion": "podway.dev/v1",
+            "kind": "Network",
+            "metadata": {"name": "pods"},
+            "spec": {
+                "preset": "calico-bgp",
+                "pools": [{"cidr": "10.244.0.0/16"}, {"cidr": "fd00:10:244::/48"}],
+            },
+        },
+        {
+            "apiVersion": "podway.dev/v1",
+            "kind": "BGPConfiguration",
+            "metadata": {"name": "default"},
+            "spec": {"failover": "both", "hold": 240, "keepalive": 80},
+        },
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    file: Path = tmp_path_factory.mktemp("lab") / "lab.yaml"
+    file.write_text(json.dumps(LAB))
+    with running(NAME, "-f", str(file)):
+        found = Lab(NAME, 2)
+        until(lambda: all(watched(found, node) for node in found.nodes))
+        yield found
+
+
+def bgp(lab: Lab, node: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(lab.inside(node, "podway", "bgp", "status", "-o", "json", check=None))
+    return found
+
+
+def watched(lab: Lab, node: str) -> bool:
+    peers = bgp(lab, node)["peers"]
+    return len(peers) == 2 and all((p["state"], p["bfd"]) == ("Established", "Up") for p in peers)
+
+
+def routes(lab: Lab, node: str) -> int:
+    return sum(lab.inside(node, "ip", f, "route").count("proto bird") for f in ("-4", "-6"))
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.1)
+
+
+def test_a_bird_that_is_killed_or_hangs_loses_nothing(lab: Lab) -> None:
+    first = bgp(lab, "node2")["pid"]
+    with traffic(lab.pods()) as seen:
+        lab.inside("node2", "kill", "-9", str(first))
+        until(lambda: bgp(lab, "node2")["pid"] not in (None, first) and watched(lab, "node1"))
+        second = bgp(lab, "node2")["pid"]
+        lab.inside("node2", "kill", "-STOP", str(second))
+        until(lambda: any(peer["bfd"] != "Up" for peer in bgp(lab, "node1")["peers"]))
+        assert routes(lab, "node1") == 2
+        lab.inside("node2", "kill", "-CONT", str(second))
+        until(lambda: watched(lab, "node1") and watched(lab, "node2"))
+    seen.verify()
+
+
+def test_a_node_that_died_is_noticed_long_before_hold_and_taken_in_again(lab: Lab) -> None:
+    podway("partition", "--name", NAME, "node2")
+    try:
+        until(lambda: routes(lab, "node1") == 0)
+        until(lambda: "taken for dead" in lab.inside("node1", "podway", "bgp", "peers"))
+    finally:
+        podway("heal", "--name", NAME)
+    until(lambda: watched(lab, "node1") and watched(lab, "node2") and routes(lab, "node1") == 2)
+
+
+def test_a_drained_node_loses_nothing_and_others_are_preferred(lab: Lab) -> None:
+    """The graceful shutdown community (RFC 8326) reaches the peers, whose preference for it is 0 then."""
+    document = {"apiVersion": "podway.dev/v1", "kind": "Node", "metadata": {"name": "node2"}}
+    with traffic(lab.pods()) as seen:
+        for drain in (True, False):
+            text = json.dumps(document | {"spec": {"drain": drain}})
+            lab.inside("node1", "sh", "-c", f"echo '{text}' >/tmp/node.json; podway apply -f /tmp/node.json")
+            until(lambda drain=drain: all(preferences(lab)) != drain)  # type: ignore[misc]
+    seen.verify()
+
+
+def preferences(lab: Lab) -> list[int]:
+    """Of the routes that node1 was told."""
+    found = json.loads(lab.inside("node1", "podway", "bgp", "routes", "-o", "json"))
+    return [int(one["local_pref"]) for one in found]
