@@ -57,6 +57,7 @@ def test_a_pod_comes_and_goes(node: Lab, pod: str) -> None:
         (link,) = ip("link", "show", one["name"], inside=where)
         assert link["address"] == one["mac"] and "UP" in link["flags"]
     assert ip("link", "show", veth["name"])[0]["master"] == "cni7"
+    assert not any(one.get("tentative") for one in ip("-6", "addr", "show", "cni7")[0]["addr_info"])
     routes = {(r["dst"], r.get("gateway")) for r in ip("route", inside=pod)}
     assert routes >= {("default", "10.22.0.1"), ("10.99.0.0/16", "10.22.0.1")}
     assert (node.data / "n1" / "10.22.0.2").read_bytes() == f"{pod}\r\neth0".encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from podway.model import names
 from podway.model.dropin import BridgeDevice, BridgePod, Piece
-from podway.model.objects import Address, AnyObject, BridgeOptions, BridgePort, Link, Peer
+from podway.model.objects import Address, AnyObject, BridgeOptions, BridgePort, Link, Peer, family_of
 from podway.plan import nat, spoofing
 from podway.plan.dropin.pod import interface
 
@@ -12,6 +12,10 @@ from podway.plan.dropin.pod import interface
 def device(piece: Piece, want: BridgeDevice) -> tuple[AnyObject, ...]:
     """The bridge with its gateways; of an adopted one only what was asked for."""
     own = not want.adopted
+    # as of every bridge of Podway's: without a usable fe80:: address of its own the node can't ask for its
+    # pods' neighbours, and the kernel's would be tentative for a second
+    six = own and any(family_of(address) == 6 for address in want.addresses)
+    own_local = [f"{names.link_local(want.mac)}/64"] if six else []
     return (
         Link(
             name=want.name,
@@ -21,10 +25,11 @@ def device(piece: Piece, want: BridgeDevice) -> tuple[AnyObject, ...]:
             mac=want.mac if own else None,
             mtu=(want.mtu or None) if own else None,
             promisc=want.promisc or None,
+            link_local=False if six else None,
             bridge=BridgeOptions() if own else None,
             adopted=want.adopted,
         ),
-        *(Address(link=want.name, address=address, nodad=True) for address in want.addresses),
+        *(Address(link=want.name, address=address, nodad=True) for address in (*own_local, *want.addresses)),
     )
 
 
