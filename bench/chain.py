@@ -34,6 +34,11 @@ class Chain:
         assert result is not None
         return result
 
+    def check(self, attachment: Attachment, result: dict[str, Any]) -> None:
+        """CHECK by every plugin in order."""
+        for plugin in self.conflist["plugins"]:
+            self._call("CHECK", plugin, attachment, result)
+
     def delete(self, attachment: Attachment, result: dict[str, Any] | None) -> None:
         """DEL by every plugin in reverse."""
         for plugin in reversed(self.conflist["plugins"]):

@@ -28,6 +28,7 @@ class Goal(NamedTuple):
 
 GOALS = {
     "add bridge": Goal(0.4),
+    "chain": Goal(0.1),
     "add ports": Goal(1 / 25),
     "del": Goal(1 / 25),
     "hundred adds": Goal(400, "ms"),

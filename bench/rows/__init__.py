@@ -17,6 +17,8 @@ _PLACES = {
     "latency": "traffic:latency",
     "cni": "cni:one",
     "hundred": "cni:hundred",
+    "chains": "chains:one",
+    "chains-20": "chains:twenty",
     "agentless": "cni:agentless",
     "sandbox": "sandbox:run",
     "agent": "agent:idle",
@@ -34,7 +36,7 @@ _PLACES = {
     "flannel-join-50": "join:large",
 }
 NAMES = tuple(_PLACES)
-AGAINST_PLUGINS = {"cni", "hundred", "agentless"}  # want the reference plugins built
+AGAINST_PLUGINS = {"cni", "hundred", "agentless", "chains", "chains-20"}  # want the reference plugins built
 
 
 def load(name: str) -> Measure:

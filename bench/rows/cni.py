@@ -40,19 +40,20 @@ def _sides(scenario: str, directory: Path, with_agent: bool = True) -> Iterator[
     with contextlib.ExitStack() as stack:
         sides = {
             OURS: Side(
-                node := stack.enter_context(_node("ours")),
+                node := stack.enter_context(bench_node("ours")),
                 _ours(node, scenario, directory, stack, with_agent),
             )
         }
         for number, one in enumerate(references()):
             data = directory / f"host-local-{number}"
             chain = Chain(one.conflist(scenario, data), str(one.directory))
-            sides[one.name] = Side(stack.enter_context(_node(f"reference{number}")), chain)
+            sides[one.name] = Side(stack.enter_context(bench_node(f"reference{number}")), chain)
         yield sides
 
 
 @contextlib.contextmanager
-def _node(name: str) -> Iterator[Host]:
+def bench_node(name: str) -> Iterator[Host]:
+    """A node with an uplink that nothing is sent over."""
     with host(name) as made:
         made.run("ip link add up0 type veth peer name up1")
         made.run("ip addr add 198.51.100.2/24 dev up0")
@@ -71,8 +72,8 @@ def _ours(node: Host, scenario: str, directory: Path, stack: contextlib.ExitStac
     return made.chain("pods")
 
 
-def _once(side: Side, capabilities: dict[str, Any]) -> Callable[[], Sample]:
-    """One pod: ADD and DEL in ms; its namespace is made and removed outside of the time."""
+def once(side: Side, capabilities: dict[str, Any], checks: bool = False) -> Callable[[], Sample]:
+    """One pod: ADD, CHECK and DEL in ms; its namespace is made and removed outside of the time."""
 
     def sample() -> Sample:
         with host("pod", up=False) as pod, side.node.entered():
@@ -80,8 +81,12 @@ def _once(side: Side, capabilities: dict[str, Any]) -> Callable[[], Sample]:
             start = time.perf_counter()
             result = side.chain.add(attachment)
             added = time.perf_counter()
+            if checks:
+                side.chain.check(attachment, result)
+            checked = time.perf_counter()
             side.chain.delete(attachment, result)
-            return {"ADD": (added - start) * 1e3, "DEL": (time.perf_counter() - added) * 1e3}
+            took = {"ADD": added - start, "CHECK": checked - added, "DEL": time.perf_counter() - checked}
+            return {verb: seconds * 1e3 for verb, seconds in took.items()}
 
     return sample
 
@@ -94,7 +99,7 @@ def one(rounds: int, directory: Path) -> list[Row]:
         place.mkdir()
         capabilities = PORTS if scenario == "ports" else {}
         with _sides(scenario, place) as sides:
-            taken = in_turn({name: _once(side, capabilities) for name, side in sides.items()}, rounds)
+            taken = in_turn({name: once(side, capabilities) for name, side in sides.items()}, rounds)
         rows += _rows(f"{{}} {scenario}", taken, scenario)
     return rows
 
@@ -114,7 +119,7 @@ def _rows(title: str, taken: dict[str, dict[str, list[float]]], scenario: str) -
 def agentless(rounds: int, directory: Path) -> list[Row]:
     """ADD and DEL (masquerade) by the same code in-process, no agent listening."""
     with _sides("masquerade", directory, with_agent=False) as sides:
-        taken = in_turn({name: _once(side, {}) for name, side in sides.items()}, rounds)
+        taken = in_turn({name: once(side, {}) for name, side in sides.items()}, rounds)
     ours = taken.pop(OURS)
     return [
         median_row(f"agentless {verb} masquerade p50 / {name}", "ms", ours[verb], theirs[verb])
@@ -126,7 +131,7 @@ def agentless(rounds: int, directory: Path) -> list[Row]:
 def hundred(rounds: int, directory: Path) -> list[Row]:
     """A hundred ADDs, then DELs, begun at one moment: ms until the last has ended (masquerade)."""
     with _sides("masquerade", directory) as sides:
-        taken = in_turn({name: _at_once(side) for name, side in sides.items()}, max(rounds // 2, 10))
+        taken = in_turn({name: at_once(side) for name, side in sides.items()}, max(rounds // 2, 10))
     ours = taken.pop(OURS)
     goals = {"ADD": "hundred adds", "DEL": ""}
     return [
@@ -136,13 +141,18 @@ def hundred(rounds: int, directory: Path) -> list[Row]:
     ]
 
 
-def _at_once(side: Side) -> Callable[[], Sample]:
+def at_once(
+    side: Side, count: int = HUNDRED, capabilities: Callable[[int], dict[str, Any]] = lambda _: {}
+) -> Callable[[], Sample]:
     """Pods of its own for every sample: a side may tidy up a namespace after its answer."""
 
     def sample() -> Sample:
         with contextlib.ExitStack() as stack:
-            pods = [stack.enter_context(host(f"pod{number}", up=False)) for number in range(HUNDRED)]
-            attachments = [Attachment(next(_containers), pod.path) for pod in pods]
+            pods = [stack.enter_context(host(f"pod{number}", up=False)) for number in range(count)]
+            attachments = [
+                Attachment(next(_containers), pod.path, capabilities(number))
+                for number, pod in enumerate(pods)
+            ]
             results: dict[str, dict[str, Any]] = {}
 
             def add(attachment: Attachment) -> None:

@@ -60,7 +60,7 @@ def main(request: pytest.FixtureRequest, node: Lab) -> Lab:
 def test_ports_lead_to_the_pod_and_go_with_an_empty_namespace(main: Lab, pod: str) -> None:
     given = main.call("ADD", _bridge(main), pod)
     passed = main.call("ADD", _portmap(UDP), pod, before=given)
-    assert passed == given
+    assert passed == {key: value for key, value in given.items() if value}
     assert "udp . 8053 : 10.88.0.2 . 53" in _elements("ports4")
     assert "10.88.0.2 . 10.88.0.0/16" in _elements("callers4")
     assert Path("/proc/sys/net/ipv4/conf/cni0/route_localnet").read_text().strip() == "1"
