@@ -37,11 +37,13 @@ DELIBERATE = (
     Rule("own-codes", _ANSWER + "/code", lambda left, right: ABSENT not in (left, right)),
     Rule("owned-by-alias", _STEP + "/node/links/[^/]+/ifalias", lambda left, right: left == ABSENT),
     Rule("owned-by-protocol", _STEP + "/node/routes/.*/protocol", lambda *both: both == ("boot", "112")),
-    Rule("empty-told", _ANSWER + "/answer/(?:dns|routes)", lambda left, right: left == ABSENT and not right),
     Rule("forwarding", _STEP + "/node/sysctls/ipv[46]/(?:ip_forward|conf/all/(?:forwarding|send_redirects))"),
     Rule("router-advertisements", _STEP + "/node/sysctls/ipv6/.+/accept_ra"),
     Rule("no-arp-notify", _STEP + "/pod/sysctls/ipv4/eth0/arp_notify"),
     Rule("no-dad", _STEP + "/(?:pod|node)/(?:sysctls/ipv6/.+/(?:accept|enhanced)_dad|addresses/.*/nodad)"),
+    Rule(
+        "usable-bridge", _STEP + "/node/sysctls/ipv6/cni0/addr_gen_mode", lambda *both: both == (ABSENT, "1")
+    ),
     Rule("usual-queue", _STEP + "/(?:pod|node)/links/[^/]+/txqlen", lambda *both: ABSENT in both),
     Rule(
         "ptp-addresses", _STEP + "/pod/addresses/eth0 .*/noprefixroute", lambda *both: both == (ABSENT, True)
