@@ -148,7 +148,7 @@ def test_gc_keeps_what_is_valid() -> None:
     valid = [{"containerID": "a", "ifname": "eth0"}, {"containerID": "b", "ifname": "net1"}]
     assert bare("GC", conf(**{"cni.dev/valid-attachments": valid}), engine) == Answer(0)
     assert bare("GC", conf(network="blue", **{"cni.dev/valid-attachments": None}), engine) == Answer(0)
-    assert error_of(bare("GC", conf(), engine))[0] == 7
+    assert bare("GC", conf(), engine) == Answer(0)  # libcni's, without a list: nothing is asked
     assert engine.asked == [
         ("gc", "pods", frozenset({("a", "eth0"), ("b", "net1")})),
         ("gc", "blue", frozenset()),

@@ -47,9 +47,7 @@ class Section:
         value = self.raw(key)
         if value is None:
             return default
-        if not isinstance(value, str):
-            raise wrong(self.at(key), f"must be a string, not {kind_of(value)}")
-        return value
+        return as_text(self.at(key), value)
 
     def flag(self, key: str, default: bool) -> bool:
         """A boolean. Raises CniError 7."""
@@ -100,7 +98,11 @@ class Section:
 
 
 def as_text(path: str, value: object) -> str:
-    """``value`` if it is a string. Raises CniError 7 that names ``path``."""
+    """``value`` if it is a string. Raises CniError 7 that names ``path``.
+
+    None holds a zero byte: text ends there for the kernel, which would take a part for the whole."""
     if not isinstance(value, str):
         raise wrong(path, f"must be a string, not {kind_of(value)}")
+    if "\0" in value:
+        raise wrong(path, "holds a zero byte")
     return value

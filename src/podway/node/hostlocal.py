@@ -124,6 +124,16 @@ class HostLocal:
         with self._locked():
             return [address for address, whose in self._reserved().items() if _is_of(whose, owner)]
 
+    def held(self) -> dict[Owner, tuple[str, ...]]:
+        """Owner → addresses, of all that is reserved."""
+        if not os.path.isdir(self.path):
+            return {}
+        found: dict[Owner, tuple[str, ...]] = {}
+        with self._locked():
+            for address, owner in self._reserved().items():
+                found[owner] = (*found.get(owner, ()), address)
+        return found
+
     def free(self, owner: Owner) -> None:
         """Whatever an interface holds."""
         self._free(lambda whose: _is_of(whose, owner))

@@ -16,12 +16,13 @@ from podway.kernel.facade import Kernel
 from podway.model.dropin import Piece, Tuned
 from podway.model.errors import Conflict
 from podway.model.objects import Address, Op, Sysctl
-from podway.node import hostlocal, wiring
+from podway.node import hostlocal, takeover, wiring
 from podway.node.burial import Burial
 from podway.node.database import Database
 from podway.node.faults import reach
 from podway.node.ledger import remember
 from podway.plan import dropin
+from podway.plan.dropin.foreign import Attached
 from podway.plan.planner import Planner
 
 
@@ -140,12 +141,17 @@ class Pieces:
         guards = wiring.take_out(self._kernel, self._planner, ("piece", piece.id), forget)
         self.burial.doom(piece, guards)
 
-    def check(self, piece: Piece, namespace: int, mac: str = "") -> None:
+    def take_over(self, of: Attached, namespace: int = -1) -> None:
+        """Free what the reference plugins made for an attachment that isn't known here."""
+        takeover.free(self._kernel, self._database, of, namespace)
+
+    def check(self, piece: Piece, namespace: int, mac: str = "", foreign: bool = False) -> None:
         """Raise Conflict naming the first thing that isn't as ``piece`` says, on the node and in the pod.
 
-        ``mac``: what later plugins of the chain have left as the interface's MAC."""
+        ``mac``: what later plugins of the chain have left as the interface's MAC. ``foreign``: the reference
+        plugin made it, so that on the node it has other names."""
         subject = f"container {piece.container} interface {piece.ifname}"
-        wanted = dropin.on_node(piece)
+        wanted = () if foreign else dropin.on_node(piece)
         kinds = {one.key[0] for one in wanted}
         paths = [one.path for one in wanted if isinstance(one, Sysctl)]
         on_foreign = {one.key for one in wanted}

@@ -11,6 +11,7 @@ from podway.model.objects import AnyObject, Filter, Link, Qdisc
 from podway.model.resources import Bandwidth, Endpoint
 
 UNLIMITED_BURST = 0xFFFFFFFF  # what containerd sends when nobody asked for a burst
+LARGEST = 0xFFFFFFFF  # bytes: fields of 32 bits, struct tc_tbf_qopt and TCA_TBF_BURST
 LATENCY = 0.025  # seconds that a packet may wait, as the reference plugin has it
 SMALLEST_BURST = 65536  # bytes: one full GSO packet, or throughput collapses
 
@@ -19,9 +20,9 @@ def _bucket(link: str, rate: int, burst_bits: int) -> Qdisc:
     burst = burst_bits // 8
     if burst_bits in (0, UNLIMITED_BURST):
         burst = max(SMALLEST_BURST, rate // 8 // 100)
-    limit = int(rate / 8 * LATENCY) + burst
-    # a 32-bit field in struct tc_tbf_qopt
-    return Qdisc(link=link, kind="tbf", handle="1:", rate=rate, burst=burst, limit=min(limit, 0xFFFFFFFF))
+    burst = min(burst, LARGEST)
+    limit = min(int(rate / 8 * LATENCY) + burst, LARGEST)
+    return Qdisc(link=link, kind="tbf", handle="1:", rate=rate, burst=burst, limit=limit)
 
 
 def shaping(wanted: Bandwidth, link: str, device: str, alias: str, mtu: int) -> tuple[AnyObject, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +18,7 @@ from podway.cni.protocol import Result
 from podway.model.dropin import AnyWant, Piece
 from podway.model.errors import Conflict
 from podway.model.objects import Address as Addressed
+from podway.plan.dropin.foreign import Attached
 
 if TYPE_CHECKING:
     from podway.node.engine import NodeEngine
@@ -92,6 +94,17 @@ class _Shape:
             self._undo(engine, piece)
             engine.pieces.delete(name)
 
+    def _take_over(self, engine: NodeEngine, ask: Ask, addresses: tuple[str, ...] = ()) -> None:
+        """What the reference plugins made before; a veth goes if its address is kept as theirs do."""
+        me = (ask.me.container, ask.me.ifname)
+        if any((one.container, one.ifname) == me for one in engine.attachments.endpoints.values()):
+            return
+        namespace = ask.call.pod_fd
+        if not addresses or namespace < 0 or os.path.sameopenfile(ask.call.caller_fd, namespace):
+            namespace = -1
+        of = Attached(network=ask.conf.name, container=me[0], ifname=me[1], addresses=addresses)
+        engine.pieces.take_over(of, namespace)
+
     def _collect(self, engine: NodeEngine, ask: Ask) -> None:
         """Goes on past errors and raises the first."""
         valid = config.valid_attachments(ask.section)
@@ -138,7 +151,12 @@ class Chained(_Shape):
         return self._result(ask, before)
 
     def delete(self, ask: Ask) -> Steps[None]:
-        yield Work(lambda engine: self._remove(engine, self._id(ask)))
+        def work(engine: NodeEngine) -> None:
+            if self._id(ask) not in engine.pieces.known:
+                self._take_over(engine, ask)
+            self._remove(engine, self._id(ask))
+
+        yield Work(work)
 
     def check(self, ask: Ask) -> Steps[None]:
         want = self._want(ask, self._before(ask))
@@ -243,13 +261,20 @@ class Maker(_Shape):
         except BaseException:
             source.free(engine)
             raise
-        return self._result(ask, piece, made.given, engine), self._settles(piece)
+        try:
+            return self._result(ask, piece, made.given, engine), self._settles(piece)
+        except BaseException:  # what the configuration says of the result alone is read here first
+            self._remove(engine, piece.id)
+            source.free(engine)
+            raise
 
     def delete(self, ask: Ask) -> Steps[None]:
         source = ipam.source(ask, False)  # what ADD refuses is no reason to leave something behind
         yield from source.ask("DEL")
 
         def work(engine: NodeEngine) -> None:
+            if self._id(ask) not in engine.pieces.known:
+                self._take_over(engine, ask, source.held().get((ask.me.container, ask.me.ifname), ()))
             self._remove(engine, self._id(ask))
             source.free(engine)
 
@@ -265,13 +290,14 @@ class Maker(_Shape):
         def work(engine: NodeEngine) -> None:
             source.check(engine)
             known = engine.pieces.known.get(self._id(ask))
+            foreign = known is None
             if known is None:
                 made = self._want(ask, before)
                 known = self._piece(ask, made.want, addresses)
             if set(addresses) != set(known.addresses):
                 have = ", ".join(known.addresses) or "none"
                 raise Conflict(f"prevResult has {', '.join(addresses) or 'no address'}, attached is {have}")
-            engine.pieces.check(known, namespace, mac)
+            engine.pieces.check(known, namespace, mac, foreign)
 
         yield Work(work)
 
@@ -280,6 +306,13 @@ class Maker(_Shape):
 
         def work(engine: NodeEngine) -> None:
             self._collect(engine, ask)
+            valid = config.valid_attachments(ask.section)
+            for (container, ifname), addresses in source.held().items():
+                if ifname and (container, ifname) not in valid:
+                    of = Attached(
+                        network=ask.conf.name, container=container, ifname=ifname, addresses=addresses
+                    )
+                    engine.pieces.take_over(of)
             source.collect(engine)
 
         yield Work(work)

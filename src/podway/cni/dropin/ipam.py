@@ -50,6 +50,10 @@ class Source:
     def free(self, engine: NodeEngine) -> None:
         """Whatever the interface holds, unless it goes with its links at the burial."""
 
+    def held(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """(Container, interface) → addresses of this network, where that is kept in files."""
+        return {}
+
     def check(self, engine: NodeEngine) -> None:
         """Raise Conflict when nothing is reserved."""
 
@@ -85,6 +89,9 @@ class OwnHostLocal(Source):
         except BaseException:
             self.free(engine)
             raise
+
+    def held(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        return self._files().held()
 
     def free(self, engine: NodeEngine) -> None:
         files = self._files()

@@ -1,0 +1,50 @@
+"""Rules of others in nftables, listed with their handles and removed one by one. For what is taken over."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable
+
+from podway.model.errors import Unavailable
+
+_FLAGS = 1 << 2 | 1 << 3 | 1 << 11  # STATELESS, HANDLE, TERSE: nftables/libnftables.h
+
+
+class _Context:
+    """A context of libnftables of its own: its output has flags that the table's own hasn't."""
+
+    def __enter__(self) -> _Context:
+        self._library = ctypes.CDLL("libnftables.so.1")
+        self._library.nft_ctx_new.restype = ctypes.c_void_p
+        self._library.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
+        self._library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
+        self._context = ctypes.c_void_p(self._library.nft_ctx_new(0))
+        self._library.nft_ctx_buffer_error(self._context)
+        self._library.nft_ctx_buffer_output(self._context)
+        self._library.nft_ctx_output_set_flags(self._context, _FLAGS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._library.nft_ctx_free(self._context)
+
+    def run(self, text: str) -> tuple[bool, str]:
+        """(whether it worked, what it printed)."""
+        failed = self._library.nft_run_cmd_from_buffer(self._context, text.encode())
+        printed = self._library.nft_ctx_get_output_buffer(self._context)
+        said = self._library.nft_ctx_get_error_buffer(self._context)
+        return not failed, (said if failed else printed).decode("utf-8", "replace")
+
+
+def listing(tables: Iterable[tuple[str, str]]) -> str:
+    """Those of (family, table) that are there, as ``nft -s -t -a`` prints them."""
+    with _Context() as context:
+        found = (context.run(f"list table {family} {table}") for family, table in tables)
+        return "".join(printed for worked, printed in found if worked)
+
+
+def remove(commands: Iterable[str]) -> None:
+    """All of the commands or none. Raises Unavailable with nft's words."""
+    with _Context() as context:
+        worked, said = context.run("\n".join(commands) + "\n")
+    if not worked:
+        raise Unavailable(f"nftables refused: {said.strip()}", "rules of the reference plugins", "try again")

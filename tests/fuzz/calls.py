@@ -1,0 +1,170 @@
+"""Calls of every plugin's name that a runtime would hardly make: valid ones with a few things wrong.
+
+Everything comes from one ``random.Random``, so a failing number can be made again.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from podway.cni.dropin import COMMANDS, NAMES
+from podway.cni.install import EXECUTABLE
+from podway.cni.protocol import VERSIONS, Call
+
+PLUGINS = (EXECUTABLE, *NAMES)
+HOSTILE = (
+    *("", " ", ".", "..", "../../etc/passwd", "/", "a/b", "x" * 16, "x" * 5000, "a\0b", "a\nb", "\ud800"),
+    *("`touch MARK`", "$(touch MARK)", "; touch MARK", "' ; touch MARK ; '", "a b", "-rf", "%s", "\\"),
+    *('"; flush ruleset; #', "} ; delete table inet podway ; {", "net.ipv4.ip_forward", "../ip_forward"),
+    *("10.9.0.0/24", "10.9.0.300", "fd00::/128", "0.0.0.0/0", "::/0", "::ffff:10.9.0.1", "fe80::1%eth0"),
+    *(None, True, False, -1, 0, 1, 2**31, 2**63, 2**64, 10**400, 1.5),
+    *([], {}, [[]], [None], [{}], {"": ""}, [[[[1]]]]),
+)
+ARGUMENTS = ("", "IgnoreUnknown=1;K8S_POD_NAME=a", "IP=10.9.0.60", "MAC=02:00:00:00:00:03")
+RAW = (
+    *(b"", b" ", b"null", b"[]", b'"x"', b"{", b"\xff\xfe", b"{}", b"{}{}", b'{"a":NaN}', b"[" * 100_000),
+    *(b'{"a":' * 50_000, b'{"name":"\xff"}', b'{"cniVersion":1e999}', b'{"name":"\\ud800"}', b"\0" * 1000),
+)
+
+
+class Calls:
+    """Calls of one plugin, into ``directory``; ``pod`` is an open descriptor of a pod's namespace."""
+
+    def __init__(self, plugin: str, seed: int, directory: Path, pod: int, caller: int) -> None:
+        self.random = random.Random(f"{plugin} {seed}")
+        self.plugin, self.directory, self.pod, self.caller = plugin, directory, pod, caller
+
+    def valid(self) -> dict[str, Any]:
+        """A configuration with nearly everything that the plugins know."""
+        ipam: dict[str, Any] = {
+            "type": self.random.choice(["host-local", "host-local", "static"]),
+            "dataDir": str(self.directory / "data"),
+            "ranges": [[{"subnet": "10.9.0.0/24", "rangeStart": "10.9.0.9", "gateway": "10.9.0.1"}]],
+            "addresses": [{"address": "10.9.0.7/24", "gateway": "10.9.0.1"}],
+            "routes": [{"dst": "0.0.0.0/0", "gw": "10.9.0.1", "mtu": 1400, "priority": 5}],
+            "resolvConf": str(self.directory / "resolv.conf"),
+        }
+        ports = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": ""}]
+        rates = {"ingressRate": 1000000, "ingressBurst": 1000000}
+        return {
+            "cniVersion": self.random.choice(VERSIONS),
+            "name": "pods",
+            "type": self.plugin,
+            "bridge": "fz0",
+            "isGateway": True,
+            "isDefaultGateway": False,
+            "forceAddress": False,
+            "ipMasq": True,
+            "ipMasqBackend": "nftables",
+            "mtu": 1400,
+            "hairpinMode": True,
+            "promiscMode": False,
+            "macspoofchk": False,
+            "enabledad": False,
+            "portIsolation": False,
+            "disableContainerInterface": False,
+            "ipam": ipam,
+            "dns": {"nameservers": ["10.9.0.1"], "domain": "x", "search": ["y"], "options": ["z"]},
+            "args": {"cni": {"mac": "02:00:00:00:00:01", "ips": ["10.9.0.50"]}},
+            "runtimeConfig": {"portMappings": ports, "bandwidth": rates},
+            "snat": True,
+            "masqAll": False,
+            "markMasqBit": 13,
+            "conditionsV4": ["-s", "10.9.0.0/24"],
+            "backend": "nftables",
+            "ingressRate": 1000000,
+            "ingressBurst": 1000000,
+            "ingressPolicy": "open",
+            "iptablesAdminChainName": "CNI-ADMIN",
+            "sysctl": {"net.ipv4.conf.IFNAME.arp_notify": "1"},
+            "mac": "02:00:00:00:00:02",
+            "txQLen": 100,
+            "cni.dev/valid-attachments": [],
+            "prevResult": self.random.choice([None, self.previous()]),
+        }
+
+    def previous(self) -> dict[str, Any]:
+        """What the plugin before answered."""
+        return {
+            "cniVersion": "1.0.0",
+            "interfaces": [{"name": "eth0", "mac": "02:00:00:00:00:01", "sandbox": "/proc/pod"}],
+            "ips": [{"address": "10.9.0.5/24", "gateway": "10.9.0.1", "interface": 0}],
+            "routes": [{"dst": "0.0.0.0/0"}],
+            "dns": {},
+        }
+
+    def _broken(self, value: Any) -> Any:
+        """The value with one place of it wrong."""
+        pick = self.random
+        places = list(_places(value))
+        holder, key = pick.choice(places)
+        way = pick.randrange(8)
+        if way == 0:
+            del holder[key]
+        elif way == 1:
+            holder[key] = [copy.deepcopy(holder[key])] * pick.choice([1, 2, 300])
+        elif way == 2 and isinstance(key, str):
+            holder[key.upper()] = pick.choice(HOSTILE)
+        elif way == 3 and isinstance(holder[key], str):
+            holder[key] += str(pick.choice(HOSTILE))
+        else:
+            holder[key] = copy.deepcopy(pick.choice(HOSTILE))
+        return value
+
+    def stdin(self) -> bytes:
+        """A configuration with nothing, or up to four things, or everything wrong."""
+        pick = self.random
+        if pick.random() < 0.03:
+            return pick.choice(RAW)
+        value = self.valid()
+        for key in pick.sample(sorted(value), pick.randrange(len(value) - 4)):
+            if key not in ("cniVersion", "name", "type", "ipam", "bridge"):
+                del value[key]
+        for _ in range(pick.choice([0, 0, 1, 1, 1, 2, 4])):
+            value = self._broken(value)
+        text = json.dumps(value).encode("utf-8", "surrogatepass")
+        if pick.random() < 0.05:
+            at = pick.randrange(len(text))
+            text = pick.choice([text[:at], text[:at] + bytes([pick.randrange(256)]) + text[at + 1 :]])
+        return text
+
+    def call(self) -> Call:
+        """The next call."""
+        pick = self.random
+        env = {
+            "CNI_COMMAND": pick.choice(["ADD", "ADD", "ADD", *COMMANDS, "VERSION"]),
+            "CNI_CONTAINERID": pick.choice(["c1", "c2"]),
+            "CNI_IFNAME": pick.choice(["eth0", "eth0", "eth1", "lo"]),
+            "CNI_NETNS": "/proc/pod",
+            "CNI_PATH": str(self.directory / "bin"),
+            "CNI_ARGS": pick.choice(
+                ["", "IgnoreUnknown=1;K8S_POD_NAME=a", "IP=10.9.0.60", "MAC=02:00:00:00:00:03"]
+            ),
+        }
+        for _ in range(pick.choice([0, 0, 0, 0, 1])):
+            name = pick.choice(list(env))
+            # execve(2) ends a variable at a zero byte
+            env[name] = pick.choice([one for one in HOSTILE if isinstance(one, str) and "\0" not in one])
+        given = pick.random() < 0.97
+        return Call(
+            argv0=self.plugin,
+            env=env,
+            path="/usr/sbin:/usr/bin",
+            stdin=self.stdin(),
+            caller_fd=self.caller,
+            pod_fd=self.pod if given else pick.choice([-1, self.caller]),
+            pod_errno=0 if given else 2,
+        )
+
+
+def _places(value: Any) -> Any:
+    """(holder, key) of everything below a value."""
+    items = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
+    for key, inner in items:
+        yield value, key
+        if isinstance(inner, dict | list):
+            yield from _places(inner)
