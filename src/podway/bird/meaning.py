@@ -22,7 +22,10 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
     (r"Hold timer expired", "nothing was heard for {hold} s: the peer, or the way to it, is down"),
     (r"Unacceptable hold time", "the peer does not take a hold time of {hold} s"),
     (r"Bad BGP identifier|Bad BGP ID", "both sides have one router ID: two nodes share an address"),
-    (r"Neighbor.*BFD|BFD session down", "BFD lost it: the peer, or the way to it, is down"),
+    (
+        r"Neighbor.*BFD|BFD session down",
+        "BFD lost it: {neighbor} or the way to it is down; look at its console and cables",
+    ),
     (r"Maximum Number of Prefixes|[Ll]imit", "it told more than {max_prefixes} prefixes (maxPrefixes)"),
     (r"Administrative shutdown|Administratively", "the peer was shut down by its operator"),
     (r"Peer de-configured|Connection rejected", "the peer does not know {local}: is it configured there?"),
@@ -45,7 +48,8 @@ def why(session: Session, state: SessionState | None, md5: int) -> str:
     for pattern, words in _MEANINGS:
         if re.search(pattern, state.last_error):
             fields = {name: getattr(session, name) for name in session.__struct_fields__}
-            return f"{state.last_error.removeprefix('Socket: ')}: {words.format(**fields)}"
+            told = state.last_error.removeprefix("Socket: ").removeprefix("Error: ")
+            return f"{told}: {words.format(**fields)}"
     if state.last_error:
         return state.last_error
     if session.passive and not session.dynamic:

@@ -173,7 +173,7 @@ def _unanswered(found: Sequence[str]) -> Verdict:
         name="dead",
         title="peer dead",
         reason="neither its node address nor its pods' side answers",
-        fix="is the node up, and is there a way to it? delete the Node if it is gone for good",
+        fix="is it up, and every router on the way? delete the Node only if it is gone for good",
     )
 
 
