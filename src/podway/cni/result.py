@@ -29,6 +29,7 @@ from podway.node.requests import AttachRequest
 from podway.plan.attach import host_mac
 
 _EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
+_LARGEST = 2**32 - 1  # netlink's, of a route's metrics
 _ROUTE_NUMBERS = ("mtu", "advmss", "priority", "table", "scope")  # since 1.1.0
 
 Shape = dict[str, object]
@@ -216,7 +217,9 @@ def _decode_address(one: Section, key: str) -> Address:
 
 def decode_route(one: Section) -> Route:
     """A route as results and IPAM configurations have it. Raises CniError 7."""
-    numbers: Mapping[str, int | None] = {name: one.maybe_number(name) for name in _ROUTE_NUMBERS}
+    numbers: Mapping[str, int | None] = {
+        name: one.maybe_number(name, highest=_LARGEST) for name in _ROUTE_NUMBERS
+    }
     return Route(dst=one.text("dst"), gw=one.text("gw"), **numbers)
 
 
