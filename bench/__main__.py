@@ -27,8 +27,8 @@ exec "$@"
 """
 
 
-#: neighbours of all namespaces together; fifty nodes that know each other overflow the usual 1024
-ROOM = 16384
+#: neighbours of all namespaces together; two hundred nodes that know each other are 40 000
+ROOM = 65536
 LIMITS = [Path(f"/proc/sys/net/ipv4/neigh/default/gc_thresh{number}") for number in (1, 2, 3)]
 
 

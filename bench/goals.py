@@ -47,6 +47,7 @@ GOALS = {
     "device back": Goal(1000, "ms"),
     "join": Goal(0.8),
     "meshed": Goal(7, "s"),
+    "converge": Goal(1.2),
     "gave up": Goal(0, ""),
     "none": Goal(0, ""),
 }

@@ -25,6 +25,13 @@ def test_sessions() -> None:
     assert list(down.channels) == ["ipv4", "ipv6"]
 
 
+def test_states_alone() -> None:
+    """A line each, as "show protocols" has them."""
+    heads = [line for line in _reply("protocols").splitlines() if line[:4] != "1006" and line[:1] != " "]
+    assert replies.states("\n".join(heads)) == {"n_x": "Established", "n_y": "Connect"}
+    assert replies.states(_reply("protocols")) == {"n_x": "Established", "n_y": "Connect"}
+
+
 def test_bfd() -> None:
     (one,) = replies.bfd(_reply("bfd"))
     assert (one.address, one.interface, one.state, one.interval, one.timeout) == (
@@ -55,6 +62,8 @@ def test_later_versions(version: str) -> None:
         1,
     )
     assert (down.name, down.established, list(down.channels)) == ("n_gone", False, ["ipv4", "ipv6"])
+    states = replies.states(_reply("protocols", version))
+    assert states["n_b_1234"] == "Established" and states["n_gone"] != "Established"
     (route,) = replies.routes(_reply("routes", version))
     assert (route.prefix, route.session, route.via) == ("10.244.2.0/26", "n_b_1234", ("192.0.2.2",))
     assert (route.best, route.as_path, route.local_pref) == (True, "", "100")

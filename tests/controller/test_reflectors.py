@@ -93,6 +93,7 @@ def test_a_reflector_that_is_gone_is_replaced_from_its_own_rack_and_not_taken_ag
     world.now = deadline
     assert "nothing is heard of n01" in world.look().why
     assert world.topology is not None and world.topology.new == Shape(reflectors=("n00", "n03"))
+    assert world.topology.without == ("n01",)
     world.ready("n01")
     world.look()  # the one that is gone is not waited for
     assert world.topology.old == world.topology.new
@@ -100,6 +101,21 @@ def test_a_reflector_that_is_gone_is_replaced_from_its_own_rack_and_not_taken_ag
     for _ in range(10):
         world.now += CALM
         assert world.settle() == Shape(reflectors=("n00", "n03"))
+
+
+def test_one_that_dies_in_a_change_holds_nobody_up() -> None:
+    world = World(10)
+    world.settle()
+    world.nodes["n10"] = _node("n10", "a")
+    world.look()
+    world.failing = {"n05"}
+    world.look()
+    world.now += GONE
+    world.look()
+    assert world.topology is not None and world.topology.without == ("n05",)
+    world.ready("n05")
+    world.look()
+    assert world.topology.old == world.topology.new and world.topology.without == ()
 
 
 def test_one_that_comes_and_goes_changes_nothing() -> None:

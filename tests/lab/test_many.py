@@ -18,9 +18,10 @@ NAME = f"m{os.getpid()}"
 LIMIT = Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
 
 
-def test_a_dozen_nodes_reach_each_other() -> None:
+@pytest.mark.parametrize("preset", ["flannel-vxlan", "calico-bgp"])
+def test_a_dozen_nodes_reach_each_other(preset: str) -> None:
     """Small enough for every day, and large enough that the neighbour tables have to grow."""
-    with running(NAME, "--nodes", "12", "--pods", "1", "--preset", "flannel-vxlan"):
+    with running(NAME, "--nodes", "12", "--pods", "1", "--preset", preset):
         if LIMIT.exists():
             assert int(LIMIT.read_text()) > neighbours.need(topology.default(nodes=12, pods=1))
         done = podway("test", "--name", NAME, "--between", "pods")
@@ -32,7 +33,7 @@ def test_a_dozen_nodes_reach_each_other() -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("preset", ["flannel-vxlan", "flannel-host-gw"])
+@pytest.mark.parametrize("preset", ["flannel-vxlan", "flannel-host-gw", "calico-bgp"])
 def test_a_hundred_nodes_and_all_9900_pairs(preset: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Up within the minute on a quiet machine of two cores (600 s where it is not quiet); all pairs."""
     started = time.monotonic()

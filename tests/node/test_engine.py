@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ from podway.model import names
 from podway.model.errors import Conflict, Exhausted, Unavailable
 from podway.model.objects import Link
 from podway.model.resources import Bandwidth, PodRoute, PortMap
+from podway.node import book
 from podway.node.engine import NodeEngine, open_engine
 from podway.node.requests import AttachRequest
 from podway.store import Record, open_store
@@ -245,6 +247,38 @@ def test_exhausted_says_which_pool_and_what_to_do(tmp_path: Path, url: str, in_n
             engine.add(request(f"c{number}"), made[number])
         with pytest.raises(Exhausted, match=r"10\.9\.0\.0/29"):
             engine.add(request("c5"), made[5])
+
+
+def test_an_empty_block_is_given_back_but_not_the_first(
+    tmp_path: Path, url: str, in_namespace: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whoever comes later gets another; one that is used by anybody stays."""
+    _declare(url, pools=[{"cidr": "10.9.0.0/24", "blockSize": 29}], cooldown=0)
+    with open_engine("a", str(tmp_path / "state"), url) as engine, pods(6) as made:
+        for number in range(6):
+            engine.add(request(f"c{number}"), made[number])
+        first, second = sorted(engine.cluster.snapshot.blocks)
+        kept = [one for one in engine.attachments.endpoints.values() if _in(one.addresses[0], second)]
+        engine.release_empty()
+        monkeypatch.setattr(book, "EMPTY", 0.0)
+        engine.release_empty()
+        engine.synchronize()
+        assert sorted(engine.cluster.snapshot.blocks) == [first, second]
+        for one in [*engine.attachments.endpoints.values()]:
+            engine.delete(one.container, one.ifname)
+        engine.attachments.burial.complete()
+        assert kept
+        engine.release_empty()
+        engine.synchronize()
+        assert [*engine.cluster.snapshot.blocks] == [first]
+        assert second.partition("/")[0] not in _run("ip", "route")
+        for number in range(6):
+            engine.add(request(f"d{number}"), made[number])
+        assert len(engine.cluster.snapshot.blocks) == 2
+
+
+def _in(address: str, block: str) -> bool:
+    return ipaddress.ip_interface(address).ip in ipaddress.ip_network(block)
 
 
 def test_a_second_writer_is_refused(tmp_path: Path, engine: NodeEngine, url: str) -> None:

@@ -138,7 +138,11 @@ def test_between_two_shapes_the_sessions_of_both_stand() -> None:
     assert told.speaker is not None and told.handover is not None
     assert told.speaker.sessions == before.sessions and set(after.sessions) < set(before.sessions)
     assert told.handover.generation == 2
-    assert told.handover.staying == {session.name for session in after.sessions}
+    assert told.handover.staying == told.handover.needed == {session.name for session in after.sessions}
+    told = _told(topology=BGPTopologySpec(generation=2, old=reflecting, new=mesh, without=("c",)))
+    assert told.handover is not None and told.handover.staying - told.handover.needed == {
+        session.name for session in before.sessions if session.description == "node c"
+    }
 
 
 def test_no_mesh() -> None:

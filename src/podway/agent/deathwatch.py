@@ -15,7 +15,6 @@ import socket
 from collections.abc import Collection, Mapping
 
 from podway.bird.client import Client
-from podway.bird.replies import SessionState
 from podway.model.bgp import Session
 from podway.model.errors import PodwayError
 from podway.model.objects import family_of
@@ -44,7 +43,7 @@ class DeathWatch:
         self._judging: dict[str, asyncio.Task[None]] = {}
         self.dead: set[str] = set()
 
-    def follow(self, sessions: Collection[Session], states: Mapping[str, SessionState]) -> None:
+    def follow(self, sessions: Collection[Session], states: Mapping[str, str]) -> None:
         """Watch exactly these, of which BIRD says that; one that an earlier agent disabled is taken over."""
         self._neighbors = {one.name: one.neighbor for one in sessions if watched(one)}
         if self._neighbors and self._listener is None:
@@ -52,7 +51,7 @@ class DeathWatch:
         if not self._neighbors:
             self.stop()
         for name in self._neighbors.keys() - self._judging.keys():
-            if name in states and states[name].state == "Down":
+            if states.get(name) == "Down":
                 self._judge(name)
 
     def stop(self) -> None:

@@ -68,17 +68,21 @@ class AgentPages:
         return servers
 
     async def _healthz(self) -> Response:
+        await self._bird.refresh()
         problems = self._describe().problems
         text = "".join(f"{problem}\n" for problem in problems) or "ok\n"
         return (503 if problems else 200), "text/plain", text.encode()
 
     async def _metrics(self) -> Response:
+        await self._bird.refresh()
         return 200, "text/plain; version=0.0.4", metrics.render(self._describe())
 
     async def _status(self) -> Response:
+        await self._bird.refresh()
         return _json(self._describe())
 
     async def _bgp(self) -> Response:
+        await self._bird.refresh()
         return _json(self._bird.status())
 
     async def _bgp_routes(self) -> Response:

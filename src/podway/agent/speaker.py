@@ -22,17 +22,18 @@ from podway.bird.meaning import why
 from podway.bird.process import BirdProcess
 from podway.bird.render import digest, render
 from podway.bird.replies import BfdState, BgpRoute, Counts, SessionState
-from podway.kernel import listeners
+from podway.kernel import counters, listeners
 from podway.model.bgp import Session, Speaker
 from podway.model.errors import PodwayError
 from podway.plan.bgp import Told
 
 POLL = 2.0  # seconds between looks at the sessions
+SHOWN = 1.0  # seconds that whoever wants to see them waits for details at most
+DETAILS = 50  # times what reading all details takes, until they are read again without being asked for
 HUNG = 2  # looks in a row without an answer until BIRD is killed
 CALM = 30.0  # seconds of life after which an end counts as the first
 LONGEST = 60.0  # seconds of back-off at most
 DEAD = "BFD lost it, and its kernel does not answer either: taken for dead, its routes are withdrawn"
-MD5_COUNTERS = ("TCPMD5NotFound", "TCPMD5Unexpected", "TCPMD5Failure")
 
 _log = logging.getLogger("podway.bgp")
 
@@ -100,7 +101,9 @@ class BirdKeeper:
         self._started = 0.0
         self._deaths = self._silent = 0
         self._retry_at = 0.0
+        self._states: dict[str, str] = {}
         self._sessions: dict[str, SessionState] = {}
+        self._detailed_at = 0.0  # when details may be read again by themselves
         self._bfd: dict[str, BfdState] = {}
         self._seen: dict[str, _Seen] = {}
         self._md5 = (0, 0.0)  # counters at the last look, when they last moved
@@ -150,7 +153,7 @@ class BirdKeeper:
                 self._running = False
                 self._watch_over.stop()
                 await self.process.end()
-                self._sessions, self._version = {}, ""
+                self._states, self._sessions, self._version = {}, {}, ""
                 return
             self._version = self._version or await self.process.version()
             await self._converge(speaker)
@@ -239,11 +242,13 @@ class BirdKeeper:
     async def _look(self) -> None:
         """Read the sessions; a BIRD that answers no more is killed, and so started anew."""
         if self.process.pid() is None:
-            self._sessions, self._bfd = {}, {}
+            self._states, self._sessions, self._bfd = {}, {}, {}
             return
+        before = self._states
         try:
-            found = await self.process.client.sessions()
-            bfd = await self.process.client.bfd()
+            self._states = await self.process.client.states()
+            if self._states != before and time.monotonic() >= self._detailed_at:
+                await self._read_details()
         except PodwayError as error:
             self._silent += 1
             if self._silent >= HUNG:
@@ -252,19 +257,34 @@ class BirdKeeper:
                 self.process.kill()
             return
         self._silent = 0
-        self._sessions = {one.name: one for one in found}
-        self._bfd = {one.address: one for one in bfd}
         self._count_md5()
         now = time.time()
-        for one in found:
-            seen = self._seen.setdefault(one.name, _Seen(since=now))
-            if (one.state == "Established") != (seen.state == "Established"):
+        for name, state in self._states.items():
+            seen = self._seen.setdefault(name, _Seen(since=now))
+            if (state == "Established") != (seen.state == "Established"):
                 seen.flaps += seen.state == "Established"
                 seen.since = now
-            seen.state = one.state
+            seen.state = state
         speaker = self._told().speaker
-        self._watch_over.follow(speaker.sessions if speaker is not None else (), self._sessions)
+        self._watch_over.follow(speaker.sessions if speaker is not None else (), self._states)
         await self._look_at_handover()
+
+    async def refresh(self) -> None:
+        """Read what is about to be shown. What can't be read now stays as it was."""
+        if self._version and not self._silent:
+            with contextlib.suppress(PodwayError, TimeoutError):
+                async with asyncio.timeout(SHOWN):
+                    await self._read_details()
+
+    async def _read_details(self) -> None:
+        """Everything of every session: of a hundred it takes long, and so is not read at every look."""
+        began = time.monotonic()
+        found, bfd = await self.process.client.sessions(), await self.process.client.bfd()
+        self._sessions = {one.name: one for one in found}
+        self._states = {one.name: one.state for one in found}
+        self._bfd = {one.address: one for one in bfd}
+        ended = time.monotonic()
+        self._detailed_at = ended + DETAILS * (ended - began)
 
     async def _look_at_handover(self) -> None:
         """Say when the sessions that stay after a change are up, and bring every prefix that others bring."""
@@ -272,7 +292,7 @@ class BirdKeeper:
         change, speaker = told.handover, told.speaker
         if change is None or speaker is None or self._text(speaker) != self.process.installed():
             return
-        if any(self.down(name) for name in change.staying):
+        if any(self.down(name) for name in change.needed):
             return
         going = {session.name for session in speaker.sessions if session.node} - change.staying
         brought: dict[str, set[str]] = {}
@@ -283,8 +303,7 @@ class BirdKeeper:
 
     def down(self, name: str) -> bool:
         """Whether a session, by its name, isn't established as far as was seen."""
-        state = self._sessions.get(name)
-        return state is None or not state.established
+        return self._states.get(name) != "Established"
 
     def unheard(self) -> frozenset[str]:
         """Nodes that no session is established with, though one is wanted, and established with others."""
@@ -295,7 +314,7 @@ class BirdKeeper:
 
     def _count_md5(self) -> None:
         count, moved = self._md5
-        found = _md5_drops()
+        found = counters.md5_drops()
         if found > count:
             self._md5_dropped = found - count
             moved = time.monotonic()
@@ -350,7 +369,7 @@ class BirdKeeper:
             description=session.description,
             neighbor=session.neighbor,
             remote_as=session.remote_as,
-            state=state.state if state is not None else "-",
+            state=self._states.get(session.name, "-"),
             since=seen.since,
             why=DEAD if session.name in self._watch_over.dead else why(session, state, drops),
             flaps=seen.flaps,
@@ -377,11 +396,3 @@ def _learned() -> bool:
         return any(isinstance(route, Route) and bgp.is_learned(route) for route in routes)
     finally:
         socket.close()
-
-
-def _md5_drops() -> int:
-    """Packets whose TCP MD5 signature was wrong, missing or not expected, in this network namespace."""
-    with open("/proc/thread-self/net/netstat") as file:
-        lines = [line.split() for line in file if line.startswith("TcpExt:")]
-    names, values = lines[0], lines[1]
-    return sum(int(v) for name, v in zip(names, values, strict=True) if name in MD5_COUNTERS)

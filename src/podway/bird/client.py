@@ -63,8 +63,12 @@ class Client:
         finally:
             writer.close()
 
+    async def states(self) -> dict[str, str]:
+        """The state of every BGP session, by name."""
+        return replies.states(await self.ask("show protocols"))
+
     async def sessions(self) -> list[replies.SessionState]:
-        """Every BGP session."""
+        """Every BGP session, with all that is known of it."""
         return replies.sessions(await self.ask("show protocols all"))
 
     async def bfd(self) -> list[replies.BfdState]:

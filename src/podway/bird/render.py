@@ -8,13 +8,14 @@ import ipaddress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from podway.model.bgp import MAX_PASSWORD, METRIC, Rule, Speaker, check_text
+from podway.model.bgp import MAX_PASSWORD, METRIC, Rule, Session, Speaker, check_text
 from podway.model.errors import InvalidInput
 
 if TYPE_CHECKING:
     import jinja2
 
-TEMPLATE = Path(__file__).with_name("bird.conf.j2")
+TEMPLATE, SESSION = "bird.conf.j2", "session.conf.j2"
+REMEMBERED = 4096  # sessions whose text is kept: of many a change is about a few
 RECOVERY = 20  # seconds that BIRD waits at most for its sessions after -R: meanwhile it programs nothing new
 
 
@@ -26,7 +27,8 @@ def render(speaker: Speaker, log: str) -> str:
     four = functools.partial(_of_family, 4)
     six = functools.partial(_of_family, 6)
     announced = dict.fromkeys((*speaker.own, *speaker.advertised))
-    return _template().render(
+    outside = _outside(speaker)
+    head = _template(TEMPLATE).render(
         speaker=speaker,
         log=log,
         metric=METRIC,
@@ -38,11 +40,8 @@ def render(speaker: Speaker, log: str) -> str:
         announced6=[cidr for cidr in announced if ":" in cidr],
         bfd=any(session.bfd for session in speaker.sessions),
         restart_wait=RECOVERY,
-        outside=_outside(speaker),
-        condition=_condition,
-        community_attribute=_attribute,
-        community_value=_value,
     )
+    return head + "".join(_session(one, speaker.port, speaker.reflector, outside) for one in speaker.sessions)
 
 
 def digest(text: str) -> str:
@@ -50,12 +49,26 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@functools.lru_cache(maxsize=REMEMBERED)
+def _session(session: Session, port: int, reflector: bool, outside: str) -> str:
+    """Filters and protocol of one session: all that they depend on are the arguments."""
+    return _template(SESSION).render(
+        session=session,
+        port=port,
+        reflector=reflector,
+        outside=outside,
+        condition=_condition,
+        community_attribute=_attribute,
+        community_value=_value,
+    )
+
+
 @functools.cache
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     import jinja2  # a tenth of the agent's start, and needed for BGP alone
 
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    return environment.from_string(TEMPLATE.read_text())
+    return environment.from_string(Path(__file__).with_name(name).read_text())
 
 
 def _of_family(family: int, prefixes: tuple[str, ...], pattern: str) -> list[str]:

@@ -105,6 +105,16 @@ def sessions(reply: str) -> list[SessionState]:
     return found
 
 
+def states(reply: str) -> dict[str, str]:
+    """The state of every BGP protocol of "show protocols", by name: a line each, cheap to look at often."""
+    found = {}
+    for line in lines(reply):
+        name, protocol, _, state, _, words = (line.text.split(maxsplit=5) + [""] * 6)[:6]
+        if line.code == PROTOCOL and protocol == "BGP":
+            found[name] = words.split()[0] if words.strip() else state.capitalize()
+    return found
+
+
 _FIELDS = {
     "BGP state": "state",
     "Neighbor address": "neighbor",

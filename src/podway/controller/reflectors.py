@@ -88,11 +88,15 @@ def _decided(state: State, seen: Seen, want: Shape, gone: frozenset[str], deadli
     following = topology.generation + 1
     if want != topology.new:
         # what stands on every node is the old shape, until all have said that they have the new
-        made = BGPTopologySpec(generation=following, old=topology.old, new=want)
+        without = tuple(sorted(gone))
+        made = BGPTopologySpec(generation=following, old=topology.old, new=want, without=without)
         why = f"sessions: from {topology.new.words} to {want.words}" + _because(topology.new, gone)
         return Step(state, made, why, (), deadline)
     if topology.old == topology.new:
         return Step(state, None, "", (), deadline)
+    if {*topology.without} != gone:
+        made = msgspec.structs.replace(topology, generation=following, without=tuple(sorted(gone)))
+        return Step(state, made, "", (), deadline)
     waits = tuple(
         sorted(
             name

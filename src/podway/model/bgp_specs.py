@@ -154,6 +154,10 @@ class BGPTopologySpec(Spec, frozen=True, kw_only=True):
     generation: Annotated[int, Meta(description="Counts the changes.")]
     old: Annotated[Shape, Meta(description="What the sessions are changed from.")]
     new: Annotated[Shape, Meta(description="What they are changed to; the same when nothing changes.")]
+    without: Annotated[
+        tuple[str, ...],
+        Meta(description="Nodes that nothing is heard of: not waited for."),
+    ] = ()
 
 
 BgpSpec = BGPConfigurationSpec | BGPPeerSpec | BGPFilterSpec | BGPAdvertisementSpec | BGPTopologySpec

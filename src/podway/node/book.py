@@ -14,6 +14,8 @@ from podway.node.cluster import Cluster
 from podway.node.database import Database
 from podway.plan.planner import Planner
 
+EMPTY = 300.0  # seconds that a block stays empty until it is given back
+
 Ranges = Sequence[Sequence[tuple[str, str]]]
 
 
@@ -39,6 +41,8 @@ class AddressBook:
         self._claimed = claimed
         self.allocations = Allocations()
         self._kept_back: dict[str, str] = {}
+        self._empty: dict[str, float] = {}  # block → since when nobody has an address of it
+        self._leaving: set[str] = set()  # blocks that are being given back: nobody gets an address of them
         database.forget_cooled(now())
         self.allocations.cooling = database.cooling()
 
@@ -74,7 +78,8 @@ class AddressBook:
         self._keep_back()
         new = False
         while True:
-            blocks = [b for b in self._cluster.blocks(network) if b not in self._planner.closed]
+            closed = self._planner.closed | self._leaving
+            blocks = [block for block in self._cluster.blocks(network) if block not in closed]
             found = self.allocations.choose(network, blocks, holder, self._now(), ips, ranges)
             if isinstance(found, Choice):
                 if new:
@@ -108,6 +113,31 @@ class AddressBook:
         used = sum(b.spec.network == network.name and family_of(b.cidr) == family for b in blocks)
         return 2 * used < total
 
+    def release_empty(self) -> list[str]:
+        """Give back what nobody has had an address of for EMPTY, but for the first block of a network and
+        family: that one its peers prove the way to. Returns what was given back now."""
+        snapshot, now = self._cluster.snapshot, self._now()
+        self._leaving &= snapshot.blocks.keys()
+        if not snapshot.synced:
+            self._empty.clear()
+            return []
+        cooling = (address for address, until in self.allocations.cooling.items() if until > now)
+        used = [*self.allocations.holders, *cooling]
+        spare = {b for b in self._spare() if not any(_holds(b, address) for address in used)}
+        self._empty = {block: self._empty.get(block, now) for block in spare}
+        due = [block for block, since in self._empty.items() if now - since >= EMPTY]
+        self._leaving |= {*due}
+        return [block for block in due if self._cluster.release(block)]
+
+    def _spare(self) -> set[str]:
+        """This node's blocks but the first of each network and family."""
+        found: dict[tuple[str, int], list[str]] = {}
+        for cidr, block in self._cluster.snapshot.blocks.items():
+            network = self._cluster.snapshot.networks.get(block.spec.network)
+            if block.spec.node == self._cluster.node and network is not None and not network.spec.interop:
+                found.setdefault((network.name, family_of(cidr)), []).append(cidr)
+        return {cidr for blocks in found.values() for cidr in blocks if cidr != min(blocks)}
+
     def _keep_back(self) -> None:
         """An adopted bridge's own addresses are no pod's."""
         adopted = self._planner.inputs.facts.adopted
@@ -138,6 +168,7 @@ class AddressBook:
             raise Unavailable(why + "is full, or not leased yet", f"network {network.name}", "podway status")
         block = self._cluster.claim(network, need.family, need.holding, self._planner.avoid)
         if block is not None:
+            self._leaving.discard(block.cidr)
             return
         if need.holding:
             owner = next(

@@ -221,6 +221,18 @@ class Cluster:
             return f"block {cidr}, this node's lease of Flannel's, is {whose} in the store"
         return ""
 
+    def release(self, cidr: str) -> bool:
+        """Give a block back that is still this node's; whether that is done. In an outage it is not."""
+        assert self._store is not None
+        try:
+            record = self._store.get("Block", cidr)
+            if documents.snapshot([record])[0].blocks[cidr].spec.node != self.node:
+                return False
+            self._store.delete("Block", cidr, record.version)
+        except (Unavailable, Stale, NotFound, KeyError):
+            return False
+        return True
+
     def claim(
         self, network: Network, family: int, holding: str = "", avoid: Iterable[str] = ()
     ) -> Block | None:

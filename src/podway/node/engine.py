@@ -209,6 +209,14 @@ class NodeEngine:
         if any(claimed):
             self._follow_snapshot(whole=False)
 
+    def release_empty(self) -> None:
+        """Give back blocks that nobody has had an address of for long."""
+        given_back = self.book.release_empty() if self.membership.standing.serves else []
+        now = time.time()
+        self.database.journal_add(
+            JournalEntry(now, "released", f"block {cidr}", "empty", 0.0, "") for cidr in given_back
+        )
+
     def _introduce(self) -> bool:
         """Tell of one's ways before anything is sent by them. Whether that was news."""
         paths = self._introduction()
@@ -306,6 +314,7 @@ class NodeEngine:
         # a route that is somebody else's decides what canReach means; iptables-legacy has no events
         blind = {"passage"} if self.planner.manages_firewalls else set()
         more = self.refresh_facts() if blind or self.planner.inputs.facts.towards else set()
+        self.release_empty()
         return self.reconciler.run({*silent, *blind, *more})
 
     def refresh_facts(self) -> set[str]:

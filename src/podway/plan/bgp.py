@@ -43,10 +43,12 @@ class Cluster(NamedTuple):
 
 
 class Handover(NamedTuple):
-    """A change from one shape of sessions to another: names of those with nodes that stay after it."""
+    """A change from one shape of sessions to another: names of those with nodes that stay after it, and of
+    those that must be up before it."""
 
     generation: int
     staying: frozenset[str]
+    needed: frozenset[str]
 
 
 class Told(NamedTuple):
@@ -72,8 +74,9 @@ def speaker(cluster: Cluster) -> Told:
     sessions = _inside(cluster, own, (shapes.old, shapes.new))
     handover = None
     if shapes.old != shapes.new:
-        staying = frozenset(session.name for session in _inside(cluster, own, (shapes.new,)))
-        handover = Handover(shapes.generation, staying)
+        staying = _inside(cluster, own, (shapes.new,))
+        needed = [one for one in staying if one.description.removeprefix("node ") not in shapes.without]
+        handover = Handover(shapes.generation, _names(staying), _names(needed))
     sessions += _outside(cluster, own, tuple(sessions), notes)
     blocks = [b for b in cluster.blocks if b.spec.node == own.name and b.spec.network in cluster.networks]
     told = Speaker(
@@ -88,6 +91,10 @@ def speaker(cluster: Cluster) -> Told:
         sessions=tuple(sorted(sessions, key=lambda session: session.name)),
     )
     return Told(told, tuple(notes), handover)
+
+
+def _names(sessions: Iterable[Session]) -> frozenset[str]:
+    return frozenset(session.name for session in sessions)
 
 
 def _number_of(node: Node) -> str:

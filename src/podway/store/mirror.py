@@ -312,8 +312,8 @@ class Session:
 
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
-        self._late: concurrent.futures.Future[Record] | None = None
-        self.hindrance: concurrent.futures.Future[Record] | None = None
+        self._late: concurrent.futures.Future[Any] | None = None
+        self.hindrance: concurrent.futures.Future[Any] | None = None
 
     @property
     def identity(self) -> str:
@@ -337,9 +337,13 @@ class Session:
         """See the protocol. Raises Late too."""
         return self._wait(lambda store: store.update_status(record))
 
-    def _wait(self, work: Callable[[Store], Record]) -> Record:
+    def delete(self, kind: str, name: str, version: str | None = None) -> None:
+        """See the protocol. Raises Late too. What is read has the object until the watch has told."""
+        self._wait(lambda store: store.delete(kind, name, version))
+
+    def _wait(self, work: Callable[[Store], _T]) -> _T:
         if self._late is None or self._late.done():
-            future = self._mirror.submit(work)
+            future: concurrent.futures.Future[_T] = self._mirror.submit(work)
             done, _ = concurrent.futures.wait([future], WRITE)
             if done:
                 return future.result()

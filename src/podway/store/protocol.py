@@ -104,6 +104,9 @@ class Objects(Protocol):
     def update_status(self, record: Record) -> Record:
         """Replace the status if ``record.version`` is still the stored one. Raises NotFound, Stale."""
 
+    def delete(self, kind: str, name: str, version: str | None = None) -> None:
+        """Delete, if it still has ``version`` where one is given. Raises NotFound, Stale."""
+
     def close(self) -> None:
         """Let go of the store; its watches stay usable until closed themselves."""
 
@@ -117,9 +120,6 @@ class Store(Objects, Protocol):
 
     def update_spec(self, record: Record) -> Record:
         """Replace the spec likewise."""
-
-    def delete(self, kind: str, name: str, version: str | None = None) -> None:
-        """Delete, if it still has ``version`` where one is given. Raises NotFound, Stale."""
 
     def watch(self, kinds: tuple[str, ...], token: str) -> Watch:
         """Changes of ``kinds`` after ``token``. Raises Compacted."""
