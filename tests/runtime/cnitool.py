@@ -9,6 +9,7 @@ from typing import Any
 from bench.built import built
 from networks import Runtime
 
+_ASKED = '{"cniVersion": "1.0.0"}'
 RELEASE = "1.3.0"
 MODULE = f"github.com/containernetworking/cni/cnitool@v{RELEASE}"
 
@@ -35,7 +36,9 @@ def collect(runtime: Runtime, network: str, valid: Sequence[tuple[str, str]] = (
     document = json.loads((runtime.conf_dir / f"10-{network}.conflist").read_text())
     kept = [{"containerID": container, "ifname": ifname} for container, ifname in valid]
     for plugin in document["plugins"]:
+        program = str(runtime.bin_dir / plugin["type"])
+        if "1.1.0" not in runtime.machine.run("env", "CNI_COMMAND=VERSION", program, stdin=_ASKED):
+            continue  # one of the reference plugins, which know no GC
         common = {"name": document["name"], "cniVersion": "1.1.0", "cni.dev/valid-attachments": kept}
         settings = ["CNI_COMMAND=GC", f"CNI_PATH={runtime.bin_dir}"]
-        program = str(runtime.bin_dir / plugin["type"])
         runtime.machine.run("env", *settings, program, stdin=json.dumps({**plugin, **common}))
