@@ -22,7 +22,7 @@ class Rule(NamedTuple):
         return bool(re.fullmatch(self.path, one.path)) and self.holds(one.left, one.right)
 
 
-_STEP = r"/\d+ (?:ADD|CHECK|DEL|GC)"
+_STEP = r"/\d+ (?:ADD|CHECK|DEL|GC)(?: nowhere)?"
 _ANSWER = _STEP + r"/answers/\d+"
 _VERSION = r"/\d+ VERSION/answers/\d+/.*"
 
@@ -55,6 +55,12 @@ DELIBERATE = (
     Rule("delete-succeeds", r"/\d+ DEL/answers/\d+/failed", lambda left, right: left and not right),
     Rule("delete-succeeds", r"/\d+ DEL/answers/\d+/(?:code|msg)", lambda left, right: right == ABSENT),
     Rule("delete-succeeds", r"/\d+ DEL/answers/\d+/answer", lambda *both: both == (ABSENT, {})),
+    Rule(
+        "refused-first",
+        r"/\d+ (?:ADD|DEL) nowhere/(?:node|files).*",
+        lambda left, right: not right or right == ABSENT,
+    ),
+    Rule("link-local", _STEP + "/node/sysctls/ipv6/[^/]+/addr_gen_mode", lambda left, right: left == ABSENT),
     Rule(
         "nothing-left",
         r"/\d+ (?:DEL|GC)/rules of the gone(?:/\d)?",

@@ -148,7 +148,8 @@ class _World:
         self._build()
         told: dict[str, Any] = {}
         for number, step in enumerate(self._case.steps):
-            told[f"{number} {step.command}"] = self._step(step)
+            where = " nowhere" if step.namespace == "missing" else ""
+            told[f"{number} {step.command}{where}"] = self._step(step)
         return told
 
     def _isolate(self) -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 pytestmark = pytest.mark.kernel
 
-EXAMPLES, THOUSANDS = 16, 2000
+EXAMPLES, THOUSANDS = 12, 2000
 _FEW = settings(
     max_examples=EXAMPLES,
     deadline=None,
