@@ -16,7 +16,8 @@ from podway.lab.lab import command, environment
 from podway.lab.place import find
 from podway.model import documents
 from podway.model.resources import Paths
-from podway.plan.way import wanted, wishes
+from podway.plan.transport import TUNNELS
+from podway.plan.way import by_family, wishes
 from podway.store import open_store
 
 POOLS = [{"cidr": "10.244.0.0/16"}, {"cidr": "fd00:10:244::/48"}]
@@ -54,11 +55,12 @@ class Lab:
         assert done.returncode == 0, done.stderr
 
     def devices(self, node: str) -> list[str]:
-        """The tunnels of a node."""
+        """The tunnels' devices of a node, which all have an alias of Podway's."""
         return [
             one["ifname"]
             for one in json.loads(self.inside(node, "ip", "-j", "-d", "link", "show"))
-            if one.get("linkinfo", {}).get("info_kind") in ("vxlan", "wireguard")
+            if one.get("linkinfo", {}).get("info_kind") in ("vxlan", "wireguard", "ipip", "ip6tnl")
+            and one.get("ifalias")
         ]
 
     def sizes(self, pod: str) -> set[int]:
@@ -97,15 +99,16 @@ class Lab:
             while True:
                 records = [record for kind in ("Network", "Node") for record in store.list(kind)[0]]
                 found, _ = documents.snapshot(records)
-                way = wanted(found.networks["pods"].spec)
+                network = documents.resolve(found.networks["pods"])
+                ways = {*wishes(network.spec), *by_family(network.spec)}
                 said = {
                     name: node.paths.get("pods")
                     for name, node in found.nodes.items()
                     if name in (nodes or self.nodes)
                 }
-                texts = tuple(sorted(one.text for one in wishes(found.networks["pods"].spec)))
+                texts = tuple(sorted(one.text for one in ways))
                 done = all(one and (one.accepts, one.sends) == (texts, texts) for one in said.values())
-                want = 1 if way.underlay else 0
+                want = sum(way.transport in TUNNELS for way in ways)
                 done = done and all(one and _has_target(one) for one in said.values())
                 if done and all(
                     len(self.devices(node)) == want and self.is_even(node) for node in nodes or self.nodes

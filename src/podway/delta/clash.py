@@ -41,13 +41,29 @@ def objection(want: object, foreign: dict[Place, str]) -> tuple[str, str] | None
     return f"{what}{want.vxlan.port}", fix
 
 
+#: kind of link → kernel module, configuration, where they are not named as the kind is
+_MODULES = {"ipip": ("ipip", "NET_IPIP"), "ip6tnl": ("ip6_tunnel", "IPV6_TUNNEL")}
+
+
+def module(kind: str) -> str:
+    """How to come by links of a kind."""
+    name, option = _MODULES.get(kind, (kind, kind.upper()))
+    return f"modprobe {name}, or a kernel with CONFIG_{option}"
+
+
 def explained(want: object, number: int, error: str) -> str:
-    """The kernel's refusal of a tunnel device, with what to do where that is known."""
+    """The kernel's refusal of a tunnel, with what to do where that is known."""
     if isinstance(want, WgDevice) and number == errno.EADDRINUSE:
         return f"{error}: UDP port {want.port} is taken; find it by ss -ulnp, or set another wireguard.port"
-    if isinstance(want, Link) and want.kind == "wireguard" and number == errno.EOPNOTSUPP:
-        return f"{error}: the kernel has no WireGuard; modprobe wireguard"
-    if not isinstance(want, Link) or want.vxlan is None or number != errno.EADDRINUSE:
+    if not isinstance(want, Link):
+        return error
+    if number == errno.EOPNOTSUPP and want.kind:
+        return f"{error}: the kernel makes no {want.kind} link; {module(want.kind)}"
+    if number == errno.EEXIST and want.iptunnel is not None:
+        where = want.iptunnel.local or "every address (external)"
+        other = f"another {want.kind} device ends at {where}"
+        return f"{error}: {other}; find it by ip -d link show type {want.kind}"
+    if want.vxlan is None or number != errno.EADDRINUSE:
         return error
     port = want.vxlan.port
     who = f"UDP port {port} is taken by another program, or by a VXLAN device of another kind"

@@ -165,7 +165,10 @@ def _refuse(want: AnyObject, have: AnyObject | None) -> Refusal | None:
 
 
 def _has_our_mac(want: Link, have: Link) -> bool:
-    """A link that lost its alias: a MAC that follows from Podway's own names is proof enough."""
+    """A link that lost its alias: a MAC that follows from Podway's own names is proof enough; so is an
+    IP tunnel's name beside its end, which no two can have."""
+    if want.iptunnel is not None:
+        return (have.kind, have.iptunnel) == (want.kind, want.iptunnel)
     return bool(want.mac) and (have.kind, have.mac) == (want.kind, want.mac)
 
 

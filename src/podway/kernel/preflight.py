@@ -9,10 +9,11 @@ from typing import Literal
 
 import msgspec
 
+from podway.delta import clash
 from podway.kernel import namespaces, sysctl
 from podway.model.errors import PodwayError, Unavailable
 from podway.model.gate import Passage
-from podway.model.objects import Link, Op, Peer, VxlanOptions
+from podway.model.objects import IpTunnelOptions, Link, Op, Peer, VxlanOptions
 
 Verdict = Literal["ok", "warning", "failed"]
 
@@ -58,8 +59,7 @@ def _make(link: Link, what: str) -> Check:
         os.close(scratch)
     if not result.errno:
         return Check(what, "ok", f"the kernel makes {what} links")
-    fix = f"modprobe {what}, or a kernel with CONFIG_{what.upper()}"
-    return Check(what, "failed", f"the kernel makes no {what} link: {result.error}", fix)
+    return Check(what, "failed", f"the kernel makes no {what} link: {result.error}", clash.module(what))
 
 
 def _veth() -> Check:
@@ -77,6 +77,17 @@ def _vxlan() -> Check:
 
 def _wireguard() -> Check:
     return _optional(Link(name="pw0", kind="wireguard"), "no network with transport wireguard")
+
+
+def _ipip() -> Check:
+    options = IpTunnelOptions(local="192.0.2.1")
+    return _optional(Link(name="pw0", kind="ipip", iptunnel=options), "no network with transport ipip")
+
+
+def _ip6tnl() -> Check:
+    options = IpTunnelOptions(external=True)
+    lost = "no IPv6 in a network with transport ipip"
+    return _optional(Link(name="pw0", kind="ip6tnl", iptunnel=options), lost)
 
 
 def _optional(link: Link, lost: str) -> Check:
@@ -144,7 +155,14 @@ def _forwarding() -> Check:
 
 
 REQUIRED: tuple[Callable[[], Check], ...] = (_root, _library, _veth, _bridge, _nf_tables)
-ADVISORY: tuple[Callable[[], Check], ...] = (_vxlan, _wireguard, _bridge_filter, _forwarding)
+ADVISORY: tuple[Callable[[], Check], ...] = (
+    _vxlan,
+    _ipip,
+    _ip6tnl,
+    _wireguard,
+    _bridge_filter,
+    _forwarding,
+)
 
 
 def checks() -> list[Check]:

@@ -20,7 +20,7 @@ from podway.plan.notes import Note
 #: names that container runtimes, hypervisors and other pod networks give their links
 VIRTUAL = re.compile(
     r"docker.*|br-[0-9a-f]{12}|podman.*|cni.*|cbr.*|nerdctl.*|veth.*|vnet.*|virbr.*|lxcbr.*|lxdbr.*|lxc.*|"
-    r"cali.*|tunl.*|vxlan\.calico|vxlan-v6\.calico|flannel.*|cilium.*|weave.*|kube-ipvs.*|kube-bridge|"
+    r"cali.*|tunl.*|ip6tnl.*|vxlan\.calico|vxlan-v6\.calico|flannel.*|cilium.*|weave.*|kube-ipvs.*|kube-bridge|"
     r"nodelocaldns.*|dummy.*|ifb.*"
 )
 
