@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "plan"))
 import strategies as cluster
@@ -33,6 +34,26 @@ def _uplink(kernel: Kernel) -> None:
             Op(Address(link="up0", address="2001:db8::1/64", nodad=True), None),
         ]
     )
+
+
+def _possible(snapshot: Snapshot) -> Snapshot:
+    """Without IPIP, which many a kernel hasn't: tests/guest has that."""
+
+    def ways(texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(text for text in texts if not text.startswith("ipip"))
+
+    networks = {
+        name: replace(one, spec=replace(one.spec, transport="vxlan")) if one.spec.transport == "ipip" else one
+        for name, one in snapshot.networks.items()
+    }
+    nodes = {
+        name: replace(
+            one,
+            paths={n: replace(p, accepts=ways(p.accepts), sends=ways(p.sends)) for n, p in one.paths.items()},
+        )
+        for name, one in snapshot.nodes.items()
+    }
+    return replace(snapshot, networks=networks, nodes=nodes)
 
 
 def _plan(snapshot: Snapshot, endpoints: list[Endpoint]) -> Planner:
@@ -65,8 +86,8 @@ def _reach(kernel: Kernel, planner: Planner, pods: dict[str, int]) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(
-    cluster.snapshots,
-    cluster.snapshots,
+    cluster.snapshots.map(_possible),
+    cluster.snapshots.map(_possible),
     st.lists(cluster.endpoints, max_size=3, unique_by=lambda e: e.id),
     st.lists(cluster.endpoints, max_size=3, unique_by=lambda e: e.id),
     st.floats(0, 1),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import subprocess
 
 from podway.model.errors import Unavailable
 from podway.model.gate import Gate, Where
@@ -45,6 +44,8 @@ def gate(where: Where, lines: list[list[str]]) -> Gate | None:
 
 def run(where: Where, *arguments: str) -> str:
     """One call; its output. Raises Unavailable when the command is missing, OSError with its words."""
+    import subprocess  # a call without an agent seldom needs it, and starts sooner without
+
     command = COMMANDS[where.family]
     try:
         done = subprocess.run(
