@@ -45,3 +45,11 @@ def other_pod() -> Iterator[str]:
     name = f"dp{os.getpid()}x{next(_numbers)}"
     with pods(name):
         yield name
+
+
+@pytest.fixture
+def third_pod() -> Iterator[str]:
+    """A third one."""
+    name = f"dp{os.getpid()}z{next(_numbers)}"
+    with pods(name):
+        yield name

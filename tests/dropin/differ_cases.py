@@ -69,6 +69,7 @@ _PORTMAP = st.fixed_dictionaries(
     optional={"snat": st.booleans(), "masqAll": st.booleans()},
 )
 _BANDWIDTH = st.just({"type": "bandwidth", "capabilities": {"bandwidth": True}})
+_FIREWALL = st.just({"type": "firewall"})
 _LIMITS = st.sampled_from(
     [
         {"ingressRate": 1000000, "ingressBurst": 800000},
@@ -91,9 +92,9 @@ _MAPPINGS = st.sampled_from(
 
 @st.composite
 def cases(draw: st.DrawFn, versions: tuple[str, ...] = VERSIONS) -> Case:
-    """A main plugin and up to three after it."""
+    """A main plugin and up to four after it."""
     script = draw(st.sampled_from(sorted(SCRIPTS)))
-    chained = [draw(plugin) for plugin in (_PORTMAP, _BANDWIDTH, _TUNING) if draw(st.booleans())]
+    chained = [draw(plugin) for plugin in (_PORTMAP, _BANDWIDTH, _FIREWALL, _TUNING) if draw(st.booleans())]
     mappings = draw(_MAPPINGS)
     version = draw(st.sampled_from(versions))
     steps = SCRIPTS[script]

@@ -67,11 +67,12 @@ class Firewalls:
     def _apply(self, op: Op) -> OpResult:
         one = op.want or op.have
         assert isinstance(one, Passage)
+        words = ""
         try:
-            if one.where.firewall == "nftables":
+            if one.where.firewall == "iptables-legacy":
+                _by_iptables(one, remove=op.want is None)
+            elif op.want is None or not _inserted_as_theirs(one):
                 words = self._run(self._script(one, remove=op.want is None))
-            else:
-                words = _legacy(one, remove=op.want is None)
         except (OSError, Unavailable) as error:
             return OpResult(op, errno.EIO, str(error))
         return OpResult(op, errno.EINVAL, words) if words else OpResult(op)
@@ -81,7 +82,9 @@ class Firewalls:
         if remove:
             mine = [rule for rule in self._rules(one.where) if rule.comment == _comment(one)]
             return "".join(f"delete rule {chain} handle {rule.handle}\n" for rule in mine)
-        match = f"{'ip6' if ':' in one.prefix else 'ip'} {one.side} {one.prefix}"
+        side = "saddr" if one.side == "saddr" else "daddr"
+        match = f"{'ip6' if ':' in one.prefix else 'ip'} {side} {one.prefix}"
+        match += " ct state established,related" if one.side == "answers" else ""
         return f'insert rule {chain} {match} counter accept comment "{_comment(one)}"\n'
 
     def _bases(self) -> list[BaseChain]:
@@ -133,13 +136,22 @@ def _comment(one: Passage) -> str:
 def _passage(where: Where, comment: str) -> Passage | None:
     """The pass that a comment tells of; None for a rule of somebody else's."""
     side, _, prefix = comment.removeprefix(MARK).partition(":")
-    if not comment.startswith(MARK) or side not in ("saddr", "daddr"):
+    if not comment.startswith(MARK) or side not in ("saddr", "daddr", "answers"):
         return None
     return Passage(where=where, side=side, prefix=prefix)
 
 
-def _legacy(one: Passage, remove: bool) -> str:
+def _inserted_as_theirs(one: Passage) -> bool:
+    """Whether iptables-nft took it: it can't list nftables' own match of a connection's state."""
+    if one.side == "answers" and xtables.shares(one.where):
+        with contextlib.suppress(Unavailable, OSError):  # isn't installed, or can't list this chain anyway
+            _by_iptables(one, remove=False)
+            return True
+    return False
+
+
+def _by_iptables(one: Passage, remove: bool) -> None:
     rule = ("-s" if one.side == "saddr" else "-d", one.prefix)
-    tagged = (*rule, "-m", "comment", "--comment", _comment(one), "-j", "ACCEPT")
+    state = ("-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED") if one.side == "answers" else ()
+    tagged = (*rule, *state, "-m", "comment", "--comment", _comment(one), "-j", "ACCEPT")
     xtables.run(one.where, "-D" if remove else "-I", one.where.chain, *tagged)
-    return ""

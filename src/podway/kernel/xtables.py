@@ -1,6 +1,7 @@
-"""iptables-legacy: tables of the kernel that nftables doesn't see, by the command that speaks to them.
+"""iptables: the tables of iptables-legacy, which nftables doesn't see, by the command that speaks to them.
 
-A namespace without such tables costs one look into /proc, and none is made by looking.
+A namespace without such tables costs one look into /proc, and none is made by looking. In iptables-nft's
+chains a rule with a connection's state has to be iptables-nft's own, or it can't list the chain any more.
 """
 
 from __future__ import annotations
@@ -11,7 +12,12 @@ import shlex
 from podway.model.errors import Unavailable
 from podway.model.gate import Gate, Where
 
-COMMANDS = {"ip": "iptables-legacy", "ip6": "ip6tables-legacy"}
+COMMANDS = {
+    ("iptables-legacy", "ip"): "iptables-legacy",
+    ("iptables-legacy", "ip6"): "ip6tables-legacy",
+    ("nftables", "ip"): "iptables-nft",
+    ("nftables", "ip6"): "ip6tables-nft",
+}
 TABLES = {"ip": "ip_tables_names", "ip6": "ip6_tables_names"}
 WAIT = ("-w", "5")  # seconds for the lock that all its calls share
 DROPS = ("DROP", "REJECT")
@@ -42,17 +48,23 @@ def gate(where: Where, lines: list[list[str]]) -> Gate | None:
     return None
 
 
+def shares(where: Where) -> bool:
+    """Whether iptables-nft may be the one that keeps this chain of nftables."""
+    known = (where.firewall, where.family) in COMMANDS
+    return known and where.firewall == "nftables" and (where.table, where.chain) == ("filter", "FORWARD")
+
+
 def run(where: Where, *arguments: str) -> str:
     """One call; its output. Raises Unavailable when the command is missing, OSError with its words."""
     import subprocess  # a call without an agent seldom needs it, and starts sooner without
 
-    command = COMMANDS[where.family]
+    command = COMMANDS[where.firewall, where.family]
     try:
         done = subprocess.run(
             [command, *WAIT, "-t", where.table, *arguments], capture_output=True, text=True, timeout=30
         )
     except FileNotFoundError as error:
-        why = "tables of iptables-legacy are in use, and can't be looked at"
+        why = f"tables of {command} are in use, and can't be looked at"
         raise Unavailable(why, f"there is no {command}", "apt install iptables") from error
     if done.returncode:
         raise OSError(done.returncode, done.stderr.strip())

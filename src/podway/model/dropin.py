@@ -107,7 +107,18 @@ class Tuned(Want, frozen=True, kw_only=True, tag="tuning"):
     before: Link | None = None
 
 
-AnyWant = BridgeDevice | BridgePod | Ptp | Ports | Shaped | Tuned
+class Passed(Want, frozen=True, kw_only=True, tag="firewall"):
+    """A pod that passes the host's firewalls: what it sends, and the answers. ``addresses`` are bare.
+
+    ``bridge``, where new connections to it are held back: from other such bridges ("same-bridge"), from pods
+    of its own too ("isolated")."""
+
+    addresses: tuple[str, ...]
+    bridge: str = ""
+    ingress: str = "open"
+
+
+AnyWant = BridgeDevice | BridgePod | Ptp | Ports | Shaped | Tuned | Passed
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):

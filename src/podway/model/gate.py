@@ -29,7 +29,9 @@ class Gate(msgspec.Struct, frozen=True):
 
 
 class Passage(Object, frozen=True, kw_only=True):
-    """A rule in another software's chain: what has ``prefix`` as its ``side`` (saddr, daddr) passes."""
+    """A rule in another software's chain: what has ``prefix`` as its ``side`` passes.
+
+    ``side``: saddr, daddr, or "answers": daddr in a connection that stands or is expected."""
 
     kind_name: ClassVar[str] = "passage"
 

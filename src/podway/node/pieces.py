@@ -15,13 +15,14 @@ from podway.delta.differ import diff
 from podway.kernel.facade import Kernel
 from podway.model.dropin import Piece, Tuned
 from podway.model.errors import Conflict
+from podway.model.gate import Passage
 from podway.model.objects import Address, Op, Sysctl
 from podway.node import hostlocal, takeover, wiring
 from podway.node.burial import Burial
 from podway.node.database import Database
 from podway.node.faults import reach
 from podway.node.ledger import remember
-from podway.plan import dropin
+from podway.plan import dropin, passage
 from podway.plan.dropin.foreign import Attached
 from podway.plan.planner import Planner
 
@@ -62,6 +63,9 @@ class Pieces:
         reach("add.journalled")
         try:
             fragment, who = ("piece", piece.id), f"container {piece.container}"
+            wanted = self._planner.fragment(*fragment)
+            passes = [Op(one, None) for one in wanted if isinstance(one, Passage)]
+            remember(self._database, self._planner.desired, passes)
             wiring.program_node(self._kernel, self._planner, fragment, who, {piece.id: namespace})
             reach("add.wired")
             if namespace >= 0:
@@ -138,7 +142,11 @@ class Pieces:
 
     def _take_out(self, piece: Piece) -> None:
         forget = functools.partial(self._planner.update_piece, piece.id, None)
+        wanted = self._planner.fragment("piece", piece.id)
+        passes = [" ".join(one.key) for one in wanted if isinstance(one, Passage)]
         guards = wiring.take_out(self._kernel, self._planner, ("piece", piece.id), forget)
+        for path in passes:
+            self._database.ledger_remove(path)
         self.burial.doom(piece, guards)
 
     def take_over(self, of: Attached, namespace: int = -1) -> None:
@@ -151,7 +159,8 @@ class Pieces:
         ``mac``: what later plugins of the chain have left as the interface's MAC. ``foreign``: the reference
         plugin made it, so that on the node it has other names."""
         subject = f"container {piece.container} interface {piece.ifname}"
-        wanted = () if foreign else dropin.on_node(piece)
+        of_node = (*dropin.on_node(piece), *passage.piece(piece, self._planner.inputs.facts))
+        wanted = () if foreign else of_node
         kinds = {one.key[0] for one in wanted}
         paths = [one.path for one in wanted if isinstance(one, Sysctl)]
         on_foreign = {one.key for one in wanted}

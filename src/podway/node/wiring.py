@@ -52,7 +52,7 @@ def take_out(
     shared = planner.desired
     gone = [o for o in objects if o.key not in shared]
     links = [o for o in gone if isinstance(o, Link) and not o.adopted]
-    now = [Op(None, o) for o in gone if o.key[0] == "nftelement" and not is_guard(o.key)]
+    now = [Op(None, o) for o in gone if o.key[0] in ("nftelement", "passage") and not is_guard(o.key)]
     doom = [Op(Link(name=o.name, kind=o.kind, up=None, group=DOOMED_GROUP), o) for o in links]
     kernel.apply([*doom, *ordered(now)])
     return tuple(Op(None, o) for o in gone if is_guard(o.key))

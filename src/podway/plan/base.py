@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from podway.model.objects import AnyObject, Sysctl
 from podway.model.resources import NodeFacts
-from podway.plan import nat, ports, spoofing
+from podway.plan import ingress, nat, ports, spoofing
 
 
 def node(facts: NodeFacts) -> tuple[AnyObject, ...]:
@@ -13,6 +13,7 @@ def node(facts: NodeFacts) -> tuple[AnyObject, ...]:
         *nat.structure(),
         *spoofing.structure(),
         *ports.structure(),
+        *ingress.structure(),
         # Pods' packets are forwarded; a node without forwarding drops them silently.
         Sysctl(path="net/ipv4/ip_forward", value="1"),
         Sysctl(path="net/ipv6/conf/all/forwarding", value="1"),

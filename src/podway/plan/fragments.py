@@ -215,7 +215,8 @@ def _endpoint(inputs: Inputs, name: str) -> Built:
 
 
 def _piece(inputs: Inputs, name: str) -> Built:
-    return Built(dropin.on_node(inputs.pieces[name]))
+    piece = inputs.pieces[name]
+    return Built((*dropin.on_node(piece), *passage.piece(piece, inputs.facts)))
 
 
 def _foreign(inputs: Inputs, cidr: str) -> Built:

@@ -7,8 +7,10 @@ a bridge come by too, and a published port's packet comes from anywhere.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 
+from podway.model.dropin import Passed, Piece
 from podway.model.gate import Passage
 from podway.model.objects import family_of
 from podway.model.resources import Network, NodeFacts
@@ -24,12 +26,22 @@ def network(network: Network, facts: NodeFacts) -> tuple[Passage, ...]:
     return through((pool.cidr for pool in network.spec.pools), facts)
 
 
-def through(prefixes: Iterable[str], facts: NodeFacts) -> tuple[Passage, ...]:
-    """Passes from and to ``prefixes`` in every chain that drops what is forwarded."""
+def piece(piece: Piece, facts: NodeFacts) -> tuple[Passage, ...]:
+    """What the plugin ``firewall`` lets through of a pod: all that it sends, and the answers."""
+    if not isinstance(piece.want, Passed):
+        return ()
+    hosts = (str(ipaddress.ip_network(address)) for address in piece.want.addresses)
+    return through(hosts, facts, ("saddr", "answers"))
+
+
+def through(
+    prefixes: Iterable[str], facts: NodeFacts, sides: Iterable[str] = ("saddr", "daddr")
+) -> tuple[Passage, ...]:
+    """Passes of ``prefixes`` in every chain that drops what is forwarded."""
     return tuple(
         Passage(where=gate.where, side=side, prefix=prefix)
         for prefix in prefixes
         for gate in facts.gates
         if family_of(prefix) in SEES[gate.where.family]
-        for side in ("saddr", "daddr")
+        for side in sides
     )

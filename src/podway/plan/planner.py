@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
-from podway.model.dropin import Piece
+from podway.model.dropin import Passed, Piece
 from podway.model.objects import AnyObject, Desired, Key
 from podway.model.resources import (
     Block,
@@ -98,7 +98,8 @@ class Planner:
     @property
     def manages_firewalls(self) -> bool:
         """Whether chains of other software that drop what is forwarded are of any concern."""
-        return any(network.spec.firewall == "manage" for network in self.inputs.networks.values())
+        asking = any(network.spec.firewall == "manage" for network in self.inputs.networks.values())
+        return asking or any(isinstance(piece.want, Passed) for piece in self.inputs.pieces.values())
 
     def keeps(self, value: AnyObject) -> bool:
         """Whether ``value`` may not be removed: a record that is in doubt could be about it."""

@@ -18,6 +18,7 @@ NF_INET_FORWARD, NF_DROP, NF_ACCEPT, JUMP, GOTO, RETURN = 2, 0, 1, -3, -4, -5
 RULE_HANDLE = 3
 IMMEDIATE_DATA, DATA_VERDICT, VERDICT_CODE, VERDICT_CHAIN = 2, 2, 1, 2
 TARGET_NAME = 1
+MATCH_NAME, MATCH_INFO = 1, 3
 #: expressions that let every packet go on to the next one
 INDIFFERENT = ("counter", "log", "limit")
 
@@ -63,8 +64,19 @@ def decode_rule(payload: bytes) -> ForeignRule:
     """The rule of a message."""
     found = wire.attributes(payload, nftwire.HEADER.size)
     handle = int.from_bytes(found.get(RULE_HANDLE, b""), "big")
-    comment = nftwire.comment(found.get(nftwire.RULE_USERDATA, b""))
-    return ForeignRule(handle, comment, *_verdict(found.get(nftwire.RULE_EXPRESSIONS, b"")))
+    expressions = found.get(nftwire.RULE_EXPRESSIONS, b"")
+    comment = nftwire.comment(found.get(nftwire.RULE_USERDATA, b"")) or _matched_comment(expressions)
+    return ForeignRule(handle, comment, *_verdict(expressions))
+
+
+def _matched_comment(expressions: bytes) -> str:
+    """What iptables-nft's match "comment" says; "" without one."""
+    for expression in nftwire.items(expressions):
+        if wire.string(expression[nftwire.EXPR_NAME]) == "match":
+            data = wire.attributes(expression.get(nftwire.EXPR_DATA, b""))
+            if wire.string(data.get(MATCH_NAME, b"")) == "comment":
+                return wire.string(data.get(MATCH_INFO, b""))
+    return ""
 
 
 def _verdict(expressions: bytes) -> tuple[str, str]:

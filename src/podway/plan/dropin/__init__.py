@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from podway.model.dropin import BridgeDevice, BridgePod, Piece, Ports, Ptp, Shaped, Tuned
+from podway.model.dropin import BridgeDevice, BridgePod, Passed, Piece, Ports, Ptp, Shaped, Tuned
 from podway.model.objects import AnyObject
-from podway.plan.dropin import bandwidth, bridge, portmap, ptp, tuning
+from podway.plan.dropin import bandwidth, bridge, firewall, portmap, ptp, tuning
 
 Builder = Callable[[Piece, Any], tuple[AnyObject, ...]]
 
@@ -21,6 +21,7 @@ _ON_NODE: dict[type, Builder] = {
     Ptp: ptp.on_node,
     Ports: portmap.on_node,
     Shaped: bandwidth.on_node,
+    Passed: firewall.on_node,
 }
 _IN_POD: dict[type, Builder] = {
     BridgePod: bridge.in_pod,
