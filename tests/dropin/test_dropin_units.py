@@ -59,6 +59,7 @@ def test_ranges_of_every_spelling() -> None:
         ({"ranges": [[]]}, "ipam.ranges[0]: has no range"),
         ({"ranges": [{}]}, "ipam.ranges[0]: must be an array"),
         ({"subnet": "10.1.0.0/24", "dataDir": "networks"}, "ipam.dataDir: 'networks' is no absolute path"),
+        ({"subnet": "10.1.0.0/24", "resolvConf": "own"}, "ipam.resolvConf: 'own' is no absolute path"),
     ],
 )
 def test_what_is_wrong_is_named(ipam: dict[str, Any], said: str) -> None:

@@ -37,9 +37,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def directory(section: Section) -> str:
     """``dataDir``, "" for the default. Raises CniError 7 unless it is absolute."""
-    found = section.text("dataDir")
+    return _absolute(section, "dataDir")
+
+
+def _absolute(section: Section, key: str) -> str:
+    """A path or "": a relative one would be looked for in the agent's directory, not the runtime's."""
+    found = section.text(key)
     if found and (not found.startswith("/") or "\0" in found):
-        raise wrong(section.at("dataDir"), f"{found!r} is no absolute path")
+        raise wrong(section.at(key), f"{found!r} is no absolute path")
     return found
 
 
@@ -65,7 +70,7 @@ def settings(ask: Ask) -> Settings:
         sets=tuple(sets),
         wanted=tuple(dict.fromkeys(wanted)),
         routes=tuple(result.decode_route(one) for one in own.sections("routes")),
-        resolv=own.text("resolvConf"),
+        resolv=_absolute(own, "resolvConf"),
     )
 
 
@@ -143,8 +148,8 @@ def _resolver(path: str) -> Dns:
     """What a resolv.conf(5) says."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, ValueError) as error:
-        raise wrong("ipam.resolvConf", f"{path} can't be read: {getattr(error, 'strerror', error)}") from None
+    except OSError as error:
+        raise wrong("ipam.resolvConf", f"{path} can't be read: {error.strerror}") from None
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise wrong("ipam.resolvConf", f"{path} is no file")
