@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -62,6 +63,7 @@ class Machine:
         self._made_cache = not CNI_CACHE.exists()
         CNI_CACHE.mkdir(parents=True, exist_ok=True)
         unshare = ["setpriv", "--pdeathsig", "KILL", *UNSHARE.split()]
+        self._end = -1
         self._unshare = subprocess.Popen(
             [*unshare, "sh", "-c", INIT, python], stdout=subprocess.PIPE, text=True
         )
@@ -71,6 +73,7 @@ class Machine:
             raise RuntimeError("could not make a network, mount and PID namespace: is this root?")
         children = Path(f"/proc/{self._unshare.pid}/task/{self._unshare.pid}/children")
         self.init = int(children.read_text().split()[0])
+        self._end = os.pidfd_open(self.init)
         self.namespaces = frozenset(
             os.readlink(f"/proc/{self.init}/ns/{kind}") for kind in ("net", "mnt", "pid")
         )
@@ -131,6 +134,9 @@ class Machine:
         """End everything inside and remove what namespaces don't hold."""
         self._unshare.kill()  # --kill-child: its init, PID 1 of the namespace, goes too, and so does all
         self._unshare.wait()
+        if self._end >= 0:
+            select.select([self._end], [], [], 60)  # the init ends after all others in its namespace
+            os.close(self._end)
         for process in self._spawned:
             process.wait()
         remove_cgroups(self.cgroup)
