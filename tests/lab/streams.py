@@ -43,11 +43,14 @@ class Pod(msgspec.Struct):
 
 
 class Plan(msgspec.Struct):
-    """``rate``: UDP packets a second for each ordered pair and family; ``size``: bytes of a datagram."""
+    """``rate``: UDP packets a second for each ordered pair and family; ``size``: bytes of a datagram.
+
+    ``drain``: seconds to wait at the end; more than usual only until all has come."""
 
     pods: list[Pod]
     rate: int
     size: int
+    drain: float = DRAIN
 
 
 class Flow(msgspec.Struct):
@@ -157,13 +160,16 @@ class _Runner:
                 self._stream(number, flow)
             done = due
             going = self._receive(TICK)
-        end = time.monotonic() + DRAIN
-        while time.monotonic() < end:
+        end = time.monotonic() + self.plan.drain
+        while time.monotonic() < end and not (self.plan.drain > DRAIN and self._has_all()):
             self._receive(TICK)
         for tcp, flow in zip(self.tcp, self.flows, strict=True):
             info = tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_RETRANS.size)
             flow.retransmitted = TCP_INFO_RETRANS.unpack(info)[0]
         return self.flows
+
+    def _has_all(self) -> bool:
+        return all(f.sent == f.received and f.tcp_sent == f.tcp_received for f in self.flows)
 
     def _send(self, number: int, flow: Flow, filler: bytes) -> None:
         one, target = self.udp[number]
@@ -259,7 +265,7 @@ class Traffic:
 
 
 @contextlib.contextmanager
-def running(pods: list[Pod], rate: int = 500, size: int = 200) -> Iterator[Traffic]:
+def running(pods: list[Pod], rate: int = 500, size: int = 200, drain: float = DRAIN) -> Iterator[Traffic]:
     """Traffic between all ordered pairs, in both families, for the body."""
     process = subprocess.Popen(
         [sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -267,7 +273,7 @@ def running(pods: list[Pod], rate: int = 500, size: int = 200) -> Iterator[Traff
     traffic = Traffic()
     assert process.stdin is not None and process.stdout is not None
     try:
-        process.stdin.write(msgspec.json.encode(Plan(pods, rate, size)).decode() + "\n")
+        process.stdin.write(msgspec.json.encode(Plan(pods, rate, size, drain)).decode() + "\n")
         process.stdin.flush()
         assert process.stdout.readline() == "ready\n"
         yield traffic

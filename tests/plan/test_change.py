@@ -19,6 +19,7 @@ from podway.model.resources import (
     Sizes,
     Snapshot,
     VxlanSpec,
+    WireguardSpec,
 )
 from podway.plan.change import Outlook, outlook
 
@@ -103,6 +104,27 @@ def test_pools_are_added_and_grow() -> None:
 def test_what_loses_packets_says_so(spec: dict[str, Any], words: str) -> None:
     (loss,) = told(network(**spec)).losses
     assert words in loss
+
+
+def test_a_wireguard_port_that_the_other_family_still_has() -> None:
+    """The kernel's device takes its port in both."""
+    old = network(transport="wireguard")
+    paths = {"pods": Paths(accepts=("wireguard:51820:4",), sends=("wireguard:51820:4",))}
+    now = Snapshot(networks={"pods": old}, nodes={"a": Node(name="a", spec=NodeSpec(), paths=paths)})
+    (clash,) = outlook(
+        old, network(transport="wireguard", wireguard=WireguardSpec(underlay="ipv6")), now
+    ).clashes
+    assert clash == "UDP port 51820 still carries network pods on node a; take another"
+    other = WireguardSpec(underlay="ipv6", port=51821)
+    assert not outlook(old, network(transport="wireguard", wireguard=other), now).clashes
+    assert not outlook(old, old, now).clashes
+
+
+def test_networks_share_the_devices_of_ipip() -> None:
+    paths = {"other": Paths(accepts=("ipip:4",), sends=("ipip:4",))}
+    both = {name: network(name, transport="ipip") for name in ("pods", "other")}
+    now = Snapshot(networks=both, nodes={"a": Node(name="a", spec=NodeSpec(), paths=paths)})
+    assert not outlook(network(), both["pods"], now).clashes
 
 
 def test_a_vni_that_another_network_still_leaves() -> None:

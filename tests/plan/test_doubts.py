@@ -135,6 +135,13 @@ def test_one_vxlan_for_two_networks_is_named_and_no_peer_is_added_to_either() ->
     assert not apart.doubts
 
 
+def test_networks_share_the_devices_of_ipip() -> None:
+    one, other = (network(n, p, transport="ipip") for n, p in (("x", "10.1.0.0/16"), ("y", "10.2.0.0/16")))
+    blocks = {"10.1.2.0/24": ("x", "b"), "10.2.2.0/24": ("y", "b")}
+    judged = judge(snapshot(blocks, one, other), FACTS)
+    assert not judged.doubts and judged.snapshot.blocks.keys() == blocks.keys()
+
+
 def test_two_nodes_with_one_address_are_both_named() -> None:
     known = snapshot(GOOD)
     twin = Node(name="c", spec=NodeSpec(addresses=("192.0.2.2/24",)))

@@ -13,7 +13,7 @@ import msgspec
 from podway.model.objects import family_of
 from podway.model.resources import Network, NetworkSpec, Node, Snapshot
 from podway.plan import mtu
-from podway.plan.way import Way, wanted
+from podway.plan.way import Way, parse, wanted
 
 MANY = 5  # nodes named in a sentence
 
@@ -177,15 +177,17 @@ def _losses(old: Network, new: Network, cluster: Snapshot) -> Iterator[str]:
 
 
 def _clashes(new: Network, cluster: Snapshot) -> Iterator[str]:
-    """A tunnel's device has one network: another that still moves away from these values is in the way."""
+    """A tunnel's device has one network and one way: another that still has these values is in the way."""
     way = wanted(new.spec)
-    if not way.underlay:
+    if way.alone is None:
         return
     what = f"VNI {way.vni} on UDP port {way.port}" if way.vni else f"UDP port {way.port}"
     for node in cluster.nodes.values():
         for name, paths in node.paths.items():
-            if name != new.name and name in cluster.networks and way.text in (*paths.accepts, *paths.sends):
-                yield (
-                    f"{what} still carries network {name} on node {node.name}; apply this once that has moved"
-                )
+            held = {parse(text) for text in (*paths.accepts, *paths.sends)} - {
+                way if name == new.name else None
+            }
+            if name in cluster.networks and any(one is not None and one.alone == way.alone for one in held):
+                fix = "take another" if name == new.name else "apply this once that has moved"
+                yield f"{what} still carries network {name} on node {node.name}; {fix}"
                 return

@@ -236,8 +236,8 @@ def _same_tunnel(snapshot: Snapshot) -> Iterator[Finding]:
     """Two networks in one tunnel would be given each other's packets."""
     users: dict[Way, list[Network]] = {}
     for network in snapshot.networks.values():
-        if wanted(network.spec).underlay:
-            users.setdefault(wanted(network.spec), []).append(network)
+        if (alone := wanted(network.spec).alone) is not None:
+            users.setdefault(alone, []).append(network)
     for way, networks in users.items():
         if len(networks) > 1:
             both = sorted(network.name for network in networks)

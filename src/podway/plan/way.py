@@ -39,6 +39,13 @@ class Way(msgspec.Struct, frozen=True):
         numbers = (str(getattr(self, field)) for field in NUMBERS.get(self.transport, ()))
         return ":".join((self.transport, *numbers))
 
+    @property
+    def alone(self) -> Way | None:
+        """What a node has one device of at most; None: nothing. WireGuard takes a port in both families."""
+        if not self.port:
+            return None
+        return msgspec.structs.replace(self, underlay=0) if self.transport == "wireguard" else self
+
     def carries(self, family: int) -> bool:
         """Whether packets of a family can go by it: IP in IP has only those of its own."""
         return self.transport != "ipip" or self.underlay == family
