@@ -57,6 +57,24 @@ def main(request: pytest.FixtureRequest, node: Lab) -> Lab:
     return node
 
 
+@pytest.mark.parametrize("order", [("eth0", "eth1"), ("eth1", "eth0")])
+def test_a_port_of_two_interfaces_leads_to_the_first_that_is_there(
+    node: Lab, pod: str, order: tuple[str, str]
+) -> None:
+    bridge, led = _bridge(node), "udp . 8053 : {} . 53".format
+    address = {}
+    for ifname in order:
+        given = node.call("ADD", bridge, pod, ifname=ifname)
+        node.call("ADD", _portmap(UDP), pod, ifname=ifname, before=given)
+        address[ifname] = given["ips"][0]["address"].partition("/")[0]
+        node.call("CHECK", _portmap(UDP), pod, ifname=ifname, before=given)
+    assert led(address["eth0"]) in _elements("ports4")
+    node.call("DEL", _portmap(), pod, ifname="eth0")
+    assert led(address["eth1"]) in _elements("ports4")
+    node.call("DEL", _portmap(), pod, ifname="eth1")
+    assert "8053" not in _elements("ports4")
+
+
 def test_ports_lead_to_the_pod_and_go_with_an_empty_namespace(main: Lab, pod: str) -> None:
     given = main.call("ADD", _bridge(main), pod)
     passed = main.call("ADD", _portmap(UDP), pod, before=given)

@@ -160,7 +160,8 @@ class Pieces:
         plugin made it, so that on the node it has other names."""
         subject = f"container {piece.container} interface {piece.ifname}"
         of_node = (*dropin.on_node(piece), *passage.piece(piece, self._planner.inputs.facts))
-        wanted = () if foreign else of_node
+        desired = self._planner.desired  # differs where a port leads to another interface of the pod
+        wanted = () if foreign else tuple(desired.get(one.key, one) for one in of_node)
         kinds = {one.key[0] for one in wanted}
         paths = [one.path for one in wanted if isinstance(one, Sysctl)]
         on_foreign = {one.key for one in wanted}

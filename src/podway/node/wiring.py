@@ -10,7 +10,7 @@ import msgspec
 from podway.delta.differ import CREATION_ONLY, creations, diff, matches, ordered
 from podway.kernel.facade import DOOMED_GROUP, Kernel
 from podway.model.errors import Conflict, InvalidInput, Unavailable
-from podway.model.objects import Actual, AnyObject, Key, Link, Op, OpResult
+from podway.model.objects import Actual, AnyObject, Key, Link, NftElement, Op, OpResult
 from podway.plan.fragments import FragmentId
 from podway.plan.planner import Planner
 from podway.plan.spoofing import is_guard
@@ -20,11 +20,15 @@ def program_node(
     kernel: Kernel, planner: Planner, fragment: FragmentId, who: str, pods: Mapping[str, int]
 ) -> None:
     """Make the host's side of a fragment. Raises Conflict, InvalidInput, Unavailable or OSError."""
-    keys = [o.key for o in planner.fragment(*fragment)]
+    objects = planner.fragment(*fragment)
+    keys = [o.key for o in objects]
     clashes = [key for key in keys if key in planner.conflicts]
     if clashes:
         raise Conflict(f"{'/'.join(clashes[0])} is wanted differently by another pod")
-    raise_first(kernel.apply(diff(planner.desired, {}, keys).ops, pods), who)
+    published = [o.key for o in objects if isinstance(o, NftElement) and o.data]
+    shared = any(planner.is_shared(key) for key in published)
+    actual = kernel.observe({"nftelement"}) if shared else {}  # the port may lead to another interface yet
+    raise_first(kernel.apply(diff(planner.desired, actual, keys).ops, pods), who)
 
 
 def program_pod(kernel: Kernel, objects: Iterable[AnyObject], namespace: int, who: str) -> None:
@@ -43,18 +47,20 @@ def _as_change(op: Op) -> Op:
 def take_out(
     kernel: Kernel, planner: Planner, fragment: FragmentId, forget: Callable[[], object]
 ) -> tuple[Op, ...]:
-    """Take a fragment out of service: published ports and sets now, its links doomed together.
+    """Take a fragment out of service: published ports and sets now, its links doomed together. A port that
+    another interface of the pod publishes too leads there from now on.
 
     ``forget`` takes it out of the plan. Returns the guards' removals: a guard outlives its link, so that not
     even a dying pod's packets escape it."""
-    objects = planner.fragment(*fragment)
+    objects, shared = planner.fragment(*fragment), planner.desired
+    held = [o for o in objects if shared.get(o.key) == o]
     forget()
-    shared = planner.desired
+    passed_on = [Op(shared[o.key], o) for o in held if shared.get(o.key, o) != o]
     gone = [o for o in objects if o.key not in shared]
     links = [o for o in gone if isinstance(o, Link) and not o.adopted]
     now = [Op(None, o) for o in gone if o.key[0] in ("nftelement", "passage") and not is_guard(o.key)]
     doom = [Op(Link(name=o.name, kind=o.kind, up=None, group=DOOMED_GROUP), o) for o in links]
-    kernel.apply([*doom, *ordered(now)])
+    kernel.apply([*doom, *ordered([*now, *passed_on])])
     return tuple(Op(None, o) for o in gone if is_guard(o.key))
 
 

@@ -26,7 +26,7 @@ from podway.model.resources import (
     Snapshot,
     Transport,
 )
-from podway.plan import bgp, detect, doubts, flannel, mtu, narrow, transport
+from podway.plan import bgp, detect, doubts, flannel, mtu, narrow, precedence, transport
 from podway.plan.attach import bridge
 from podway.plan.fragments import BUILDERS, FACTS, POOLS, SHARED, Built, FragmentId, Inputs
 from podway.plan.judging import Judge
@@ -124,6 +124,10 @@ class Planner:
     def fragment(self, kind: str, name: str) -> tuple[AnyObject, ...]:
         """What one input wants, () when it is unknown."""
         return self._fragments.get((kind, name), ())
+
+    def is_shared(self, key: Key) -> bool:
+        """Whether several want it, alike or not."""
+        return len(self._wants.get(key, ())) > 1
 
     def blocks_of(self, node: str) -> list[Block]:
         """A node's blocks, by CIDR. May be asked on any thread."""
@@ -386,8 +390,9 @@ class Planner:
             return before != (None, None)
         values = iter(wants.values())
         first = next(values)
-        if all(value == first for value in values):
-            self.desired[key] = first
-            return before != (first, None)
+        chosen = first if all(value == first for value in values) else precedence.first(wants, self.inputs)
+        if chosen is not None:
+            self.desired[key] = chosen
+            return before != (chosen, None)
         self.conflicts[key] = tuple(sorted(wants))
         return before != (None, self.conflicts[key])
