@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import pytest
 from containerd import wait_for
 from machine import Machine
 
@@ -187,3 +188,5 @@ NETWORKS: dict[str, type[Reference] | type[Podway]] = {
     "podway": Podway,
     "drop-in": DropIn,
 }
+#: the reference plugins prove nothing of ours: they run when the tests themselves are in doubt
+PARAMETERS = [pytest.param(name, marks=pytest.mark.soak if name == "reference" else ()) for name in NETWORKS]

@@ -1,6 +1,6 @@
 """Proves that containerd's pods get all that a distribution's chain of plugins gives: by CRI and by ctr.
 
-Every test runs over the reference plugins too: what fails there is the test's fault.
+Every test runs over the reference plugins too (``make soak``): what fails there is the test's fault.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 import reach
 from cnitool import collect
 from containerd import runtime, wait_for
-from networks import NETWORKS, Podway, Reference
+from networks import NETWORKS, PARAMETERS, Podway, Reference
 from pods import Pods
 from reach import NODE, OUTSIDE
 from stock import rows, stock
@@ -28,7 +28,7 @@ Node = tuple[Pods, Reference | Podway]
 MANY = 50
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=PARAMETERS)
 def node(request: pytest.FixtureRequest) -> Iterator[Node]:
     """containerd over a network."""
     with runtime() as daemon:

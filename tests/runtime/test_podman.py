@@ -15,7 +15,7 @@ import pytest
 import reach
 from containerd import wait_for
 from machine import machine
-from networks import NETWORKS, Podway, Reference
+from networks import NETWORKS, PARAMETERS, Podway, Reference
 from podman import Podman
 from reach import NODE, OUTSIDE
 from stock import rows, stock
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.runtime]
 Node = tuple[Podman, Reference | Podway]
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=PARAMETERS)
 def node(request: pytest.FixtureRequest) -> Iterator[Node]:
     """podman and two networks: "one" and "two", made by podman but for Podway's own."""
     with machine() as made:
