@@ -18,7 +18,7 @@ from podway.kernel.facade import Kernel
 from podway.model.objects import Address, Link, Op, Peer, Route
 from podway.node.engine import NodeEngine, open_engine
 from podway.node.requests import AttachRequest
-from podway.plan.way import wishes
+from podway.plan.way import by_family, wishes
 from podway.store import Record, Store, open_store
 
 PATIENCE = 60.0
@@ -92,12 +92,13 @@ class Cluster:
 
     def _is_settled(self, engine: NodeEngine) -> bool:
         told = engine.cluster.own_paths.get("pods")
-        ways = wishes(engine.planner.inputs.networks["pods"].spec)
+        spec = engine.planner.inputs.networks["pods"].spec
+        ways = {*wishes(spec), *by_family(spec)}
         texts = tuple(sorted(way.text for way in ways))
         return (
             told is not None
             and (told.accepts, told.sends) == (texts, texts)
-            and engine.planner.sends("pods") == {*ways}
+            and engine.planner.sends("pods") == ways
         )
 
 

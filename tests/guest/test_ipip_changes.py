@@ -1,0 +1,32 @@
+"""IPIP among the transports: routed pods reach each other, and a change to it or from it loses nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from test_wireguard import change
+from two_nodes import Cluster, cluster
+
+from podway.model.objects import Link
+
+pytestmark = pytest.mark.guest
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("changes"), {"attach": "routed", "transport": "vxlan"}) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("transport", "kinds"),
+    [("ipip", {"ipip", "ip6tnl"}), ("wireguard", {"wireguard"})],
+    ids=["vxlan to ipip", "ipip to wireguard"],
+)
+def test_a_change_of_transport_loses_nothing(pair: Cluster, transport: str, kinds: set[str]) -> None:
+    change(pair, {"attach": "routed", "transport": transport})
+    for machine in pair.machines:
+        links = machine.within(lambda kernel: kernel.observe({"link"})).values()
+        tunnels = {one.kind for one in links if isinstance(one, Link) and one.name.startswith("pw")}
+        assert tunnels & {"ipip", "ip6tnl", "wireguard", "vxlan"} == kinds
