@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from test_wireguard import change
 from two_nodes import Cluster, cluster
+from under_traffic import change
 
 from podway.model.objects import Link
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from streams import Traffic
-from streams import running as traffic
 from two_nodes import Cluster, Machine, cluster
+from under_traffic import change
 
-from podway.kernel import namespaces
 from podway.kernel.netlink.wireguard import Device
 from podway.model.objects import Op
 from podway.plan.transport.wireguard import device_name
@@ -21,10 +17,6 @@ from podway.plan.way import Way
 
 pytestmark = pytest.mark.guest
 
-RATE, DRAIN = 20, 30.0  # datagrams a second and flow, seconds: the guest is emulated
-SIZE = 200
-SO_RCVBUFFORCE = 33
-ALL = socket.htons(3)  # ETH_P_ALL
 ZEROS = bytes(100)  # in every datagram and segment of the traffic
 
 
@@ -53,40 +45,9 @@ def held(machine: Machine) -> set[object]:
     return {found.device, *found.peers, *found.allowed}
 
 
-def heard(ear: socket.socket) -> list[bytes]:
-    frames = []
-    ear.setblocking(False)
-    while True:
-        try:
-            frames.append(ear.recv(2048))
-        except BlockingIOError:
-            return frames
-
-
-def change(pair: Cluster, spec: dict[str, Any]) -> list[bytes]:
-    """Under traffic, of which nothing may be lost; the frames on the wire meanwhile."""
-    with namespaces.entered(pair.machines[0].namespace):
-        ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, ALL)
-    with ear:
-        ear.bind(("up0", 0))
-        ear.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 32 << 20)
-        with traffic(pair.pods(), RATE, SIZE, DRAIN) as seen:
-            time.sleep(1)
-            pair.apply(spec)
-            pair.settle()
-            time.sleep(1)
-        verify(seen)
-        return heard(ear)
-
-
 def readable(frames: list[bytes]) -> list[bytes]:
     """Those with something of the traffic in clear."""
     return [frame for frame in frames if ZEROS in frame]
-
-
-def verify(seen: Traffic) -> None:
-    assert len(seen.flows) == 4  # both ways, both families
-    seen.verify(5)
 
 
 def test_every_pair_and_no_plaintext_on_the_wire(pair: Cluster) -> None:
