@@ -57,8 +57,9 @@ def test_every_pair_and_no_plaintext_on_the_wire(pair: Cluster) -> None:
     assert not readable(frames)
 
 
-def test_a_private_key_is_in_its_file_alone(pair: Cluster, tmp_path_factory: pytest.TempPathFactory) -> None:
-    places = [path for path in tmp_path_factory.getbasetemp().rglob("*") if path.is_file()]
+def test_a_private_key_is_in_its_file_alone(pair: Cluster) -> None:
+    whole = Path(pair.machines[0].engine.database.directory).parent  # store and both nodes
+    places = [path for path in whole.rglob("*") if path.is_file()]
     keys = [path for path in places if path.suffix == ".key"]
     assert len(keys) == 2
     for key in keys:
