@@ -57,6 +57,14 @@ spec:
   cooldown: 0
 ---
 apiVersion: podway.dev/v1
+kind: Network
+metadata: {name: two}
+spec:
+  preset: docker
+  pools: [{cidr: 10.99.0.0/16}, {cidr: "fd00:99::/48"}]
+  cooldown: 0
+---
+apiVersion: podway.dev/v1
 kind: Node
 metadata: {name: one}
 spec: {addresses: [198.51.100.2/24, "2001:db8:51::2/64"]}
@@ -133,12 +141,16 @@ class Podway:
         document.write_text(NETWORK)
         self.podway("apply", "-f", str(document), "--store", self.store)
         self.start()
-        where = ["--bin-dir", str(self.runtime.bin_dir), "--conf-dir", str(self.runtime.conf_dir)]
-        self.podway("cni", "install", *where, "--network", "pods", "--socket", str(self.socket), *self._place)
+        self.install_network("pods")
         # containerd runs the reference's loopback beside every network.
         if not (self.runtime.bin_dir / "loopback").exists():
             (self.runtime.bin_dir / "loopback").symlink_to(REFERENCE_PLUGINS / "loopback")
         self.runtime.wait_network()
+
+    def install_network(self, name: str) -> None:
+        """Executable and conflist of one of the networks that ``install`` declares."""
+        where = ["--bin-dir", str(self.runtime.bin_dir), "--conf-dir", str(self.runtime.conf_dir)]
+        self.podway("cni", "install", *where, "--network", name, "--socket", str(self.socket), *self._place)
 
     def start(self) -> None:
         """Start the agent; returns when its socket answers."""

@@ -55,6 +55,13 @@ class Scene:
         store.close()
         self.engine.synchronize()
 
+    def declare(self, name: str, **spec: object) -> None:
+        """Another network."""
+        store = open_store(self._url)
+        store.create(Record(kind="Network", name=name, spec=json.dumps(spec).encode()))
+        store.close()
+        self.engine.synchronize()
+
     def close(self) -> None:
         """Let go of the namespaces."""
         for fd in (*self._pods, self.node):

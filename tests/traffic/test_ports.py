@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import harness
 import pytest
 
-from podway.kernel import namespaces
+from podway.kernel import listeners, namespaces
 from podway.model.errors import Conflict, InvalidInput
 from podway.model.resources import PortMap
 
@@ -169,3 +173,56 @@ def test_a_listening_process_is_named(tmp_path: Path, in_namespace: int) -> None
     with harness.scene(tmp_path) as scene, harness.server(scene.node, 8080):
         with pytest.raises(Conflict, match=r"in use: .*\[\d+\] listens on \*:8080"):
             scene.pod("web", ports=(PortMap(host_port=8080, container_port=80),))
+
+
+def test_the_containers_own_supervisor_may_hold_the_port(tmp_path: Path, in_namespace: int) -> None:
+    """podman's conmon listens on what its container publishes; a network is connected to one that runs."""
+    listens = "import socket; socket.create_server(('', 8080)).accept()"
+    supervisor = subprocess.Popen([sys.executable, "-Ic", listens, "-c", "web"])
+    try:
+        while not listeners.find("tcp", "", 8080):
+            time.sleep(0.01)
+        with harness.scene(tmp_path) as scene:
+            with pytest.raises(Conflict, match=r"in use: .*listens on \*:8080"):
+                scene.pod("other", ports=(PortMap(host_port=8080, container_port=80),))
+            scene.pod("web", ports=(PortMap(host_port=8080, container_port=80),))
+    finally:
+        supervisor.kill()
+        supervisor.wait()
+
+
+@pytest.mark.parametrize("attach", ["bridge", "routed"])
+def test_by_two_networks_of_one_pod(tmp_path: Path, in_namespace: int, attach: str) -> None:
+    """The port leads to the first interface that is there, and what is asked of either is answered by it."""
+    ports = (PortMap(host_port=8080, container_port=80),)
+    with harness.scene(tmp_path, attach=attach, cooldown=0) as scene:
+        pools = [{"cidr": "10.9.0.0/16"}, {"cidr": "fd00:9::/48"}]
+        scene.declare("second", pools=pools, attach=attach, cooldown=0)
+        pod, first = scene.pod("web", ports=ports)
+        ask = functools.partial(_request, ports)
+        second = scene.engine.add(ask("eth1", "second"), pod)
+        for family, node in ((4, harness.NODE4), (6, harness.NODE6)):
+            own, other = (one.addresses[0 if family == 4 else 1].partition("/")[0] for one in (first, second))
+            outside = harness.OUTSIDE4 if family == 4 else harness.OUTSIDE6
+            with harness.server(pod, 80, family=family):
+                for address, port in ((node, 8080), (own, 80), (other, 80)):
+                    assert harness.ask(scene.outside, address, port) == outside, address
+        stands = {"eth0": first, "eth1": second}
+        for gone, left in (("eth0", "eth1"), ("eth1", "eth0")):
+            for one in stands.values():
+                scene.engine.check(ask(one.ifname, one.network), pod, one.addresses)
+            scene.engine.delete("web", gone)
+            shown = harness.run("nft", "list", "map", "inet", "podway", "ports4")
+            assert f"tcp . 8080 : {stands[left].addresses[0].partition('/')[0]} . 80" in shown
+            with harness.server(pod, 80):
+                assert harness.ask(scene.outside, harness.NODE4, 8080) == harness.OUTSIDE4
+            stands[gone] = scene.engine.add(ask(gone, stands[gone].network), pod)
+        with pytest.raises(Conflict, match="8080/tcp is taken by pod web"):
+            scene.pod("other", ports=ports)
+        assert not scene.engine.reconciler.plan()[0]
+
+
+def _request(ports: tuple[PortMap, ...], ifname: str, network: str) -> harness.AttachRequest:
+    return harness.AttachRequest(
+        container="web", ifname=ifname, network=network, namespace="/nowhere", ports=ports
+    )

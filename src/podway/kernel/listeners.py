@@ -23,10 +23,11 @@ FILES = {
 MAPPED = b"\0" * 10 + b"\xff\xff"
 
 
-def find(protocol: str, address: str, port: int) -> str | None:
+def find(protocol: str, address: str, port: int, keeper: str = "") -> str | None:
     """ "NAME[PID] listens on ADDRESS:PORT" for a socket that a published port would take from; None if free.
 
-    ``address`` "" is every address. SCTP sockets are not looked for.
+    ``address`` "" is every address. SCTP sockets are not looked for. ``keeper``: a container, whose
+    supervisor may hold its ports against everybody else (podman's conmon, with it in its command line).
     """
     if _is_free(protocol, address, port):
         return None
@@ -41,7 +42,9 @@ def find(protocol: str, address: str, port: int) -> str | None:
                     if local
                     else "*"
                 )
-                return f"{_owner(inode)} listens on {shown}:{port}"
+                process = _owner(inode)
+                if not (keeper and process and keeper in _words(process)):
+                    return f"{_title(process)} listens on {shown}:{port}"
     return None
 
 
@@ -92,12 +95,24 @@ def _address(raw: str) -> bytes | None:
 
 
 def _owner(inode: str) -> str:
+    """The number of the process that has the socket, "" when none is seen."""
     target = f"socket:[{inode}]"
     for process in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
             for fd in os.listdir(f"/proc/{process}/fd"):
                 with contextlib.suppress(OSError):
                     if os.readlink(f"/proc/{process}/fd/{fd}") == target:
-                        with open(f"/proc/{process}/comm") as comm:
-                            return f"{comm.read().strip()}[{process}]"
+                        return process
+    return ""
+
+
+def _words(process: str) -> list[str]:
+    with contextlib.suppress(OSError), open(f"/proc/{process}/cmdline") as words:
+        return words.read().split("\0")
+    return []
+
+
+def _title(process: str) -> str:
+    with contextlib.suppress(OSError), open(f"/proc/{process}/comm") as comm:
+        return f"{comm.read().strip()}[{process}]"
     return "a process"

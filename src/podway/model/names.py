@@ -65,6 +65,14 @@ ROUTED_MAC = "ee:ee:ee:ee:ee:ee"
 ROUTED_GATEWAYS = {4: "169.254.1.1", 6: link_local(ROUTED_MAC)}
 
 
+def route_metric(ifname: str) -> int:
+    """What routes by a pod's interface cost more than those by its first: the number that its name ends in.
+
+    Several networks give one pod the same route, a default one mostly; it goes by the first that is there."""
+    digits = ifname[len(ifname.rstrip("0123456789")) :]
+    return int(digits or "0") % 1000
+
+
 def source_table(ifname: str) -> int:
     """The routing table in a pod for what comes from a further interface: above every reserved number."""
     return 1000 + int.from_bytes(_digest("table", ifname)[:3], "big")

@@ -330,6 +330,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...]
     gateways: tuple[str, ...] = ()
     routes: tuple[PodRoute, ...] = ()
+    metric: int = 0  # of its routes, beyond the kernel's default: 0 is the pod's first interface
     mac: str = ""
     host_link: str = ""
     bridge: str = ""  # what host_link is a port of; "" = routed

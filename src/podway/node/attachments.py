@@ -102,6 +102,7 @@ class Attachments:
             addresses=choice.addresses,
             gateways=choice.gateways if request.default_route else (),
             routes=request.routes,
+            metric=names.route_metric(request.ifname),
             mac=request.mac or names.pod_mac(choice.addresses[0]),
             host_link=names.host_link(request.container, request.ifname),
             bridge=bridge_of(network),
@@ -167,8 +168,9 @@ class Attachments:
         if addresses and set(addresses) != set(endpoint.addresses):
             have = ", ".join(endpoint.addresses)
             raise Conflict(f"prevResult has {', '.join(addresses)}, attached is {have}", subject)
-        wanted = self._planner.fragment("endpoint", endpoint.id)
-        actual = self._kernel.observe()
+        desired = self._planner.desired  # differs where a port leads to another interface of the pod
+        wanted = [desired.get(one.key, one) for one in self._planner.fragment("endpoint", endpoint.id)]
+        actual = self._kernel.observe(sysctls=[one.path for one in wanted if isinstance(one, Sysctl)])
         inner = [wiring.as_left(o, request.mac) for o in inside(endpoint) if not isinstance(o, Sysctl)]
         within = self._kernel.observe_inside(namespace)
         wiring.require(wanted, actual, "on the node", subject)

@@ -15,16 +15,19 @@ Taken = dict[tuple[str, int], list[tuple[PortMap, Endpoint]]]  # (protocol, host
 
 
 def check(request: AttachRequest, network: Network, endpoints: Collection[Endpoint]) -> None:
-    """Raises InvalidInput for an address that no port of this pod can have, Conflict naming a holder."""
+    """Raises InvalidInput for an address that no port of this pod can have, Conflict naming a holder.
+
+    Another interface of the same pod is none: runtimes publish a port by each network of a container."""
     families = {family_of(pool.cidr) for pool in network.spec.pools}
     subject = f"container {request.container}"
     taken: Taken = {}
-    for other in endpoints if request.ports else ():
+    others = [one for one in endpoints if one.container != request.container] if request.ports else []
+    for other in others:
         for port in other.ports:
             taken.setdefault((port.protocol, port.host_port), []).append((port, other))
     for port in request.ports:
         _check_address(port, families, subject)
-        _check_free(port, taken, subject)
+        _check_free(port, taken, request.container)
 
 
 def _check_address(port: PortMap, families: Collection[int], subject: str) -> None:
@@ -41,13 +44,13 @@ def _check_address(port: PortMap, families: Collection[int], subject: str) -> No
         raise InvalidInput(f"{what}: the pod has no IPv{family} address", subject, fix)
 
 
-def _check_free(port: PortMap, taken: Taken, subject: str) -> None:
-    what = f"host port {port.host_port}/{port.protocol}"
+def _check_free(port: PortMap, taken: Taken, container: str) -> None:
+    what, subject = f"host port {port.host_port}/{port.protocol}", f"container {container}"
     for theirs, other in taken.get((port.protocol, port.host_port), ()):
         if port.meets(theirs):
             who = other.pod or other.container
             fix = "publish another port, or remove that pod"
             raise Conflict(f"{what} is taken by pod {who}", subject, fix)
-    found = listeners.find(port.protocol, port.host_ip, port.host_port)
+    found = listeners.find(port.protocol, port.host_ip, port.host_port, container)
     if found is not None:
         raise Conflict(f"{what} is in use: {found}", subject, "publish another port, or stop that process")

@@ -10,7 +10,7 @@ import msgspec
 from podway.delta.differ import CREATION_ONLY, creations, diff, matches, ordered
 from podway.kernel.facade import DOOMED_GROUP, Kernel
 from podway.model.errors import Conflict, InvalidInput, Unavailable
-from podway.model.objects import Actual, AnyObject, Key, Link, NftElement, Op, OpResult
+from podway.model.objects import Actual, AnyObject, Key, Link, NftElement, Op, OpResult, Rule
 from podway.plan.fragments import FragmentId
 from podway.plan.planner import Planner
 from podway.plan.spoofing import is_guard
@@ -32,10 +32,14 @@ def program_node(
 
 
 def program_pod(kernel: Kernel, objects: Iterable[AnyObject], namespace: int, who: str) -> None:
-    """Make what stands inside a pod, on interfaces that exist: they are changed, not created."""
+    """Make what stands inside a pod, on interfaces that exist: they are changed, not created.
+
+    A rule outlives the interface that it was for, and may stand from an earlier one."""
     inner = [_as_change(op) for op in creations(objects)]
     if inner:
-        raise_first(kernel.apply_inside(namespace, inner), who)
+        results = kernel.apply_inside(namespace, inner)
+        stands = [r for r in results if r.errno == errno.EEXIST and isinstance(r.op.want, Rule)]
+        raise_first([r for r in results if r not in stands], who)
 
 
 def _as_change(op: Op) -> Op:

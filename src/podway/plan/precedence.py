@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from podway.model.objects import AnyObject
+from podway.model.dropin import Piece
+from podway.model.objects import AnyObject, NftElement
+from podway.model.resources import Endpoint
 from podway.plan.fragments import FragmentId, Inputs
 
 
@@ -12,8 +14,17 @@ def first(wants: Mapping[FragmentId, AnyObject], inputs: Inputs) -> AnyObject | 
     """A port that a pod on several networks publishes by each leads to its first interface, by name.
 
     The reference plugins make a rule for each, of which the first matches. None: a conflict of others."""
-    pieces = [inputs.pieces.get(name) if kind == "piece" else None for kind, name in wants]
-    owners = {piece.container if piece else "" for piece in pieces}
-    if len(owners) > 1 or "" in owners or next(iter(wants.values())).key[0] != "nftelement":
+    value = next(iter(wants.values()))
+    if not isinstance(value, NftElement) or not value.data:
         return None
-    return wants[min(wants)]
+    pods = {fragment: _pod(fragment, inputs) for fragment in wants}
+    if None in pods.values() or len({pod.container for pod in pods.values() if pod}) > 1:
+        return None
+    return wants[min(wants, key=lambda fragment: (pods[fragment].ifname, fragment))]  # type: ignore[union-attr]
+
+
+def _pod(fragment: FragmentId, inputs: Inputs) -> Endpoint | Piece | None:
+    kind, name = fragment
+    if kind == "endpoint":
+        return inputs.endpoints.get(name)
+    return inputs.pieces.get(name) if kind == "piece" else None

@@ -48,7 +48,7 @@ def want(ask: Ask, given: Result) -> Made:
         link=names.dropin_link(ask.me.container, ask.me.ifname, ask.conf.name),
         mac=options.asked_mac(ask) or names.pod_mac(first),
         mtu=config.mtu(section),
-        routes=paths(given),
+        routes=paths(given, ask.me.ifname),
         gateways=_gateways(given) if gateway else (),
         hairpin=hairpin,
         isolated=section.flag("portIsolation", False),

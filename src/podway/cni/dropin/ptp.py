@@ -31,7 +31,7 @@ def want(ask: Ask, given: Result) -> Made:
         mac=names.pod_mac(ips[0].address),
         gateways=tuple(one.gateway for one in ips),
         mtu=config.mtu(ask.section),
-        routes=paths(given),
+        routes=paths(given, ask.me.ifname),
         masquerade=options.masquerade(ask.section),
     )
     return Made(value, msgspec.structs.replace(given, ips=ips))

@@ -26,7 +26,7 @@ def _route(dst: str, via: str, endpoint: Endpoint, table: int = MAIN_TABLE) -> R
         table=table,
         protocol=BOOT_PROTOCOL,
         scope="global" if via or family_of(dst) == 6 else "link",
-        metric=IPV6_METRIC if family_of(dst) == 6 else 0,
+        metric=endpoint.metric + (IPV6_METRIC if family_of(dst) == 6 else 0),
         onlink=_is_off_link(via, endpoint),
         mtu=endpoint.route_mtu,
     )
@@ -41,19 +41,24 @@ def _is_off_link(via: str, endpoint: Endpoint) -> bool:
 
 
 def _answers(endpoint: Endpoint) -> list[AnyObject]:
-    """What a routed interface that has no default route answers to leaves by it, not by the one that has.
+    """What a further interface answers to leaves by it, not by the one that has the first default route.
 
     The node would refuse it there: on every link a pod may use that link's addresses alone."""
-    if endpoint.bridge or endpoint.gateways:
+    if not endpoint.metric and (endpoint.bridge or endpoint.gateways):
         return []
+    gateways = dict(names.ROUTED_GATEWAYS) if not endpoint.bridge else {}
+    gateways |= {family_of(gateway): gateway for gateway in endpoint.gateways}
     table = names.source_table(endpoint.ifname)
     objects: list[AnyObject] = []
     for address in endpoint.addresses:
-        family = family_of(address)
-        objects.append(_route(DEFAULT_ROUTES[family], names.ROUTED_GATEWAYS[family], endpoint, table))
-        objects.append(
-            Rule(family=family, priority=ANSWERS, src=address, table=table, protocol=BOOT_PROTOCOL)
-        )
+        family, own = family_of(address), ipaddress.ip_interface(address)
+        if family not in gateways:
+            continue
+        if endpoint.bridge:
+            objects.append(_route(str(own.network), "", endpoint, table))
+        objects.append(_route(DEFAULT_ROUTES[family], gateways[family], endpoint, table))
+        source = f"{own.ip}/{own.max_prefixlen}"
+        objects.append(Rule(family=family, priority=ANSWERS, src=source, table=table, protocol=BOOT_PROTOCOL))
     return objects
 
 
