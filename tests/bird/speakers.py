@@ -68,5 +68,11 @@ FEATURES: dict[str, Speaker] = {
         }
     ),
     "advertised": speaker(TOR, advertised=("10.96.0.0/16", "198.51.100.7/32", "fd00:96::/112")),
+    "borrowed": speaker(
+        NODE | {"ipv6": True},
+        TOR,
+        own=("10.244.2.0/26", "10.244.9.17/32", "fd00:10:244::/122"),
+        lent=("10.244.2.63/32", "fd00:10:244::3f/128"),
+    ),
     "draining": speaker(NODE, draining=True),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from podway.model import names
+from podway.model.lending import Borrow, BorrowSpec
 from podway.model.resources import (
     Bandwidth,
     Block,
@@ -104,6 +105,17 @@ blocks = st.builds(
     attachments,
 )
 
+borrows = st.builds(
+    lambda network, last, six, node: Borrow(
+        address=f"fd00:{network}:0:1::{last:x}" if six else f"10.{network}.1.{last}",
+        spec=BorrowSpec(network=f"net{network}", node=node),
+    ),
+    st.integers(1, 3),  # 3: a network that nobody knows
+    st.integers(10, 12),  # which a pod may have too
+    st.booleans(),
+    st.sampled_from(NODES),
+)
+
 foreigns = st.builds(
     lambda network, third, six, number, named: ForeignBlock(
         cidr=f"fd00:{network}:0:{third}::/64" if six else f"10.{network}.{third}.0/24",
@@ -167,15 +179,17 @@ def _by(name: str, values: list) -> dict:  # type: ignore[type-arg]
 
 
 snapshots = st.builds(
-    lambda n, m, b, f: Snapshot(
+    lambda n, m, b, f, lent: Snapshot(
         networks=_by("name", n),
         nodes=_by("name", m),
         blocks=_by("cidr", b),
         foreigns=_by("cidr", f),
+        borrows=_by("address", lent),
         synced=True,
     ),
     st.lists(networks, max_size=2),
     st.lists(nodes, max_size=3),
     st.lists(blocks, max_size=6),
     st.lists(foreigns, max_size=3),
+    st.lists(borrows, max_size=3),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parent))
 import strategies as cluster
 
+from podway.model.lending import Borrow, BorrowSpec
 from podway.model.objects import Address, Key, Link, Route
-from podway.model.resources import Endpoint, NodeFacts, PortMap, Snapshot, Uplink
+from podway.model.resources import Block, Endpoint, NodeFacts, PortMap, Snapshot, Uplink
 from podway.plan.path import ASKING, Chosen, PathKey
 from podway.plan.planner import Planner
 
@@ -48,12 +50,24 @@ def _fresh(planner: Planner) -> Planner:
     fresh.update_holes(inputs.holes)
     fresh.update_paths(inputs.paths)
     seen = Snapshot(
-        networks=inputs.networks, nodes=inputs.nodes, blocks=inputs.blocks, foreigns=inputs.foreigns
+        networks=inputs.networks,
+        nodes=inputs.nodes,
+        blocks={cidr: block for cidr, block in inputs.blocks.items() if not block.borrowed},
+        borrows=_borrows(inputs.blocks.values()),
+        foreigns=inputs.foreigns,
     )
     fresh.update_snapshot(seen)
     for name, endpoint in inputs.endpoints.items():
         fresh.update_endpoint(name, endpoint)
     return fresh
+
+
+def _borrows(blocks: Iterable[Block]) -> dict[str, Borrow]:
+    addresses = {block.cidr.partition("/")[0]: block.spec for block in blocks if block.borrowed}
+    return {
+        address: Borrow(address=address, spec=BorrowSpec(network=spec.network, node=spec.node))
+        for address, spec in addresses.items()
+    }
 
 
 @settings(max_examples=150, deadline=None)
@@ -75,7 +89,7 @@ def test_updates_agree_with_a_fresh_plan_and_name_what_changed(steps: list[objec
 
 def _planner(*endpoints: Endpoint, transport: str = "host-gw") -> Planner:
     planner = Planner(cluster.FACTS)
-    from podway.model.resources import Block, BlockSpec, Network, NetworkSpec, Node, NodeSpec, Pool
+    from podway.model.resources import BlockSpec, Network, NetworkSpec, Node, NodeSpec, Pool
 
     network = Network(
         name="net1",

@@ -21,6 +21,8 @@ def paths(node: Node, planner: Planner) -> tuple[Path, ...]:
     overlay: dict[tuple[str, int], Path] = {}
     needed: dict[int, int] = {}  # family of the node addresses → what their path must carry
     for block in planner.blocks_of(node.name):
+        if block.borrowed:
+            continue  # a pod may answer there, or nobody
         network = planner.inputs.networks.get(block.spec.network)
         route = next((o for o in planner.fragment("block", block.cidr) if isinstance(o, Route)), None)
         if network is None or (route is None and block.cidr not in planner.inputs.learned):

@@ -34,6 +34,8 @@ def render(speaker: Speaker, log: str) -> str:
         metric=METRIC,
         own4=four(speaker.own, "+"),
         own6=six(speaker.own, "+"),
+        lent4=four(speaker.lent, ""),
+        lent6=six(speaker.lent, ""),
         pools4=four(speaker.pools, "+"),
         pools6=six(speaker.pools, "+"),
         announced4=[cidr for cidr in announced if ":" not in cidr],
@@ -41,7 +43,10 @@ def render(speaker: Speaker, log: str) -> str:
         bfd=any(session.bfd for session in speaker.sessions),
         restart_wait=RECOVERY,
     )
-    return head + "".join(_session(one, speaker.port, speaker.reflector, outside) for one in speaker.sessions)
+    lent = bool(speaker.lent)
+    return head + "".join(
+        _session(one, speaker.port, speaker.reflector, outside, lent) for one in speaker.sessions
+    )
 
 
 def digest(text: str) -> str:
@@ -50,13 +55,14 @@ def digest(text: str) -> str:
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
-def _session(session: Session, port: int, reflector: bool, outside: str) -> str:
+def _session(session: Session, port: int, reflector: bool, outside: str, lent: bool) -> str:
     """Filters and protocol of one session: all that they depend on are the arguments."""
     return _template(SESSION).render(
         session=session,
         port=port,
         reflector=reflector,
         outside=outside,
+        lent=lent,
         condition=_condition,
         community_attribute=_attribute,
         community_value=_value,

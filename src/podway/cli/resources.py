@@ -15,6 +15,7 @@ from podway.cli.output import columns
 from podway.model import documents, problems
 from podway.model.bgp_specs import BGP_KINDS
 from podway.model.errors import Conflict, InvalidInput
+from podway.model.lending import Borrow
 from podway.model.resources import BgpResource, Block, Network, Node
 from podway.store import Compacted, Record, Store, StoreUnavailable, open_store
 
@@ -25,6 +26,7 @@ COLUMNS: dict[str, list[str]] = {
     "Network": ["NAME", "ATTACH", "TRANSPORT", "POOLS", "MASQUERADE"],
     "Node": ["NAME", "ADDRESSES"],
     "Block": ["CIDR", "NETWORK", "NODE", "ATTACH"],
+    "Borrow": ["ADDRESS", "NETWORK", "NODE"],
     **{kind: ["NAME", "SPEC"] for kind in BGP_KINDS},
 }
 WIDE: dict[str, list[str]] = {"Network": ["MTU", "PRESET", "BRIDGE"], "Node": ["AGENT"]}
@@ -60,6 +62,8 @@ def _row(record: Record, wide: bool, alive: frozenset[str] | None = None) -> lis
             ]
         if isinstance(value, BgpResource):
             return [value.name, _one_line(value)]
+        if isinstance(value, Borrow):
+            return [value.address, value.spec.network, value.spec.node]
         return [value.cidr, value.spec.network, value.spec.node, value.spec.attach]
     except InvalidInput:
         return [record.name, "(of another version, see -o json)"]

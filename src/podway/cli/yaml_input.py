@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 
 import yaml
 
-from podway.model.documents import InvalidDocument, Resource, decode, kind_of
+from podway.model.documents import InvalidDocument, Resource, decode, kind_of, name_of
 from podway.model.errors import InvalidInput
 from podway.model.problems import Problem
-from podway.model.resources import Block
 
 T = TypeVar("T")
 MOST_TEXT = 4 << 20  # characters; far more than anybody writes by hand
@@ -39,7 +38,7 @@ class Placed:
     def __init__(self, resource: Resource, file: str, node: yaml.Node) -> None:
         self.resource = resource
         self.kind = kind_of(resource)
-        self.name = resource.cidr if isinstance(resource, Block) else resource.name
+        self.name = name_of(resource)
         self._file = file
         self._node = node
 

@@ -89,7 +89,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 class Speaker(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration of one node's BIRD.
 
-    ``own``: this node's blocks; ``advertised``: further prefixes that it announces; ``pools``: prefixes of
+    ``own``: this node's blocks, and what it has borrowed; ``lent``: addresses of its blocks that other nodes
+    have borrowed, and announce; ``advertised``: further prefixes that it announces; ``pools``: prefixes of
     the cluster, the only ones that are taken from peers without a rule. ``draining``: announced with the
     graceful shutdown community (RFC 8326). ``reflector``: tells nodes what nodes have told it (RFC 4456)."""
 
@@ -98,6 +99,7 @@ class Speaker(msgspec.Struct, frozen=True, kw_only=True):
     listen: str = ""
     uplinks: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
+    lent: tuple[str, ...] = ()
     pools: tuple[str, ...] = ()
     advertised: tuple[str, ...] = ()
     reflector: bool = False

@@ -18,6 +18,7 @@ import msgspec
 from podway.model.bgp_specs import BGP_KINDS, BGPConfigurationSpec, BgpSpec
 from podway.model.bgp_validation import bgp_problems
 from podway.model.errors import InvalidInput
+from podway.model.lending import Borrow, BorrowSpec, block_status
 from podway.model.problems import Problem, suggest
 from podway.model.resources import (
     API_VERSION,
@@ -45,11 +46,13 @@ SPECS: dict[str, type[msgspec.Struct]] = {
     "Network": NetworkSpec,
     "Node": NodeSpec,
     "Block": BlockSpec,
+    "Borrow": BorrowSpec,
     **BGP_KINDS,
 }
 #: what nodes write, and nobody declares: kind → how it comes about, and what to declare instead
 MADE = {
     "Block": ("blocks are claimed by nodes, not declared", "declare the pools of a Network"),
+    "Borrow": ("addresses are borrowed by nodes, not declared", "declare larger pools of a Network"),
     "BGPTopology": (
         "it is chosen by the agents, not declared",
         "declare mesh and reflectors of a BGPConfiguration",
@@ -57,7 +60,7 @@ MADE = {
 }
 APPLICABLE = tuple(kind for kind in SPECS if kind not in MADE)
 FRAME = ("apiVersion", "kind", "metadata", "spec")
-Resource = Network | Node | Block | BgpResource
+Resource = Network | Node | Block | Borrow | BgpResource
 
 
 class InvalidDocument(InvalidInput):
@@ -154,6 +157,8 @@ def make(kind: str, name: str, spec: msgspec.Struct) -> Resource:
         return Node(name=name, spec=spec)
     if isinstance(spec, BlockSpec):
         return Block(cidr=name, spec=spec)
+    if isinstance(spec, BorrowSpec):
+        return Borrow(address=name, spec=spec)
     if isinstance(spec, BgpSpec):
         return BgpResource(kind=kind, name=name, spec=spec)
     raise InvalidInput(f"{kind} is no kind", name)
@@ -216,10 +221,16 @@ def kind_of(resource: Resource) -> str:
     return resource.kind if isinstance(resource, BgpResource) else type(resource).__name__
 
 
+def name_of(resource: Resource) -> str:
+    """What it is called in the store."""
+    if isinstance(resource, Borrow):
+        return resource.address
+    return resource.cidr if isinstance(resource, Block) else resource.name
+
+
 def encode(resource: Resource) -> dict[str, Any]:
     """The document of a resource."""
-    name = resource.cidr if isinstance(resource, Block) else resource.name
-    return _document(kind_of(resource), name, msgspec.to_builtins(resource.spec))
+    return _document(kind_of(resource), name_of(resource), msgspec.to_builtins(resource.spec))
 
 
 def veiled(document: dict[str, Any]) -> dict[str, Any]:
@@ -291,10 +302,11 @@ def _stored_problems(spec: msgspec.Struct, name: str) -> list[Problem]:
     if isinstance(spec, BgpSpec):
         return bgp_problems(spec, name)
     try:
-        prefix = ipaddress.ip_network(name)
+        borrowed = isinstance(spec, BorrowSpec)
+        prefix = str(ipaddress.ip_address(name) if borrowed else ipaddress.ip_network(name))
     except ValueError as error:
         return [Problem("metadata.name", str(error))]
-    if str(prefix) != name:
+    if prefix != name:
         # another spelling would be another key, and so a second owner of the same addresses
         return [Problem("metadata.name", f"{name!r} is not how {prefix} is written")]
     return []
@@ -307,19 +319,26 @@ def snapshot(records: Iterable[StoredObject], last: Snapshot = EMPTY) -> tuple[S
     ``plan.doubts`` to say. A node that declares no addresses has those that its agent found."""
     found: dict[str, dict[str, Any]] = {kind: {} for kind in SPECS}
     unreadable: list[Unreadable] = []
-    before = {"Network": last.networks, "Node": last.nodes, "Block": last.blocks, **_declared(last.bgp)}
+    before: dict[str, Mapping[str, Resource]] = {
+        "Network": last.networks,
+        "Node": last.nodes,
+        "Block": last.blocks,
+        "Borrow": last.borrows,
+        **_declared(last.bgp),
+    }
     for record in records:
         try:
             found[record.kind][record.name] = _seen(record.kind, record.name, record.spec, record.status)
         except InvalidInput as error:
             unreadable.append(Unreadable(record.kind, record.name, str(error)))
-            known = before.get(record.kind, {}).get(record.name)  # type: ignore[attr-defined]
+            known = before.get(record.kind, {}).get(record.name)
             if known is not None:
                 found[record.kind][record.name] = known
     new = Snapshot(
         networks=found["Network"],
         nodes=found["Node"],
         blocks=found["Block"],
+        borrows=found["Borrow"],
         bgp=_bgp(found),
         unreadable=tuple(unreadable),
         synced=True,
@@ -368,6 +387,8 @@ def _seen(kind: str, name: str, spec: bytes, status: bytes) -> Resource:
     value = stored(_Stored(kind, name, spec, status))
     if isinstance(value, Network):
         return resolve(value)
+    if isinstance(value, Block):
+        return msgspec.structs.replace(value, offers=block_status(status).offers)
     return _with_status(value, status) if isinstance(value, Node) else value
 
 

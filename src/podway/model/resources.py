@@ -20,6 +20,7 @@ from podway.model.bgp_specs import (
     BGPTopologySpec,
 )
 from podway.model.gate import Gate
+from podway.model.lending import Borrow
 from podway.model.objects import family_of
 from podway.model.spec import Spec
 from podway.model.tunnels import IpipSpec, VxlanSpec, WireguardSpec
@@ -267,10 +268,14 @@ class BlockSpec(Spec, frozen=True, kw_only=True):
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
-    """A claimed block; its name in the store is its CIDR."""
+    """A claimed block; its name in the store is its CIDR. ``offers``: see ``model.lending``.
+
+    ``borrowed``: one address of another's block, planned like a block of the node that has borrowed it."""
 
     cidr: str
     spec: BlockSpec
+    offers: tuple[str, ...] = ()
+    borrowed: bool = False
 
 
 class ForeignBlock(msgspec.Struct, frozen=True, kw_only=True):
@@ -367,6 +372,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     networks: dict[str, Network] = {}
     nodes: dict[str, Node] = {}
     blocks: dict[str, Block] = {}
+    borrows: dict[str, Borrow] = {}
     bgp: Bgp = Bgp()
     unreadable: tuple[Unreadable, ...] = ()
     foreigns: dict[str, ForeignBlock] = {}

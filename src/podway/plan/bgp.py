@@ -24,6 +24,7 @@ from podway.model.bgp_specs import (
 )
 from podway.model.objects import family_of
 from podway.model.resources import Bgp, Block, Node, NodeFacts
+from podway.plan import borrowed
 from podway.plan.notes import Note
 
 MOST_PREFIXES = 10_000  # of a BGPPeer that doesn't say; beyond it somebody leaks the Internet
@@ -78,12 +79,14 @@ def speaker(cluster: Cluster) -> Told:
         needed = [one for one in staying if one.description.removeprefix("node ") not in shapes.without]
         handover = Handover(shapes.generation, _names(staying), _names(needed))
     sessions += _outside(cluster, own, tuple(sessions), notes)
-    blocks = [b for b in cluster.blocks if b.spec.node == own.name and b.spec.network in cluster.networks]
+    every = list(cluster.blocks)
+    blocks = [b for b in every if b.spec.node == own.name and b.spec.network in cluster.networks]
     told = Speaker(
         router_id=four or _number_of(own),
         port=configuration.port,
         uplinks=tuple(sorted(uplink.name for uplink in cluster.facts.uplinks)),
         own=tuple(sorted(block.cidr for block in blocks)),
+        lent=borrowed.lent(own.name, every),
         pools=tuple(sorted(cidr for pools in cluster.networks.values() for cidr in pools)),
         advertised=_advertised(cluster.bgp.advertisements, own),
         reflector=own.name in {*shapes.old.reflectors, *shapes.new.reflectors},

@@ -276,6 +276,7 @@ def _unreadable_in(snapshot: Snapshot) -> Callable[[Unreadable], Finding]:
 
     def finding(one: Unreadable) -> Finding:
         known = {"Network": [*snapshot.networks], "Node": [*snapshot.nodes], "Block": [*snapshot.blocks]}
+        known["Borrow"] = [*snapshot.borrows]
         kept = one.name in known.get(one.kind, ())
         fix = "its last good value stays in force" if kept else "nothing that it could be about is removed"
         note = Note(f"{one.kind.lower()} {one.name}", one.why, f"mend or delete it in the store; {fix}")

@@ -26,7 +26,7 @@ from podway.model.resources import (
     Snapshot,
     Transport,
 )
-from podway.plan import bgp, detect, doubts, flannel, mtu, narrow, precedence, transport
+from podway.plan import bgp, borrowed, detect, doubts, flannel, mtu, narrow, precedence, transport
 from podway.plan.attach import bridge
 from podway.plan.fragments import BUILDERS, FACTS, POOLS, SHARED, Built, FragmentId, Inputs
 from podway.plan.judging import Judge
@@ -188,7 +188,7 @@ class Planner:
         for kind, known, new in (
             ("network", self.inputs.networks, snapshot.networks),
             ("node", self.inputs.nodes, snapshot.nodes),
-            ("block", self.inputs.blocks, snapshot.blocks),
+            ("block", self.inputs.blocks, snapshot.blocks | borrowed.blocks(snapshot)),
             ("foreign", self.inputs.foreigns, foreigns),
         ):
             dirty |= self._replace(kind, known, new)

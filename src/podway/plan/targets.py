@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from podway.model.objects import AnyObject, Route, family_of
 from podway.model.resources import Block, Node, NodeFacts, Snapshot
+from podway.plan import borrowed
 from podway.plan.attach import bridge
 from podway.plan.path import STOOD, Chosen, Fallback, PathKey, Target
 from podway.plan.transport import hostgw
@@ -58,10 +59,9 @@ def target(
 def standing(routes: Iterable[AnyObject], snapshot: Snapshot, facts: NodeFacts) -> dict[PathKey, Chosen]:
     """Which paths are direct in the kernel already: a start changes nothing before it knows better."""
     uplinks = {uplink.name for uplink in facts.uplinks}
+    blocks = snapshot.blocks | borrowed.blocks(snapshot)
     direct = {r.dst for r in routes if isinstance(r, Route) and r.dev in uplinks and r.via}
-    return {
-        key_of(block): Chosen("direct", STOOD) for cidr, block in snapshot.blocks.items() if cidr in direct
-    }
+    return {key_of(block): Chosen("direct", STOOD) for cidr, block in blocks.items() if cidr in direct}
 
 
 class Targets:
@@ -94,7 +94,8 @@ class Targets:
             blocks = self._wanted[path]
             if not blocks:
                 del self._wanted[path]
-            first = blocks[min(blocks)] if blocks else None
+            # a borrowed address comes and goes: a node's own blocks are asked about before it
+            first = blocks[min(blocks, key=lambda cidr: (_is_single(cidr), cidr))] if blocks else None
             if self.by_path.get(path) != first:
                 self._replace(path, first)
 
@@ -104,6 +105,10 @@ class Targets:
             del self.by_path[path]
         else:
             self.by_path[path] = first
+
+
+def _is_single(cidr: str) -> bool:
+    return cidr.endswith("/128" if ":" in cidr else "/32")
 
 
 def _without(answers: dict[str, str], cidr: str) -> dict[str, str]:

@@ -15,6 +15,8 @@ from podway.model.resources import Block, Endpoint, Network
 from podway.plan import bandwidth, nat, ports, spoofing
 from podway.plan.attach.pod import IPV6_METRIC
 
+BORROWED_METRIC = 4096  # of a borrowed address that no pod has yet or any more: after the route to its pod
+
 
 def network() -> tuple[AnyObject, ...]:
     """What makes the pods' next hop known."""
@@ -25,6 +27,8 @@ def network() -> tuple[AnyObject, ...]:
 def own_block(block: Block) -> tuple[AnyObject, ...]:
     """Addresses of the block that no pod has lead nowhere, instead of back to where they came from."""
     metric = IPV6_METRIC if family_of(block.cidr) == 6 else 0
+    if block.borrowed:
+        metric = BORROWED_METRIC
     return (Route(dst=block.cidr, type="blackhole", metric=metric),)
 
 
