@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from podway.node.cluster import Cluster
 from podway.node.database import Database, JournalEntry
 from podway.node.preview import preview
 from podway.store import NotFound, Record, open_store
+from readiness import awaited
 
 PATIENCE = 30.0
 PODWAY = [sys.executable, "-m", "podway"]
@@ -75,19 +75,12 @@ class Machine:
 
     def start(self) -> None:
         """Start the agent and wait until it is ready."""
-        path = str(self.directory / "notify")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
-            ready.bind(path)
-            ready.settimeout(PATIENCE)
-            with namespaces.entered(self.place):
-                self.process = subprocess.Popen(
-                    [*PODWAY, "agent", "--listen", "", *self.options],
-                    env=self.environment | {"NOTIFY_SOCKET": path},
-                    stderr=(self.directory / "log").open("ab"),
-                )
-            assert ready.recv(100) == b"READY=1", (self.directory / "log").read_text()[-2000:]
+        with awaited(self.directory) as told, namespaces.entered(self.place):
+            self.process = subprocess.Popen(
+                [*PODWAY, "agent", "--listen", "", *self.options],
+                env=self.environment | told,
+                stderr=(self.directory / "log").open("ab"),
+            )
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End the agent."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +18,7 @@ import pytest
 from podway.kernel.monitor import Monitor
 from podway.kernel.rtnetlink import Rtnetlink
 from podway.store import Record, open_store
+from readiness import awaited
 
 pytestmark = pytest.mark.kernel
 
@@ -45,21 +44,15 @@ class Agent:
 
     def start(self) -> float:
         """Seconds until READY=1."""
-        path = str(self.directory / "notify")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
-            ready.bind(path)
-            ready.settimeout(PATIENCE)
-            began = time.monotonic()
+        began = time.monotonic()
+        with awaited(self.directory) as told:
             command = [sys.executable, "-m", "podway", "agent", *self.options]
             self.process = subprocess.Popen(
                 [*command, "--socket", str(self.directory / "cni.sock")],
-                env=os.environ | {"NOTIFY_SOCKET": path},
+                env=os.environ | told,
                 stderr=(self.directory / "log").open("ab"),
             )
-            assert ready.recv(100) == b"READY=1"
-            return time.monotonic() - began
+        return time.monotonic() - began
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Its exit code."""

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from podway.cni import dropin
 from podway.cni.install import fallback_command
 from podway.cni.shim import SETTINGS
 from podway.store import open_store
+from readiness import awaited
 
 COMPILED = Path(podway.cni.__file__).parent / "shim" / "podway-cni"
 PATIENCE = 30.0  # seconds for what takes a fraction of one on a quiet machine
@@ -56,20 +56,13 @@ class Lab:
 
     def start(self, **environment: str) -> None:
         """Start an agent and wait until it is ready."""
-        path = str(self.directory / "notify")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
-            ready.bind(path)
-            ready.settimeout(PATIENCE)
+        with awaited(self.directory) as told:
             options = ["--node", "a", "--store", self.store, "--state-dir", str(self.state), "--listen", ""]
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "podway", "agent", *options, "--socket", self.socket],
-                env=os.environ | {"NOTIFY_SOCKET": path} | environment,
+                env=os.environ | told | environment,
                 stderr=(self.directory / "log").open("ab"),
             )
-            while b"READY=1" not in ready.recv(100):
-                pass
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End the agent, if one runs."""

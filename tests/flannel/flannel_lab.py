@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from podway.store import Record, open_store
 from podway.store.etcd_client import Client
 from podway.store.etcd_url import parse
 from podway.store.flannel import LeaseStore
+from readiness import awaited
 
 PATIENCE = 30.0
 ETCD = "192.0.2.100"
@@ -162,16 +162,9 @@ class PodwayNode(Node):
 
     def start(self) -> None:
         """Start the agent, and wait until it is ready."""
-        path = str(self.directory / "notify")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
-            ready.bind(path)
-            ready.settimeout(PATIENCE)
+        with awaited(self.directory) as told:
             command = [*PODWAY, "agent", *self.place, *self.socket, "--listen", ""]
-            self.spawn(*command, env=os.environ | {"NOTIFY_SOCKET": path})
-            while b"READY=1" not in ready.recv(4096):
-                pass
+            self.spawn(*command, env=os.environ | told)
 
     @property
     def status(self) -> dict[str, Any]:
