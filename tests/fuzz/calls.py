@@ -83,6 +83,8 @@ class Calls:
             "sysctl": {"net.ipv4.conf.IFNAME.arp_notify": "1"},
             "mac": "02:00:00:00:00:02",
             "txQLen": 100,
+            "table": 100,
+            "vrfname": "vrf0",
             "cni.dev/valid-attachments": [],
             "prevResult": self.random.choice([None, self.previous()]),
         }

@@ -48,7 +48,7 @@ ORDER = {
     "passage": 14,
 }
 SYSCTL_OF_NODE, SYSCTL_OF_LINK = 3, 5
-LINK_KINDS_FIRST = ("bridge", "ifb")  # a port's master, a filter's target
+LINK_KINDS_FIRST = ("bridge", "vrf", "ifb")  # a port's master, a filter's target
 
 #: fields that only creation looks at
 CREATION_ONLY = {"link": {"peer", "adopted", "wireguard"}, "address": {"nodad"}}

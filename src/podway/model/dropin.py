@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from podway.model.objects import Link
+from podway.model.objects import Address, Link, Route, Rule
 from podway.model.resources import Bandwidth, PortMap
 
 
@@ -118,7 +118,38 @@ class Passed(Want, frozen=True, kw_only=True, tag="firewall"):
     ingress: str = "open"
 
 
-AnyWant = BridgeDevice | BridgePod | Ptp | Ports | Shaped | Tuned | Passed
+class Moved(Want, frozen=True, kw_only=True):
+    """Base of what takes routes of a pod's interface out of the main table: ``routes`` are where they are
+    now, ``found`` as they were."""
+
+    routes: tuple[Route, ...] = ()
+    found: tuple[Route, ...] = ()
+
+
+class SourceRouted(Moved, frozen=True, kw_only=True, tag="sbr"):
+    """Rules inside a pod: what is sent from an address looks up that address's own table.
+
+    ``hops``: (address with prefix length, gateway or "") pairs. ``table``: the one that all look up, 0: one
+    each, with ``routes`` in it."""
+
+    hops: tuple[tuple[str, str], ...]
+    table: int = 0
+    rules: tuple[Rule, ...] = ()
+
+
+class InVrf(Moved, frozen=True, kw_only=True, tag="vrf"):
+    """A pod's interface in a VRF device of the pod's. ``made``: the device is made for it.
+
+    ``kind`` is the interface's; ``addresses`` are those that it loses when its master changes."""
+
+    name: str
+    table: int = 0
+    made: bool = False
+    kind: str = ""
+    addresses: tuple[Address, ...] = ()
+
+
+AnyWant = BridgeDevice | BridgePod | Ptp | Ports | Shaped | Tuned | Passed | SourceRouted | InVrf
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):

@@ -76,6 +76,12 @@ class IpTunnelOptions(msgspec.Struct, frozen=True, kw_only=True):
     external: bool = False
 
 
+class VrfOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """IFLA_VRF_* of a VRF device: the routing table of the links in it."""
+
+    table: int
+
+
 class Link(Object, frozen=True, kw_only=True):
     """A network device. ``kind`` is IFLA_INFO_KIND ("" for hardware); ``group`` is IFLA_GROUP."""
 
@@ -87,7 +93,7 @@ class Link(Object, frozen=True, kw_only=True):
     mac: str | None = None
     mtu: int | None = None
     up: bool | None = True
-    master: str | None = None  # bridge name; "" = must have none
+    master: str | None = None  # the bridge or VRF; "" = must have none
     promisc: bool | None = None
     allmulti: bool | None = None
     group: int | None = None
@@ -97,6 +103,7 @@ class Link(Object, frozen=True, kw_only=True):
     port: BridgePort | None = None
     vxlan: VxlanOptions | None = None
     iptunnel: IpTunnelOptions | None = None
+    vrf: VrfOptions | None = None
     wireguard: WireguardOptions | None = None  # for those who look, never compared: see WgDevice
     peer: Peer | None = None  # creation only, never compared
     adopted: bool = False  # stands already and stays foreign: changed, never made or removed

@@ -13,10 +13,10 @@ import msgspec
 
 from podway.delta.differ import diff
 from podway.kernel.facade import Kernel
-from podway.model.dropin import Piece, Tuned
+from podway.model.dropin import Moved, Piece, Tuned
 from podway.model.errors import Conflict
 from podway.model.gate import Passage
-from podway.model.objects import Address, Op, Sysctl
+from podway.model.objects import Actual, Address, AnyObject, Key, Link, Op, Sysctl
 from podway.node import hostlocal, takeover, wiring
 from podway.node.burial import Burial
 from podway.node.database import Database
@@ -83,7 +83,7 @@ class Pieces:
     def program_inside(self, piece: Piece, namespace: int) -> None:
         """The pod's side alone."""
         objects, who = dropin.in_pod(piece), f"container {piece.container}"
-        wiring.program_pod(self._kernel, objects, namespace, who)
+        wiring.program_pod(self._kernel, objects, namespace, who, dropin.out_of_pod(piece))
 
     def keep(self, device: Piece) -> None:
         """Make or change what outlives pods: a bridge. Raises Conflict, Unavailable, OSError."""
@@ -166,12 +166,20 @@ class Pieces:
         paths = [one.path for one in wanted if isinstance(one, Sysctl)]
         on_foreign = {one.key for one in wanted}
         wiring.require(wanted, self._kernel.observe(kinds, paths, on_foreign), "on the node", subject)
-        inner = dropin.in_pod(piece)
+        moved = self._moved_on(piece)
+        inner = tuple(one for one in dropin.in_pod(piece) if one.key not in moved)
         if not isinstance(piece.want, Tuned):  # what a tuning after it sets is no objection
             inner = tuple(wiring.as_left(one, mac) for one in inner if not isinstance(one, Sysctl))
         if inner:
             paths = [one.path for one in inner if isinstance(one, Sysctl)]
-            wiring.require(inner, self._kernel.observe_inside(namespace, paths), "in the pod", subject)
+            found = self._kernel.observe_inside(namespace, paths)
+            wiring.require((_of_kind(one, found) for one in inner), found, "in the pod", subject)
+
+    def _moved_on(self, piece: Piece) -> set[Key]:
+        """The routes of a pod's interface that a later plugin of its chain has put into another table."""
+        me = f"{piece.container}/{piece.ifname}/{piece.configuration}"
+        later = (self.known.get(f"{me}/{plugin}") for plugin in ("sbr", "vrf") if plugin != piece.plugin)
+        return {route.key for one in later if one and isinstance(one.want, Moved) for route in one.want.found}
 
     def recover(self) -> None:
         """At a start: half-made and half-deleted ones are undone. Those of an earlier boot are gone with it,
@@ -192,3 +200,11 @@ class Pieces:
                 unfinished.append(piece.id)
         for name in unfinished:
             self.delete(name)
+
+
+def _of_kind(value: AnyObject, found: Actual) -> AnyObject:
+    """The interface of a pod that the reference plugins attached may be of any kind."""
+    there = found.get(value.key)
+    if isinstance(value, Link) and isinstance(there, Link) and not value.kind:
+        return msgspec.structs.replace(value, kind=there.kind)
+    return value

@@ -31,11 +31,15 @@ def program_node(
     raise_first(kernel.apply(diff(planner.desired, actual, keys).ops, pods), who)
 
 
-def program_pod(kernel: Kernel, objects: Iterable[AnyObject], namespace: int, who: str) -> None:
-    """Make what stands inside a pod, on interfaces that exist: they are changed, not created.
+def program_pod(
+    kernel: Kernel, objects: Iterable[AnyObject], namespace: int, who: str, gone: Iterable[AnyObject] = ()
+) -> None:
+    """Make what stands inside a pod, on interfaces that exist: they are changed, not created. Then remove
+    what is ``gone``.
 
     A rule outlives the interface that it was for, and may stand from an earlier one."""
     inner = [_as_change(op) for op in creations(objects)]
+    inner += ordered(Op(None, one) for one in gone)
     if inner:
         results = kernel.apply_inside(namespace, inner)
         stands = [r for r in results if r.errno == errno.EEXIST and isinstance(r.op.want, Rule)]
@@ -43,7 +47,7 @@ def program_pod(kernel: Kernel, objects: Iterable[AnyObject], namespace: int, wh
 
 
 def _as_change(op: Op) -> Op:
-    if isinstance(op.want, Link):
+    if isinstance(op.want, Link) and op.want.vrf is None:
         return Op(op.want, Link(name=op.want.name, kind=op.want.kind, up=not op.want.up))
     return op
 
@@ -99,6 +103,9 @@ def raise_first(results: Iterable[OpResult], who: str) -> None:
             link = result.op.want
             inside = f" or {link.peer.name} in the pod" if isinstance(link, Link) and link.peer else ""
             raise InvalidInput(f"interface {result.op.key[1]}{inside} exists already: {result.error}", where)
+        if result.errno == errno.EOPNOTSUPP and isinstance(result.op.want, Link) and result.op.have is None:
+            kind = result.op.want.kind
+            raise InvalidInput(f"this kernel makes no {kind} links", where, f"load its module for {kind}")
         if result.errno in (errno.ENODEV, errno.EAGAIN, errno.EBUSY, errno.ENOBUFS):
             raise Unavailable(result.error, where, "try again")
         raise OSError(result.errno, f"{where}: {result.error}")

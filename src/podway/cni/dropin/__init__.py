@@ -54,8 +54,10 @@ NAMES = {
     "loopback": "loopback",
     "portmap": "portmap",
     "ptp": "ptp",
+    "sbr": "sbr",
     "static": "static",
     "tuning": "tuning",
+    "vrf": "vrf",
 }
 COMMANDS = ("ADD", "DEL", "CHECK", "GC", "STATUS")
 _OF_NOBODY = ("GC", "STATUS")  # about no container

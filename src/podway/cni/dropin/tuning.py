@@ -5,8 +5,6 @@ What the interface had before is kept with the piece, and put back by DEL while 
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 from typing import TYPE_CHECKING
 
@@ -16,16 +14,15 @@ from podway.cni import config
 from podway.cni.dropin import options
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.frame import Chained
+from podway.cni.dropin.inside import put_back
 from podway.cni.dropin.ranges import directory
 from podway.cni.errors import CONFIGURATION, CniError, wrong
 from podway.cni.protocol import Result
 from podway.cni.reader import Section, as_text, kind_of
 from podway.cni.runtime import mac
-from podway.kernel import namespaces
 from podway.model.dropin import Piece, Tuned
-from podway.model.errors import PodwayError, Unavailable
+from podway.model.errors import Unavailable
 from podway.model.objects import Link
-from podway.node import wiring
 
 if TYPE_CHECKING:
     from podway.node.engine import NodeEngine
@@ -111,16 +108,8 @@ def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
 def undo(engine: NodeEngine, piece: Piece) -> None:
     """Put back what was found, if the pod and its interface are still there."""
     assert isinstance(piece.want, Tuned)
-    if piece.want.before is None:
-        return
-    fd = namespaces.open_same(piece.namespace, piece.namespace_id)
-    if fd is None:
-        return
-    try:
-        with contextlib.suppress(PodwayError, OSError):
-            wiring.program_pod(engine.kernel, [piece.want.before], fd, f"container {piece.container}")
-    finally:
-        os.close(fd)
+    if piece.want.before is not None:
+        put_back(engine, piece, [piece.want.before])
 
 
 def result(ask: Ask, before: Result) -> Result:

@@ -9,7 +9,15 @@ import struct
 from collections.abc import Callable, Mapping
 
 from podway.kernel.netlink import wire
-from podway.model.objects import BridgeOptions, BridgePort, IpTunnelOptions, Link, Peer, VxlanOptions
+from podway.model.objects import (
+    BridgeOptions,
+    BridgePort,
+    IpTunnelOptions,
+    Link,
+    Peer,
+    VrfOptions,
+    VxlanOptions,
+)
 
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 IFINFO = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
@@ -26,6 +34,7 @@ BR_STP_STATE, BR_MCAST_SNOOPING = 5, 23
 VXLAN_ID, VXLAN_LOCAL, VXLAN_LEARNING, VXLAN_PORT, VXLAN_LOCAL6, VXLAN_UDP_CSUM = 1, 4, 7, 15, 17, 18
 IPTUN_LOCAL, IPTUN_TTL, IPTUN_FLAGS, IPTUN_PROTO, IPTUN_PMTUDISC, IPTUN_COLLECT = 2, 4, 8, 9, 10, 19
 TNL_IGN_ENCAP_LIMIT = 1  # IP6_TNL_F_IGN_ENCAP_LIMIT
+VRF_TABLE = 1
 IPTUN_KINDS = {"ipip": 4, "ip6tnl": 41}  # kind → IPPROTO_* of what it carries
 BRPORT_HAIRPIN, BRPORT_LEARNING, BRPORT_ISOLATED = 4, 8, 33
 
@@ -63,6 +72,8 @@ def encode_create(link: Link, index: int, peer_index: int, peer_fd: int | None, 
         info.append(wire.nested(INFO_DATA, _vxlan(link.vxlan)))
     elif link.iptunnel is not None:
         info.append(wire.nested(INFO_DATA, _iptunnel(link.iptunnel, link.kind)))
+    elif link.vrf is not None:
+        info.append(wire.nested(INFO_DATA, wire.u32(VRF_TABLE, link.vrf.table)))
     parts.append(wire.nested(LINKINFO, *info))
     return wire.message(NEWLINK, wire.CREATE | wire.EXCL, _header(index) + b"".join(parts))
 
@@ -234,6 +245,7 @@ def decode(payload: bytes, name_of: Callable[[int], str] | Mapping[int, str]) ->
         port=_decode_port(info.get(INFO_SLAVE_DATA, b"")) if slave == "bridge" else None,
         vxlan=_decode_vxlan(info.get(INFO_DATA, b"")) if kind == "vxlan" else None,
         iptunnel=_decode_iptunnel(info.get(INFO_DATA, b"")) if kind in IPTUN_KINDS else None,
+        vrf=_decode_vrf(info.get(INFO_DATA, b"")) if kind == "vrf" else None,
     )
 
 
@@ -261,6 +273,11 @@ def _decode_iptunnel(data: bytes) -> IpTunnelOptions:
     found = wire.attributes(data)
     local = found.get(IPTUN_LOCAL, b"")
     return IpTunnelOptions(local=wire.ip_text(local) if any(local) else "", external=IPTUN_COLLECT in found)
+
+
+def _decode_vrf(data: bytes) -> VrfOptions:
+    found = wire.attributes(data)
+    return VrfOptions(table=wire.U32.unpack(found[VRF_TABLE])[0] if VRF_TABLE in found else 0)
 
 
 def _decode_port(data: bytes) -> BridgePort:

@@ -9,9 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from podway.model.dropin import BridgeDevice, BridgePod, Passed, Piece, Ports, Ptp, Shaped, Tuned
+from podway.model.dropin import (
+    BridgeDevice,
+    BridgePod,
+    InVrf,
+    Passed,
+    Piece,
+    Ports,
+    Ptp,
+    Shaped,
+    SourceRouted,
+    Tuned,
+)
 from podway.model.objects import AnyObject
-from podway.plan.dropin import bandwidth, bridge, firewall, portmap, ptp, tuning
+from podway.plan.dropin import bandwidth, bridge, firewall, portmap, ptp, sbr, tuning, vrf
 
 Builder = Callable[[Piece, Any], tuple[AnyObject, ...]]
 
@@ -27,6 +38,8 @@ _IN_POD: dict[type, Builder] = {
     BridgePod: bridge.in_pod,
     Ptp: ptp.in_pod,
     Tuned: tuning.in_pod,
+    SourceRouted: sbr.in_pod,
+    InVrf: vrf.in_pod,
 }
 
 
@@ -40,3 +53,8 @@ def in_pod(piece: Piece) -> tuple[AnyObject, ...]:
     """Its objects inside the pod, in no order. Links there exist: they are changed, not made."""
     build = _IN_POD.get(type(piece.want))
     return build(piece, piece.want) if build else ()
+
+
+def out_of_pod(piece: Piece) -> tuple[AnyObject, ...]:
+    """What it takes away inside the pod, once the others stand."""
+    return piece.want.found if isinstance(piece.want, SourceRouted) else ()

@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 from podway.model.dropin import Path
-from podway.model.objects import MAIN_TABLE, Address, AnyObject, Link, Route, Sysctl, family_of
+from podway.model.objects import MAIN_TABLE, Actual, Address, AnyObject, Link, Route, Sysctl, family_of
 from podway.plan.attach.pod import BOOT_PROTOCOL, IPV6_METRIC
+
+KERNEL_PROTOCOL = 2  # RTPROT_KERNEL: routes to the subnets of addresses
+_LINK_LOCAL = ("fe80:", "ff00:")
+
+
+def is_link_local(prefix: str) -> bool:
+    """Whether an IPv6 address or prefix is of each link by itself (multicast too)."""
+    return prefix.startswith(_LINK_LOCAL)
+
+
+def of_interface(actual: Actual, ifname: str) -> tuple[Route, ...]:
+    """The routes of an interface in the main table, but those that each link has by itself."""
+    return tuple(
+        one
+        for one in actual.values()
+        if isinstance(one, Route)
+        and (one.dev, one.table, one.type) == (ifname, MAIN_TABLE, "unicast")
+        and not is_link_local(one.dst)
+    )
 
 
 def route(path: Path, ifname: str) -> Route:
