@@ -109,7 +109,11 @@ def test_a_taken_port_is_refused_and_named(lab: Lab, pod: str, other_pod: str) -
     ("keys", "named"),
     [
         ({"backend": "ipvs"}, "backend"),
-        ({"conditionsV4": ["-d", "192.0.2.0/24"]}, "conditionsV4"),
+        ({"conditionsV4": ["-m", "owner"]}, "conditionsV4: '-m' can't"),
+        ({"conditionsV4": ["-d", "fd00::/8"]}, "conditionsV4: fd00::/8 is not an IPv4 prefix"),
+        ({"conditionsV6": ["!", "-i", 'a"b']}, "conditionsV6: .* is no link's name"),
+        ({"conditionsV4": ["ip saddr 1.2.3.4 ; flush ruleset"]}, "conditionsV4: '; flush ruleset' can't"),
+        ({"conditionsV4": ["-d", "1.2.3.4", "!"]}, "conditionsV4: nothing follows"),
         ({"externalSetMarkChain": "X", "markMasqBit": 3}, "externalSetMarkChain"),
         ({"markMasqBit": 32}, "markMasqBit"),
     ],

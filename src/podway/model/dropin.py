@@ -73,15 +73,26 @@ class Ptp(Want, frozen=True, kw_only=True, tag="ptp"):
     masquerade: bool = False
 
 
+class Condition(msgspec.Struct, frozen=True):
+    """What a packet to a published port must be like. ``what``: saddr or daddr (``value`` a prefix), or
+    iifname (a link; with * at its end those that begin so)."""
+
+    what: str
+    value: str
+    negated: bool = False
+
+
 class Ports(Want, frozen=True, kw_only=True, tag="portmap"):
     """Published ports of a pod. ``link``: the node's, by which it is reached, "" when there is none.
 
-    ``masked``: (pod's address, prefix) pairs: who comes from the prefix shows the node's address instead."""
+    ``masked``: (pod's address, prefix) pairs: who comes from the prefix shows the node's address instead.
+    ``conditions``: IP family → all of which must hold."""
 
     ports: tuple[PortMap, ...]
     addresses: tuple[str, ...]  # bare
     link: str = ""
     masked: tuple[tuple[str, str], ...] = ()
+    conditions: dict[int, tuple[Condition, ...]] = {}
 
 
 class Shaped(Want, frozen=True, kw_only=True, tag="bandwidth"):

@@ -24,6 +24,11 @@ def ifb_link(container: str, ifname: str) -> str:
     return "pi" + _digest("veth", container, ifname).hex()[:12]
 
 
+def ports_chain(piece: str, hook: str) -> str:
+    """The nftables chain of a drop-in piece's own published ports."""
+    return f"ports-{hook}-{_digest('ports', piece).hex()[:12]}"
+
+
 def mac(*parts: str) -> str:
     """A locally administered unicast MAC (IEEE 802 U/L bit set, I/G clear) from ``parts``."""
     raw = bytearray(_digest("mac", *parts)[:6])

@@ -66,7 +66,9 @@ def take_out(
     passed_on = [Op(shared[o.key], o) for o in held if shared.get(o.key, o) != o]
     gone = [o for o in objects if o.key not in shared]
     links = [o for o in gone if isinstance(o, Link) and not o.adopted]
-    now = [Op(None, o) for o in gone if o.key[0] in ("nftelement", "passage") and not is_guard(o.key)]
+    now = [
+        Op(None, o) for o in gone if o.key[0] in ("nftelement", "nftchain", "passage") and not is_guard(o.key)
+    ]
     doom = [Op(Link(name=o.name, kind=o.kind, up=None, group=DOOMED_GROUP), o) for o in links]
     kernel.apply([*doom, *ordered([*now, *passed_on])])
     return tuple(Op(None, o) for o in gone if is_guard(o.key))

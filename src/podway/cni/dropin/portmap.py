@@ -13,6 +13,7 @@ import msgspec
 
 from podway.cni import config, runtime
 from podway.cni.dropin.ask import Ask
+from podway.cni.dropin.conditions import conditions
 from podway.cni.dropin.frame import Chained
 from podway.cni.errors import wrong
 from podway.cni.protocol import Result
@@ -31,6 +32,7 @@ _HIGHEST_BIT = 31  # of a packet's mark
 def want(ask: Ask, before: Result) -> Ports | None:
     """None without ports. Raises CniError 7, naming the key."""
     _verify(ask.section)
+    asked = {family: conditions(ask.section, family) for family in (4, 6)}
     mappings = runtime.ports(ask.section.section("runtimeConfig"))
     if not mappings:
         return None
@@ -46,16 +48,13 @@ def want(ask: Ask, before: Result) -> Ports | None:
         addresses=tuple(_bare(one) for one in addresses),
         link=next((one.name for one in before.interfaces if not one.sandbox), ""),
         masked=masked,
+        conditions={family: found for family, found in asked.items() if found},
     )
 
 
 def _verify(section: Section) -> None:
     if section.text("backend") not in ("", "iptables", "nftables"):
         raise wrong("backend", f"{section.text('backend')!r} is neither iptables nor nftables")
-    for key in ("conditionsV4", "conditionsV6"):
-        if section.texts(key):
-            fix = "leave it out, and publish on one address of the node by hostIP"
-            raise wrong(key, "rules of iptables can't be conditions of Podway's maps", fix)
     if section.text("externalSetMarkChain") and section.present("markMasqBit"):
         raise wrong("externalSetMarkChain", "and markMasqBit exclude each other")
     section.number("markMasqBit", highest=_HIGHEST_BIT)
