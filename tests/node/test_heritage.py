@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from podway.model.lending import Borrow, BorrowSpec
 from podway.model.resources import Block, BlockSpec, Node, NodeSpec, Paths, Snapshot
 from podway.node.heritage import GRACE, Heritage
 
@@ -53,3 +54,17 @@ def test_who_does_not_come_back_is_gone_in_the_end() -> None:
     assert "b" in union.nodes
     assert heritage.step(union, snapshot("two", "a"), GRACE) == snapshot("two", "a")
     assert heritage.until is None
+
+
+def test_what_was_borrowed_counts_likewise() -> None:
+    heritage = Heritage()
+    borrow = Borrow(address="10.0.97.9", spec=BorrowSpec(network="pods", node="b"))
+    before = snapshot("one", "a", "b")
+    before.borrows[borrow.address] = borrow
+    union = heritage.step(before, snapshot("two"), 0.0)
+    assert union.borrows == {borrow.address: borrow}
+    assert heritage.missing_borrows("b") == [borrow] and heritage.missing_borrows("a") == []
+    listed = snapshot("two", "a", "b")
+    listed.borrows[borrow.address] = borrow
+    heritage.step(union, listed, 1.0)
+    assert heritage.missing_borrows("b") == []

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from podway.kernel import namespaces
-from podway.model.resources import Endpoint, Snapshot
+from podway.model.lending import Borrow, BorrowSpec
+from podway.model.resources import Endpoint, Node, NodeSpec, Snapshot
 from podway.node.engine import open_engine
 from podway.node.ipam_check import Facts, compare
 from podway.node.requests import AttachRequest
@@ -37,6 +38,27 @@ def test_what_is_named() -> None:
     assert any("lost: 10.0.0.2 is not on eth0 of two/eth0" in w for w in words)
     assert any("leak: link pw3 of stray/eth0" in w for w in words)
     assert any("in no block of node a" in w for w in words)
+
+
+def test_what_is_named_of_borrowed_addresses() -> None:
+    borrows = {
+        address: Borrow(address=address, spec=BorrowSpec(network="pods", node=node))
+        for address, node in (("10.0.0.2", "a"), ("10.0.0.3", "b"), ("10.0.0.4", "gone"))
+    }
+    endpoints = [_endpoint("mine", "10.0.0.2"), _endpoint("both", "10.0.0.3")]
+    nodes = {name: Node(name=name, spec=NodeSpec()) for name in "ab"}
+    facts = Facts(
+        node="a",
+        snapshot=Snapshot(synced=True, nodes=nodes, borrows=borrows),
+        endpoints={e.id: e for e in endpoints},
+        links={"mine/eth0": "pw1", "both/eth0": "pw2"},
+        living={},
+    )
+    assert [finding.what for finding in compare(facts)] == [
+        "foreign: 10.0.0.3 of both/eth0 is in no block of node a",
+        "duplicate: 10.0.0.3 is held by both/eth0, and borrowed by node b; delete one of the two pods",
+        "leak: 10.0.0.4 is borrowed by node gone, which is not registered",
+    ]
 
 
 @pytest.mark.kernel

@@ -66,8 +66,8 @@ def show(node: str, store: str, state_dir: str, output: str) -> None:
     with _facts(node, state_dir, store) as facts:
         snapshot, endpoints = facts.snapshot, list(facts.endpoints.values())
     if output == "json":
-        document = {"networks": snapshot.networks, "blocks": snapshot.blocks, "endpoints": endpoints}
-        click.echo(as_json(document))
+        document = {"networks": snapshot.networks, "blocks": snapshot.blocks, "borrows": snapshot.borrows}
+        click.echo(as_json(document | {"endpoints": endpoints}))
         return
     if not snapshot.networks:
         click.echo("no network is known")
@@ -83,6 +83,19 @@ def show(node: str, store: str, state_dir: str, output: str) -> None:
                 click.echo(f"  block {block.cidr}  node {block.spec.node}{use}")
                 for address, endpoint in here:
                     click.echo(f"    {address}  {endpoint.id}  {endpoint.pod}".rstrip())
+                for line in _borrowed(facts, block.cidr):
+                    click.echo(f"    {line}")
+
+
+def _borrowed(facts: Facts, cidr: str) -> Iterator[str]:
+    """What nodes have borrowed of a block, with the pod where that is here."""
+    block = ipaddress.ip_network(cidr)
+    for address, borrow in sorted(facts.snapshot.borrows.items()):
+        if ipaddress.ip_address(address) in block:
+            single = f"{address}/{block.max_prefixlen}"
+            here = _in_block(list(facts.endpoints.values()), single) if borrow.spec.node == facts.node else []
+            whose = "".join(f"  {endpoint.id}  {endpoint.pod}" for _, endpoint in here)
+            yield f"{address}  borrowed by node {borrow.spec.node}{whose}".rstrip()
 
 
 def _within(cidr: str, whole: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:

@@ -235,6 +235,14 @@ def _blocks_of(store: Store, kind: str, name: str) -> list[Block]:
     return [b for b in blocks if name == (b.spec.network if kind == "Network" else b.spec.node)]
 
 
+def _borrows_of(store: Store, kind: str, name: str) -> list[str]:
+    """Addresses that were borrowed of a network, or by a node."""
+    if kind not in ("Network", "Node"):
+        return []
+    borrows = documents.snapshot(store.list("Borrow")[0])[0].borrows
+    return [a for a, b in borrows.items() if name == (b.spec.network if kind == "Network" else b.spec.node)]
+
+
 @click.command()
 @click.argument("kind", required=False)
 @click.argument("name", required=False)
@@ -260,15 +268,20 @@ def delete(kind: str | None, name: str | None, path: str | None, force: bool, st
             for block in _blocks_of(opened, one, which):
                 opened.delete("Block", block.cidr)
                 click.echo(f"block {block.cidr} deleted")
+            for address in _borrows_of(opened, one, which):
+                opened.delete("Borrow", address)
+                click.echo(f"borrow {address} deleted")
             opened.delete(one, which)
             click.echo(f"{one.lower()} {which} deleted")
 
 
 def _refuse_claimed(store: Store, kind: str, name: str) -> None:
     fix = "podway ipam show tells on each node whether pods have addresses of them; --force deletes all"
-    if kind == "Block":
-        raise Conflict(f"block {name} is a node's claim", fix=fix)
+    if kind in ("Block", "Borrow"):
+        raise Conflict(f"{kind.lower()} {name} is a node's claim", fix=fix)
     owned = _blocks_of(store, kind, name)
+    if borrowed := _borrows_of(store, kind, name):
+        raise Conflict(f"{kind.lower()} {name} has borrowed addresses: {', '.join(borrowed[:3])}", fix=fix)
     if owned:
         cidrs = ", ".join(block.cidr for block in owned[:3]) + (", …" if len(owned) > 3 else "")
         raise Conflict(f"{kind.lower()} {name} has claimed blocks: {cidrs}", fix=fix)

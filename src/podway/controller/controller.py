@@ -14,9 +14,11 @@ from typing import NamedTuple
 import msgspec
 
 from podway.controller import garbage, lease, reflectors
+from podway.model import documents
 from podway.model.bgp_specs import BGPTopologySpec
 from podway.model.errors import Conflict
-from podway.model.resources import Snapshot
+from podway.model.lending import BorrowSpec, block_status
+from podway.model.resources import BlockSpec, Snapshot
 from podway.store import Exists, NotFound, Record, Stale, Store
 
 TERM = 15.0  # seconds
@@ -172,19 +174,46 @@ class Controller:
             for cidr, node in step.free.items()
             if _delete_orphan(store, snapshot, cidr)
         ]
+        freed += [
+            f"address {address} freed: node {node}, which had borrowed it, was deleted"
+            for address, node in step.borrows.items()
+            if _delete_orphaned_borrow(store, snapshot, address)
+        ]
         return freed, step.deadline if step.deadline is not None else float("inf")
 
 
 def _delete_orphan(store: Store, snapshot: Snapshot, cidr: str) -> bool:
-    """Delete a block, if it is as it was seen and its node not there: asked of the store itself."""
-    block = snapshot.blocks[cidr]
+    """Delete a block, if it is as it was seen, its node not there and nothing of it borrowed: asked of the
+    store itself. Once it offers nothing nobody can borrow of it any more: see docs/borrowing.md."""
     with contextlib.suppress(NotFound, Stale):
         record = store.get("Block", cidr)
-        if msgspec.json.decode(record.spec, type=type(block.spec)) != block.spec:
+        if not _is_as_seen(record, snapshot.blocks[cidr].spec):
             return False
-        try:
-            store.get("Node", block.spec.node)
-        except NotFound:
-            store.delete("Block", cidr, record.version)
-            return True
+        if block_status(record.status).offers:
+            record = store.update_status(msgspec.structs.replace(record, status=b"{}"))
+        borrows = documents.snapshot(store.list("Borrow")[0])[0].borrows
+        if not garbage.lent(cidr, borrows):
+            return _delete_without_node(store, record, snapshot.blocks[cidr].spec.node)
+    return False
+
+
+def _delete_orphaned_borrow(store: Store, snapshot: Snapshot, address: str) -> bool:
+    """Delete a Borrow likewise."""
+    spec = snapshot.borrows[address].spec
+    with contextlib.suppress(NotFound, Stale):
+        record = store.get("Borrow", address)
+        return _is_as_seen(record, spec) and _delete_without_node(store, record, spec.node)
+    return False
+
+
+def _is_as_seen(record: Record, seen: BlockSpec | BorrowSpec) -> bool:
+    return bool(msgspec.json.decode(record.spec, type=type(seen)) == seen)
+
+
+def _delete_without_node(store: Store, record: Record, node: str) -> bool:
+    try:
+        store.get("Node", node)
+    except NotFound:
+        store.delete(record.kind, record.name, record.version)
+        return True
     return False

@@ -21,6 +21,12 @@ def block_size(network: Network, pool: Pool) -> int:
     return BLOCK_SIZES[network.spec.attach][0 if family_of(pool.cidr) == 4 else 1]
 
 
+def number_of_blocks(network: Network, family: int) -> int:
+    """How many blocks the pools of a family have, claimed or not."""
+    pools = [pool for pool in network.spec.pools if family_of(pool.cidr) == family]
+    return sum(1 << (block_size(network, one) - int(one.cidr.rpartition("/")[2])) for one in pools)
+
+
 def candidates(
     network: Network, claimed: Collection[str], family: int, node: str, holding: str = ""
 ) -> Iterator[str]:
@@ -91,8 +97,11 @@ def _ends(block: str) -> tuple[int, int]:
 def usable_range(network: Network, block: str) -> tuple[int, int]:
     """First and last address for pods.
 
-    A bridge keeps back the network's, the gateway, the last; a routed block its first."""
+    A bridge keeps back the network's, the gateway, the last; a routed block its first. A single address is
+    borrowed: its owner has kept back what has to be."""
     first, last = _ends(block)
+    if first == last:
+        return first, last
     # a routed block's first is its node's own end of a tunnel, should the network get one
     return (first + BRIDGE_FIRST, last - 1) if network.spec.attach == "bridge" else (first + 1, last)
 

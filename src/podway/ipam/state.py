@@ -76,7 +76,7 @@ class Allocations:
         chosen: list[str] = []
         for family in _families(network):
             wanted = [ip.partition("/")[0] for ip in ips if family_of(ip) == family]
-            limits = [_range(r) for group in ranges for r in group if family_of(r[0]) == family]
+            limits = limits_of(ranges, family)
             found = self._choose_one(network, blocks, family, wanted, limits, now)
             if isinstance(found, NeedBlock):
                 return found
@@ -164,9 +164,10 @@ def exhausted(network: Network, family: int, usage: Mapping[str, int], held: int
     """The error when no block can be claimed: the pools, their use, what to do."""
     pools = [pool.cidr for pool in network.spec.pools if family_of(pool.cidr) == family]
     blocks = ", ".join(f"{node} {count}" for node, count in sorted(usage.items())) or "none"
+    lent = ", and no other node lends one" if network.spec.attach == "routed" else ""
     return Exhausted(
         f"no IPv{family} address is left in {', '.join(pools)}: all blocks are claimed ({blocks}), "
-        f"{held} addresses of this node are held or cooling down",
+        f"{held} addresses of this node are held or cooling down{lent}",
         f"network {network.name}",
         "add a pool, delete pods or nodes that are gone, or see podway ipam check",
     )
@@ -178,6 +179,11 @@ def _families(network: Network) -> list[int]:
         if family_of(pool.cidr) not in families:
             families.append(family_of(pool.cidr))
     return sorted(families)
+
+
+def limits_of(ranges: Sequence[Sequence[tuple[str, str]]], family: int) -> list[Range]:
+    """Of the ranges that were asked for, those of a family."""
+    return [_range(r) for group in ranges for r in group if family_of(r[0]) == family]
 
 
 def _range(ends: tuple[str, str]) -> Range:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 
-from podway.ipam.blocks import block_size
-from podway.ipam.state import Allocations, Choice, NeedBlock, exhausted
-from podway.model.errors import Conflict, InvalidInput, PodwayError, Unavailable
+from podway.ipam.blocks import number_of_blocks
+from podway.ipam.state import Allocations, Choice, NeedBlock, exhausted, limits_of
+from podway.model.errors import Conflict, Exhausted, InvalidInput, PodwayError, Unavailable
 from podway.model.objects import family_of
 from podway.model.resources import Endpoint, Network
 from podway.node.cluster import Cluster
 from podway.node.database import Database
+from podway.node.lending import OFFER, Lending
 from podway.plan.planner import Planner
 
 EMPTY = 300.0  # seconds that a block stays empty until it is given back
@@ -40,6 +41,7 @@ class AddressBook:
         self._now = now
         self._claimed = claimed
         self.allocations = Allocations()
+        self.lending = Lending(cluster, database, planner, self.allocations, now)
         self._kept_back: dict[str, str] = {}
         self._empty: dict[str, float] = {}  # block → since when nobody has an address of it
         self._leaving: set[str] = set()  # blocks that are being given back: nobody gets an address of them
@@ -75,17 +77,19 @@ class AddressBook:
 
     def allocate(self, network: Network, holder: str, ips: Sequence[str], ranges: Ranges) -> Choice:
         """Addresses for an endpoint. Raises InvalidInput, Conflict, Exhausted, Unavailable."""
-        self._keep_back()
-        new = False
+        for ip in bare(ips):
+            self.lending.recall_one(ip)
+        new, borrowed = False, list[str]()
         while True:
+            self._keep_back()
             closed = self._planner.closed | self._leaving
             blocks = [block for block in self._cluster.blocks(network) if block not in closed]
-            found = self.allocations.choose(network, blocks, holder, self._now(), ips, ranges)
+            found = self.allocations.choose(network, blocks + borrowed, holder, self._now(), ips, ranges)
             if isinstance(found, Choice):
                 if new:
                     self._claimed()
                 return found
-            self._claim(network, found)
+            borrowed += self._find(network, found, ranges)
             new = True
 
     def claim_ahead(self, network: Network) -> bool:
@@ -107,11 +111,9 @@ class AddressBook:
         return claimed
 
     def _is_roomy(self, network: Network, family: int) -> bool:
-        pools = [pool for pool in network.spec.pools if family_of(pool.cidr) == family]
-        total = sum(1 << (block_size(network, one) - int(one.cidr.rpartition("/")[2])) for one in pools)
         blocks = self._cluster.snapshot.blocks.values()
         used = sum(b.spec.network == network.name and family_of(b.cidr) == family for b in blocks)
-        return 2 * used < total
+        return 2 * used < number_of_blocks(network, family)
 
     def release_empty(self) -> list[str]:
         """Give back what nobody has had an address of for EMPTY, but for the first block of a network and
@@ -122,12 +124,22 @@ class AddressBook:
             self._empty.clear()
             return []
         cooling = (address for address, until in self.allocations.cooling.items() if until > now)
-        used = [*self.allocations.holders, *cooling]
+        used = [*(a for a, who in self.allocations.holders.items() if who != OFFER), *cooling]
         spare = {b for b in self._spare() if not any(_holds(b, address) for address in used)}
         self._empty = {block: self._empty.get(block, now) for block in spare}
         due = [block for block, since in self._empty.items() if now - since >= EMPTY]
+        due = [block for block in due if self.lending.clear(block)]
         self._leaving |= {*due}
         return [block for block in due if self._cluster.release(block)]
+
+    def settle(self) -> bool:
+        """Give back what was borrowed and offer what others may borrow. Whether this node's own changed."""
+        if not self._cluster.snapshot.synced:
+            return False
+        changed = self.lending.settle()
+        self._keep_back()
+        self.lending.offer(self._leaving)
+        return changed
 
     def _spare(self) -> set[str]:
         """This node's blocks but the first of each network and family."""
@@ -139,12 +151,14 @@ class AddressBook:
         return {cidr for blocks in found.values() for cidr in blocks if cidr != min(blocks)}
 
     def _keep_back(self) -> None:
-        """An adopted bridge's own addresses are no pod's."""
+        """An adopted bridge's own addresses are no pod's, nor are those that others have or may borrow."""
         adopted = self._planner.inputs.facts.adopted
         now = {address: f"bridge {name}" for name, found in adopted.items() for address in bare(found)}
+        now |= self.lending.kept_back()
         holders = self.allocations.holders
-        for address in self._kept_back.keys() - now.keys():
-            holders.pop(address, None)
+        for address, who in self._kept_back.items():
+            if now.get(address) != who:
+                holders.pop(address, None)
         self._kept_back = {a: who for a, who in now.items() if holders.setdefault(a, who) == who}
 
     def reclaim(self, endpoints: Iterable[Endpoint]) -> bool:
@@ -157,10 +171,27 @@ class AddressBook:
             if network is None:
                 continue
             for address in bare(endpoint.addresses):
+                if self.lending.holds(address):
+                    continue
                 if not any(_holds(cidr, address) for cidr in self._cluster.blocks(network)):
                     claimed = self._cluster.claim(network, family_of(address), address, self._planner.avoid)
                     news = news or claimed is not None
         return news
+
+    def _find(self, network: Network, need: NeedBlock, ranges: Ranges) -> list[str]:
+        """Claim a block, or take back what of one's own is offered, or borrow the address returned."""
+        try:
+            self._claim(network, need)
+        except (Conflict, Exhausted):
+            closed = self._planner.closed | self._leaving
+            if not need.holding and self.lending.recall(network, need.family, closed):
+                return []
+            limits = limits_of(ranges, need.family)
+            borrowed = self.lending.borrow(network, need.family, need.holding, limits)
+            if not borrowed:
+                raise
+            return [borrowed]
+        return []
 
     def _claim(self, network: Network, need: NeedBlock) -> None:
         if network.spec.interop:

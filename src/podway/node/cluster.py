@@ -12,8 +12,10 @@ import msgspec
 from podway.ipam.blocks import candidates
 from podway.model import documents
 from podway.model.errors import PodwayError, Unavailable
+from podway.model.lending import BlockStatus, Borrow, BorrowSpec
 from podway.model.resources import Block, BlockSpec, Identity, Network, NodeFacts, Paths, Snapshot
 from podway.node.database import Database
+from podway.node.faults import reach
 from podway.node.heritage import Heritage
 from podway.store import Exists, NotFound, Objects, Record, Stale, open_store
 
@@ -97,10 +99,15 @@ class Cluster:
         return self._pause if self.unsaved and self._pause > time.monotonic() else None
 
     def renew(self) -> None:
-        """Enter this node's blocks in a store that was made anew. Raises Unavailable."""
+        """Enter this node's blocks and Borrows in a store that was made anew. Raises Unavailable."""
         for block in self.heritage.missing(self.node):
-            record = Record(kind="Block", name=block.cidr, spec=documents.spec_json(block))
+            status = msgspec.json.encode(BlockStatus(offers=block.offers))
+            record = Record(kind="Block", name=block.cidr, spec=documents.spec_json(block), status=status)
             with contextlib.suppress(Exists):  # whoever has it by now, the next list says so
+                self._open().create(record)
+        for borrow in self.heritage.missing_borrows(self.node):
+            record = Record(kind="Borrow", name=borrow.address, spec=documents.spec_json(borrow))
+            with contextlib.suppress(Exists):
                 self._open().create(record)
 
     @property
@@ -186,9 +193,73 @@ class Cluster:
         return msgspec.json.encode(status)
 
     def _take_in(self, record: Record) -> None:
-        """Put a block of our own into the snapshot without listing again."""
+        """Put a block or Borrow into the snapshot without listing again."""
         one, _ = documents.snapshot([record])
-        self.snapshot = msgspec.structs.replace(self.snapshot, blocks=self.snapshot.blocks | one.blocks)
+        blocks, borrows = self.snapshot.blocks | one.blocks, self.snapshot.borrows | one.borrows
+        self.snapshot = msgspec.structs.replace(self.snapshot, blocks=blocks, borrows=borrows)
+
+    def tell_offers(self, cidr: str, addresses: tuple[str, ...]) -> bool:
+        """Say in the status of a block of this node which addresses others may borrow; whether it says so.
+
+        What is read of the store afterwards includes it, and all that came before."""
+        if self._store is None:
+            return False
+        try:
+            record = self._store.get("Block", cidr)
+            block = documents.snapshot([record])[0].blocks.get(cidr)
+            if block is None or block.spec.node != self.node:
+                return False
+            status = msgspec.json.encode(BlockStatus(offers=addresses))
+            self._take_in(self._store.update_status(msgspec.structs.replace(record, status=status)))
+        except (Unavailable, Stale, NotFound) as error:
+            self.trouble = str(error)  # told again at the next look
+            return False
+        return True
+
+    def look_at_borrows(self) -> None:
+        """Read who has borrowed what, as the store says now. Raises Unavailable."""
+        records, _ = self._open().list("Borrow")
+        found, _ = documents.snapshot(records, self.snapshot)
+        self.snapshot = msgspec.structs.replace(self.snapshot, borrows=found.borrows)
+
+    def borrow(self, address: str, cidr: str, network: str) -> Borrow | None:
+        """Borrow an address of another node's block, if it is offered still; None when it isn't to be had.
+
+        Raises Unavailable."""
+        store = self._open()
+        borrow = Borrow(address=address, spec=BorrowSpec(network=network, node=self.node))
+        record = Record(kind="Borrow", name=address, spec=documents.spec_json(borrow))
+        try:
+            self._take_in(store.create(record))
+        except Exists:
+            return None
+        reach("borrow.created")
+        with contextlib.suppress(NotFound):
+            self._take_in(store.get("Block", cidr))
+            block = self.snapshot.blocks.get(cidr)
+            if block is not None and block.spec.network == network and address in block.offers:
+                self._database.save_snapshot(self.snapshot)
+                reach("borrow.looked")
+                return borrow
+        self.give_back(address)
+        return None
+
+    def give_back(self, address: str) -> bool:
+        """Remove this node's Borrow; whether it is gone."""
+        if self._store is None:
+            return False
+        try:
+            record = self._store.get("Borrow", address)
+            if documents.snapshot([record])[0].borrows[address].spec.node != self.node:
+                return False
+            self._store.delete("Borrow", address, record.version)
+        except NotFound:
+            pass
+        except (Unavailable, Stale, KeyError):
+            return False
+        left = {name: one for name, one in self.snapshot.borrows.items() if name != address}
+        self.snapshot = msgspec.structs.replace(self.snapshot, borrows=left)
+        return True
 
     def blocks(self, network: Network) -> list[str]:
         """CIDRs of this node's blocks of a network that are for its present kind of attachment."""
@@ -253,9 +324,11 @@ class Cluster:
                 self._take_in(store.create(record))
             except Exists:
                 self._take_in(store.get("Block", cidr))
-                if self.snapshot.blocks.get(cidr) != block:
+                held = self.snapshot.blocks.get(cidr)
+                if held is None or held.spec != spec:
                     continue
                 # an earlier claim of ours, of which no answer came in time
+            self.look_at_borrows()  # somebody may have borrowed of who had it before
             self._database.save_snapshot(self.snapshot)
             return block
         return None

@@ -179,6 +179,8 @@ class NodeEngine:
             report += self._reclaim(whole)
         if self._ahead:
             self.claim_ahead()
+        if self.book.settle():
+            report += self._follow_snapshot(whole)
         for _ in range(STEPS):
             told = self._told()
             if told == self.cluster.own_paths:
@@ -211,7 +213,10 @@ class NodeEngine:
 
     def release_empty(self) -> None:
         """Give back blocks that nobody has had an address of for long."""
-        given_back = self.book.release_empty() if self.membership.standing.serves else []
+        serves = self.membership.standing.serves
+        given_back = self.book.release_empty() if serves else []
+        if serves and self.book.settle():
+            self._follow_snapshot(whole=False)
         now = time.time()
         self.database.journal_add(
             JournalEntry(now, "released", f"block {cidr}", "empty", 0.0, "") for cidr in given_back

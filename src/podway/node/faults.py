@@ -24,6 +24,15 @@ POINTS = (
     "delete.finished",
 )
 
+#: the same of addresses that nodes lend each other, where there is no block left
+LENDING_POINTS = (
+    "lend.kept",  # kept back, nobody was told
+    "lend.told",  # the store says so, or says so no more
+    "borrow.created",  # the Borrow is there, the block was not looked at since
+    "borrow.looked",  # it is this node's
+    "borrow.returned",  # the Borrow is gone
+)
+
 _armed = os.environ.get("PODWAY_FAULT", "")
 
 

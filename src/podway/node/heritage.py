@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from podway.model.lending import Borrow
 from podway.model.resources import Block, Snapshot
 
 GRACE = 60.0  # seconds: four times what an agent waits at most before it looks for its store again
@@ -37,6 +38,7 @@ class Heritage:
             networks=self._last.networks | listed.networks,
             nodes=self._last.nodes | listed.nodes | kept,
             blocks=self._last.blocks | listed.blocks,
+            borrows=self._last.borrows | listed.borrows,
         )
 
     def missing(self, node: str) -> list[Block]:
@@ -45,3 +47,10 @@ class Heritage:
             return []
         lost = self._last.blocks.keys() - self._listed.blocks.keys()
         return [self._last.blocks[cidr] for cidr in sorted(lost) if self._last.blocks[cidr].spec.node == node]
+
+    def missing_borrows(self, node: str) -> list[Borrow]:
+        """The same of what the node had borrowed."""
+        if self._last is None:
+            return []
+        lost = self._last.borrows.keys() - self._listed.borrows.keys()
+        return [self._last.borrows[one] for one in sorted(lost) if self._last.borrows[one].spec.node == node]

@@ -45,6 +45,7 @@ def compare(facts: Facts) -> list[Finding]:
         *_duplicates(facts),
         *_dead(facts),
         *_outside_blocks(facts),
+        *_lent_and_held(facts),
         *_unknown_links(facts),
         *_unowned_blocks(facts),
     ]
@@ -84,8 +85,23 @@ def _outside_blocks(facts: Facts) -> Iterable[Finding]:
         return
     for name, endpoint in sorted(facts.endpoints.items()):
         for address in _bare(endpoint):
+            borrow = facts.snapshot.borrows.get(address)
+            if borrow is not None and borrow.spec.node == facts.node:
+                continue
             if not any(ipaddress.ip_address(address) in block for block in own):
                 yield Finding(f"foreign: {address} of {name} is in no block of node {facts.node}")
+
+
+def _lent_and_held(facts: Facts) -> Iterable[Finding]:
+    """An address that a pod here has, and another node has borrowed."""
+    for name, endpoint in sorted(facts.endpoints.items()):
+        for address in _bare(endpoint):
+            borrow = facts.snapshot.borrows.get(address)
+            if borrow is not None and borrow.spec.node != facts.node:
+                yield Finding(
+                    f"duplicate: {address} is held by {name}, and borrowed by node {borrow.spec.node}; "
+                    "delete one of the two pods"
+                )
 
 
 def _unknown_links(facts: Facts) -> Iterable[Finding]:
@@ -102,6 +118,9 @@ def _unowned_blocks(facts: Facts) -> Iterable[Finding]:
             yield Finding(f"leak: block {cidr} of node {block.spec.node}, which is not registered")
         if block.spec.network not in facts.snapshot.networks:
             yield Finding(f"leak: block {cidr} of network {block.spec.network}, which is not declared")
+    for address, borrow in sorted(facts.snapshot.borrows.items()):
+        if borrow.spec.node not in facts.snapshot.nodes:
+            yield Finding(f"leak: {address} is borrowed by node {borrow.spec.node}, which is not registered")
 
 
 def collect(kernel: Kernel, node: str, snapshot: Snapshot, endpoints: Iterable[Endpoint]) -> Facts:
