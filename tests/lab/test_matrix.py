@@ -130,6 +130,19 @@ def test_a_frame_in_a_tunnel_is_taken_out(outer: bytes, words: str) -> None:
     assert packet.peel(outer + VXLAN) == (words, INNER)
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_packet_in_a_packet_is_taken_out(family: int) -> None:
+    """And then looks as it does on the tunnel's own link, which has no Ethernet header."""
+    inner = bytes([family << 4]) + bytes(40)
+    if family == 4:
+        frame, words = bytearray(OUTER4 + inner), "IP in IP, protocol 4, 192.0.2.1 → 192.0.2.2"
+    else:
+        frame, words = bytearray(OUTER6 + inner), "IP in IP, protocol 41, ::1 → ::2"
+    frame[packet.ETHER + (9 if family == 4 else 6)] = 4 if family == 4 else 41
+    assert packet.peel(bytes(frame)) == (words, packet.framed(inner))
+    assert packet.IP[packet.framed(inner)[12:14]] == family
+
+
 @given(st.binary(max_size=120))
 def test_any_other_frame_is_left_as_it_is(data: bytes) -> None:
     for frame in (data, OUTER4 + data[:40], OUTER6 + data[:40], INNER + data):

@@ -106,7 +106,7 @@ def line(one: Sighting, before: Sighting | None, clock: bool = True) -> str:
     notes = []
     if before is None or one.ttl != before.ttl:
         notes.append(f"ttl {one.ttl}" + (", routed" if before is not None else ""))
-    if before is None or one.target_mac != before.target_mac:
+    if one.target_mac and (before is None or one.target_mac != before.target_mac):
         notes.append(f"to {one.target_mac}")
     if before is not None and (one.source, one.target) != (before.source, before.target):
         notes.append(f"translated: {one.source} → {one.target}")

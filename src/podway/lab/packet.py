@@ -82,10 +82,18 @@ def error(family: int, nonce: bytes, icmp: bytes) -> tuple[int, str] | None:
 ETHER, UDP = 14, 8  # bytes of an Ethernet and of a UDP header
 VXLAN_FLAGS = 0x08000000  # a valid VNI, and nothing reserved: RFC 7348 section 5
 IP = {b"\x08\x00": 4, b"\x86\xdd": 6}
+NO_ADDRESSES = bytes(12)  # where a packet has no Ethernet header
+IN_IP = {4: b"\x08\x00", 41: b"\x86\xdd"}  # protocol → what is in it: RFC 2003, RFC 2473
+
+
+def framed(packet: bytes) -> bytes:
+    """An IP packet of a link that has no Ethernet header, behind one without addresses."""
+    return NO_ADDRESSES + IN_IP[41 if packet[:1] and packet[0] >> 4 == 6 else 4] + packet
 
 
 def peel(frame: bytes) -> tuple[str, bytes]:
-    """(what is around it, the inner frame) of a frame in a VXLAN tunnel; ("", the frame) of another."""
+    """(what is around it, the inner frame) of a frame in a tunnel, VXLAN or IP in IP; ("", the frame) of
+    another. What comes out of IP in IP has no Ethernet addresses."""
     version = IP.get(frame[12:14])
     if version is None or len(frame) < ETHER + 40:
         return "", frame
@@ -93,13 +101,25 @@ def peel(frame: bytes) -> tuple[str, bytes]:
         start, protocol, ends = ETHER + (frame[ETHER] & 0xF) * 4, frame[ETHER + 9], frame[26:34]
     else:
         start, protocol, ends = ETHER + 40, frame[ETHER + 6], frame[22:54]
-    if protocol != 17 or len(frame) < start + UDP + 8 + ETHER:
-        return "", frame
-    (port,) = struct.unpack_from("!H", frame, start + 2)
-    flags, vni = struct.unpack_from("!II", frame, start + UDP)
-    inner = frame[start + UDP + 8 :]
-    if flags != VXLAN_FLAGS or inner[12:14] not in IP:
+    words, inner = _in_ip(protocol, frame[start:]) or _in_udp(protocol, frame[start:]) or ("", frame)
+    if not words:
         return "", frame
     half = len(ends) // 2
     source, target = (ipaddress.ip_address(one) for one in (ends[:half], ends[half:]))
-    return f"VXLAN {vni >> 8}, UDP {port}, {source} → {target}", inner
+    return f"{words}, {source} → {target}", inner
+
+
+def _in_ip(protocol: int, inner: bytes) -> tuple[str, bytes] | None:
+    kind = IN_IP.get(protocol)
+    if kind is None or not inner or inner[0] >> 4 != IP[kind]:
+        return None
+    return f"IP in IP, protocol {protocol}", NO_ADDRESSES + kind + inner
+
+
+def _in_udp(protocol: int, data: bytes) -> tuple[str, bytes] | None:
+    if protocol != 17 or len(data) < UDP + 8 + ETHER:
+        return None
+    (port,) = struct.unpack_from("!H", data, 2)
+    flags, vni = struct.unpack_from("!II", data, UDP)
+    inner = data[UDP + 8 :]
+    return (f"VXLAN {vni >> 8}, UDP {port}", inner) if flags == VXLAN_FLAGS and inner[12:14] in IP else None

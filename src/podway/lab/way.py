@@ -26,6 +26,7 @@ from podway.lab.station import FAMILY
 
 ETH_P_ALL = 0x0003  # linux/if_ether.h; only this shows what a link sends
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h
+ETHERNET = frozenset({1, 772})  # ARPHRD_ETHER, ARPHRD_LOOPBACK: linux/if_arp.h
 TIMESPEC = struct.Struct("@qq")
 HEADERS = {4: 14 + 20, 6: 14 + 40}  # bytes of Ethernet and IP before the echo request
 QUIET = 0.1  # seconds without a sighting end the watch
@@ -37,7 +38,7 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     """``at``: ns since the first sighting. ``outgoing``: the link sent it, else it came in there.
 
     ``outer``: what was around it, "" = nothing; ``size``: bytes with all headers, Ethernet's too. All else is
-    of the echo request itself."""
+    of the echo request itself; MACs are "" where it has no Ethernet header of its own."""
 
     at: int
     namespace: str
@@ -109,11 +110,12 @@ def _sightings(one: socket.socket, namespace: str, mark: bytes) -> list[Sighting
         except BlockingIOError:
             return found
         size = len(frame)
-        outer, frame = packet.peel(frame)
+        outer, frame = packet.peel(frame if address[3] in ETHERNET else packet.framed(frame))
         family = packet.IP.get(frame[12:14])
         if family is None or mark not in frame or frame[HEADERS[family]] != packet.ECHO[family]:
             continue
         seconds, nanoseconds = TIMESPEC.unpack(ancillary[0][2])
+        macs = not frame.startswith(packet.NO_ADDRESSES)
         ends = frame[26:34] if family == 4 else frame[22:54]
         found.append(
             Sighting(
@@ -121,8 +123,8 @@ def _sightings(one: socket.socket, namespace: str, mark: bytes) -> list[Sighting
                 namespace=namespace,
                 link=address[0],
                 outgoing=address[2] == socket.PACKET_OUTGOING,
-                target_mac=frame[0:6].hex(":"),
-                source_mac=frame[6:12].hex(":"),
+                target_mac=frame[0:6].hex(":") if macs else "",
+                source_mac=frame[6:12].hex(":") if macs else "",
                 source=socket.inet_ntop(FAMILY[family], ends[: len(ends) // 2]),
                 target=socket.inet_ntop(FAMILY[family], ends[len(ends) // 2 :]),
                 ttl=frame[22] if family == 4 else frame[21],
