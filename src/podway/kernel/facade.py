@@ -15,7 +15,7 @@ from itertools import groupby
 
 import msgspec
 
-from podway.kernel import namespaces, sysctl
+from podway.kernel import lookup, namespaces, sysctl
 from podway.kernel.nftables import Nft
 from podway.kernel.passage import Firewalls
 from podway.kernel.rtnetlink import Rtnetlink
@@ -107,10 +107,10 @@ class Kernel:
         owned = {link.name for link in links.values() if isinstance(link, Link) and is_owned(link)}
         actual.update(links)
         if "address" in kinds:
-            found = self.rtnetlink.dump("address")
+            found = self.rtnetlink.dump("address", refresh=False)
             actual.update({k: a for k, a in found.items() if _is_own_address(a, owned) or k in adopted})
         if "route" in kinds:
-            actual.update(self.rtnetlink.dump("route", protocol=ROUTE_PROTOCOL))
+            actual.update(self.rtnetlink.dump("route", protocol=ROUTE_PROTOCOL, refresh=False))
         if "rule" in kinds:
             rules = self.rtnetlink.dump("rule")
             actual.update({k: r for k, r in rules.items() if getattr(r, "protocol", 0) == ROUTE_PROTOCOL})
@@ -122,7 +122,7 @@ class Kernel:
             actual.update(self.wireguard.observe(_wireguards(links) & owned))
         limited = owned | {key[1] for key in adopted if key[0] == "qdisc"}
         if "qdisc" in kinds and limited:
-            queues = self.rtnetlink.dump("qdisc")
+            queues = self.rtnetlink.dump("qdisc", refresh=False)
             actual.update({k: q for k, q in queues.items() if _is_own_shaper(q, limited)})
             shaped = {q.link for q in queues.values() if isinstance(q, Qdisc) and q.kind == "ingress"}
             for name in shaped & limited:
@@ -135,10 +135,28 @@ class Kernel:
             actual.update(sysctl.observe(sysctls))
         return actual
 
+    def look_up(self, objects: Iterable[AnyObject]) -> Actual:
+        """Of some objects those that stand, however they are now and whosever; others may come along."""
+        wanted = list(objects)
+        others = {one.key for one in wanted if not isinstance(one, lookup.SINGLE)}
+        found = self.observe({key[0] for key in others}, adopted=others) if others else {}
+        return found | lookup.look_up(
+            self.rtnetlink, self.nft, (one for one in wanted if one.key not in others)
+        )
+
+    def look_up_inside(self, namespace: int, objects: Iterable[AnyObject]) -> Actual:
+        """The same in a pod's namespace, where nothing of nftables is looked for."""
+        with namespaces.entered(namespace):
+            inside = Rtnetlink()
+            try:
+                return lookup.look_up(inside, None, objects)
+            finally:
+                inside.close()
+
     def _dump_of(self, kind: str, link: str, parent: str = "") -> Actual:
         """What stands on one link; nothing when it went since it was seen."""
         try:
-            return self.rtnetlink.dump(kind, link=link, parent=parent)
+            return self.rtnetlink.dump(kind, link=link, parent=parent, refresh=False)
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
@@ -188,15 +206,15 @@ class Kernel:
                 inside.close()
         return results
 
-    def observe_inside(self, namespace: int, sysctls: Iterable[str] = ()) -> Actual:
-        """Links, addresses, routes and rules of a pod's namespace, and the sysctls at those paths."""
+    def observe_inside(self, namespace: int) -> Actual:
+        """Links, addresses, routes and rules of a pod's namespace."""
         with namespaces.entered(namespace):
             inside = Rtnetlink()
             try:
                 actual: Actual = {}
                 for kind in ("link", "address", "route", "rule"):
-                    actual.update(inside.dump(kind))
-                return actual | sysctl.observe(sysctls)
+                    actual.update(inside.dump(kind, refresh=False))
+                return actual
             finally:
                 inside.close()
 
@@ -223,6 +241,11 @@ class Kernel:
             finally:
                 inside.close()
 
+    def link_inside(self, namespace: int, ifname: str) -> Link | None:
+        """One link in a pod's namespace, None when there is none."""
+        found = self.look_up_inside(namespace, [Link(name=ifname, kind="")]).get(("link", ifname))
+        return found if isinstance(found, Link) else None
+
     def index_inside(self, namespace: int, ifname: str) -> int:
         """The ifindex of a link in a pod's namespace, 0 when there is none."""
         with namespaces.entered(namespace):
@@ -241,8 +264,9 @@ class Kernel:
         uplink with the best default route comes first.
         """
         links = [link for link in self.rtnetlink.dump("link").values() if isinstance(link, Link)]
-        addresses = [a for a in self.rtnetlink.dump("address").values() if isinstance(a, Address)]
-        routes = self.rtnetlink.dump("route").values()
+        found_addresses = self.rtnetlink.dump("address", refresh=False).values()
+        addresses = [a for a in found_addresses if isinstance(a, Address)]
+        routes = self.rtnetlink.dump("route", refresh=False).values()
         metrics: dict[str, int] = {}
         for route in routes:
             if isinstance(route, Route) and route.dst in ("0.0.0.0/0", "::/0"):

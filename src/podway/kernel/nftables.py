@@ -93,6 +93,33 @@ class Nft:
         raw = [item for message in messages for item in nftwire.raw_elements(message.payload)]
         return {one.key: one for one in nftwire.elements(of, raw)}
 
+    def find(self, wanted: Sequence[NftElement]) -> Actual:
+        """Of some elements those that stand, however they are now; others may come along. Each costs the
+        same however many stand in its set, but for sets of prefixes: those are looked at whole."""
+        if any((one.family, one.set) not in self._sets for one in wanted):
+            self._observe_sets()
+        found: Actual = {}
+        for one in wanted:
+            of = self._sets.get((one.family, one.set))
+            if of is not None and one.key not in found:
+                found.update(self._find(one, of))
+        return found
+
+    def _find(self, one: NftElement, of: NftSet) -> Actual:
+        if of.interval and len(of.type) == 1:
+            return self.observe_elements(of)
+        try:
+            message = self._socket.ask(nftwire.get_element(one, of, TABLE))
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # the set is another by now
+                raise
+            return self.observe_elements(of)
+        if message is None:
+            return {}
+        # of a set of ranges, which never overlap, it may be another that the key lies in
+        raw = nftwire.raw_elements(message.payload)
+        return {same.key: same for same in nftwire.elements(of, raw)}
+
     def _observe_rules(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
         """(family, chain) → (comment, digest) of its rules in order."""
         rules: dict[tuple[str, str], list[tuple[str, str]]] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import random
 import socket
+import struct
 from collections.abc import Callable, Mapping, Sequence
 
 from podway.delta.differ import is_remade
@@ -33,6 +34,7 @@ from podway.model.objects import (
 # Above what the kernel hands out by itself for a long time, so that a choice is almost never taken.
 FIRST_INDEX, LAST_INDEX = 1 << 24, 1 << 30
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
+LINK_OF = struct.Struct("=4xi")  # the ifindex in struct ifaddrmsg and struct tcmsg
 GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL})
 
 
@@ -105,15 +107,18 @@ class Rtnetlink:
         self._index = {name: index for index, name in pairs}
         return messages
 
-    def dump(self, kind: str, *, protocol: int = 0, link: str = "", parent: str = "") -> Actual:
+    def dump(
+        self, kind: str, *, protocol: int = 0, link: str = "", parent: str = "", refresh: bool = True
+    ) -> Actual:
         """All objects of a kind: link, address, route, rule, neighbour, fdb, qdisc, class or filter.
 
         Routes are filtered by ``protocol``; classes and filters are of one ``link``,
-        neighbours and forwarding entries of one or (empty) of all.
+        neighbours and forwarding entries of one or (empty) of all. ``refresh`` False: links have the names
+        that they had at the last dump of them.
         """
         if kind == "link":
             return self._links()
-        if kind not in ("rule",):
+        if refresh and kind != "rule":
             self._refresh()
         found: Actual = {}
         for message in self._messages(kind, protocol, link, parent):
@@ -123,6 +128,26 @@ class Rtnetlink:
                     continue
                 found[value.key] = value
         return found
+
+    def on_link(self, kind: str, name: str, parent: str = "") -> Actual:
+        """The addresses, queueing disciplines or filters on one link; {} without such a link.
+
+        What a filter redirects to has the name that is known of it, "" when none is."""
+        message = self._socket.ask(link.encode_get(name))
+        if message is None:
+            self._forget(name)
+            return {}
+        index = link.decode_index(message.payload)[0]
+        self.learn(name, index)
+        requests = {
+            "address": lambda: address.encode_dump(index),
+            "qdisc": lambda: traffic.encode_dump(traffic.GETQDISC),
+            "filter": lambda: traffic.encode_dump(traffic.GETTFILTER, index, parent),
+        }
+        payloads = (message.payload for message in self._socket.dump(requests[kind]()))
+        # the kernel shows queueing disciplines of all links
+        values = (self._decode(kind, one) for one in payloads if LINK_OF.unpack_from(one)[0] == index)
+        return {value.key: value for value in values if value is not None}
 
     def _links(self) -> Actual:
         messages = self._refresh()

@@ -170,12 +170,9 @@ class Attachments:
             raise Conflict(f"prevResult has {', '.join(addresses)}, attached is {have}", subject)
         desired = self._planner.desired  # differs where a port leads to another interface of the pod
         wanted = [desired.get(one.key, one) for one in self._planner.fragment("endpoint", endpoint.id)]
-        paths, keys = [one.path for one in wanted if isinstance(one, Sysctl)], {one.key for one in wanted}
-        actual = self._kernel.observe(sysctls=paths, adopted=keys)
         inner = [wiring.as_left(o, request.mac) for o in inside(endpoint) if not isinstance(o, Sysctl)]
-        within = self._kernel.observe_inside(namespace)
-        wiring.require(wanted, actual, "on the node", subject)
-        wiring.require(inner, within, "in the pod", subject)
+        wiring.require(wanted, self._kernel.look_up(wanted), "on the node", subject)
+        wiring.require(inner, self._kernel.look_up_inside(namespace, inner), "in the pod", subject)
 
 
 def _who(endpoint: Endpoint) -> str:

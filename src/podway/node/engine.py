@@ -332,6 +332,12 @@ class NodeEngine:
             self.cluster.register(found, self._introduction())
         return set(ALL_KINDS) if "link" in changed else changed
 
+    def look_at_firewalls(self) -> None:
+        """Where the host's firewalls drop, which is followed only while something is to pass them."""
+        gates = self.kernel.firewalls.gates()
+        facts = msgspec.structs.replace(self.planner.inputs.facts, gates=gates)
+        self._changed |= self.planner.update_facts(facts)
+
     def add(self, request: AttachRequest, namespace_fd: int) -> Endpoint:
         """See ``requests.Engine``."""
         self.membership.require()

@@ -97,19 +97,31 @@ class HostLocal:
             try:
                 for number, (ranges, address) in enumerate(zip(sets, asked, strict=True)):
                     given.append(hostlocal.choose(ranges, taken, self._last(number), address))
-                    self._write(given[-1].address, _LINE_BREAK.join(owner), os.O_EXCL)
+                    self._reserve(given[-1].address, owner)
                     taken.add(given[-1].address)
-                    self._write(f"last_reserved_ip.{number}", given[-1].address, os.O_TRUNC)
+                    self._remember_last(number, given[-1].address)
             except BaseException:
                 for one in given:
                     self._remove(one.address)
                 raise
             return given
 
-    def _write(self, name: str, text: str, flag: int) -> None:
+    def _reserve(self, address: str, owner: Owner) -> None:
+        with self._writing(address, os.O_EXCL) as fd:
+            os.write(fd, _LINE_BREAK.join(owner).encode())
+
+    def _remember_last(self, number: int, address: str) -> None:
+        """Written over what is there: a file that was emptied first goes to the disk as it is closed (ext4).
+
+        It only says where the search begins, so what a crash leaves of two texts does no harm."""
+        with self._writing(f"last_reserved_ip.{number}") as fd:
+            os.ftruncate(fd, os.write(fd, address.encode()))
+
+    @contextlib.contextmanager
+    def _writing(self, name: str, flag: int = 0) -> Iterator[int]:
         fd = os.open(os.path.join(self.path, name), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flag, 0o644)
         try:
-            os.write(fd, text.encode())
+            yield fd
         finally:
             os.close(fd)
 

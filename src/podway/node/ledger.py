@@ -41,8 +41,9 @@ def remember(database: Database, desired: Desired, ops: Iterable[Op]) -> None:
     """What is changed on foreign things goes into the ledger before; what is owned dies with its link.
 
     The value found stays the one from before the first change."""
-    known = database.ledger()
-    for op in ops:
+    changes = [op for op in ops if isinstance(op.want, Address | Link | Passage | Sysctl)]
+    known = database.ledger() if changes else {}
+    for op in changes:
         want, have = op.want, op.have
         if isinstance(want, Address) and have is None and _is_adopted(desired, want.link):
             database.ledger_put(" ".join(op.key), "", want.address)

@@ -48,6 +48,14 @@ class Pieces:
         """All that one plugin made by one configuration."""
         return [p for p in self.known.values() if (p.configuration, p.plugin) == (configuration, plugin)]
 
+    def maker_of(self, piece: Piece) -> Piece | None:
+        """What the plugin before ``piece`` in its chain made: its interface. None where that isn't ours."""
+        for plugin in ("bridge", "ptp"):
+            made = self.known.get(f"{piece.container}/{piece.ifname}/{piece.configuration}/{plugin}")
+            if made is not None and made.namespace_id == piece.namespace_id:
+                return made
+        return None
+
     def add(self, piece: Piece, namespace: int) -> Piece:
         """Make a piece. ``namespace``: an open descriptor of the pod's, -1 when it has no pod side.
 
@@ -162,17 +170,13 @@ class Pieces:
         of_node = (*dropin.on_node(piece), *passage.piece(piece, self._planner.inputs.facts))
         desired = self._planner.desired  # differs where a port leads to another interface of the pod
         wanted = () if foreign else tuple(desired.get(one.key, one) for one in of_node)
-        kinds = {one.key[0] for one in wanted}
-        paths = [one.path for one in wanted if isinstance(one, Sysctl)]
-        on_foreign = {one.key for one in wanted}
-        wiring.require(wanted, self._kernel.observe(kinds, paths, on_foreign), "on the node", subject)
+        wiring.require(wanted, self._kernel.look_up(wanted), "on the node", subject)
         moved = self._moved_on(piece)
         inner = tuple(one for one in dropin.in_pod(piece) if one.key not in moved)
         if not isinstance(piece.want, Tuned):  # what a tuning after it sets is no objection
             inner = tuple(wiring.as_left(one, mac) for one in inner if not isinstance(one, Sysctl))
         if inner:
-            paths = [one.path for one in inner if isinstance(one, Sysctl)]
-            found = self._kernel.observe_inside(namespace, paths)
+            found = self._kernel.look_up_inside(namespace, inner)
             wiring.require((_of_kind(one, found) for one in inner), found, "in the pod", subject)
 
     def _moved_on(self, piece: Piece) -> set[Key]:

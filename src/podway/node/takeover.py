@@ -10,7 +10,7 @@ import time
 
 from podway.kernel import foreign_rules
 from podway.kernel.facade import Kernel
-from podway.model.objects import Link, Op
+from podway.model.objects import Op
 from podway.node import wiring
 from podway.node.database import Database, JournalEntry
 from podway.plan.dropin import foreign
@@ -23,14 +23,14 @@ def free(kernel: Kernel, database: Database, of: Attached, namespace: int = -1) 
     Raises Unavailable, OSError."""
     subject = f"container {of.container} interface {of.ifname}"
     commands = foreign.removals(foreign_rules.listing(foreign.TABLES), of)
-    link = kernel.observe_inside(namespace).get(("link", of.ifname)) if namespace >= 0 else None
+    link = kernel.link_inside(namespace, of.ifname) if namespace >= 0 else None
     found = list(commands)
-    if isinstance(link, Link) and link.kind == "veth":
+    if link is not None and link.kind == "veth":
         found.append(f"link {of.ifname}")
     if not found:
         return
     database.journal_add([JournalEntry(time.time(), "taken over", subject, "; ".join(found), 0.0, "")])
     if commands:
         foreign_rules.remove(commands)
-    if isinstance(link, Link) and link.kind == "veth":
+    if link is not None and link.kind == "veth":
         wiring.raise_first(kernel.apply_inside(namespace, [Op(None, link)]), subject)

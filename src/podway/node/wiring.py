@@ -25,9 +25,9 @@ def program_node(
     clashes = [key for key in keys if key in planner.conflicts]
     if clashes:
         raise Conflict(f"{'/'.join(clashes[0])} is wanted differently by another pod")
-    published = [o.key for o in objects if isinstance(o, NftElement) and o.data]
-    shared = any(planner.is_shared(key) for key in published)
-    actual = kernel.observe({"nftelement"}) if shared else {}  # the port may lead to another interface yet
+    published = [o for o in objects if isinstance(o, NftElement) and o.data]
+    # such a port may lead to another interface yet
+    actual = kernel.look_up(one for one in published if planner.is_shared(one.key))
     raise_first(kernel.apply(diff(planner.desired, actual, keys).ops, pods), who)
 
 

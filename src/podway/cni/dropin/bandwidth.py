@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,7 +14,8 @@ from podway.cni.errors import wrong
 from podway.cni.protocol import Interface, Result
 from podway.cni.reader import Section
 from podway.model import names
-from podway.model.dropin import Piece, Shaped
+from podway.model.dropin import BridgePod, Piece, Ptp, Shaped
+from podway.model.objects import Link
 from podway.model.resources import Bandwidth
 
 if TYPE_CHECKING:
@@ -51,21 +53,31 @@ def _bucket(told: Section, way: str) -> tuple[int, int]:
 def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
     """Find the host's side of the pod's veth among the interfaces of prevResult. Raises CniError 7."""
     assert isinstance(piece.want, Shaped) and ask.before is not None
+    names_told = {one.name for one in ask.before.interfaces if not one.sandbox}
+    link = _made_here(engine, piece) or _looked_for(engine, ask, names_told)
+    if link is None or link.name not in names_told:
+        raise wrong("prevResult", f"has no veth on the node whose other end is {ask.me.ifname}")
+    found = msgspec.structs.replace(piece.want, link=link.name, mtu=link.mtu or 0)
+    return msgspec.structs.replace(piece, want=found)
+
+
+def _made_here(engine: NodeEngine, piece: Piece) -> Link | None:
+    """The link that another plugin of ours made for this interface: its alias says so."""
+    maker = engine.pieces.maker_of(piece)
+    if maker is None or not isinstance(maker.want, BridgePod | Ptp):
+        return None
+    link = engine.kernel.rtnetlink.get_link(maker.want.link)
+    return link if link is not None and link.alias == names.dropin_alias(maker.id) else None
+
+
+def _looked_for(engine: NodeEngine, ask: Ask, told: Collection[str]) -> Link | None:
     kernel = engine.kernel
     inside = kernel.index_inside(ask.call.pod_fd, ask.me.ifname)
-    for one in ask.before.interfaces:
-        if one.sandbox or config.ifname_problem(one.name):
-            continue
-        link = kernel.rtnetlink.get_link(one.name)
-        if (
-            link is not None
-            and link.kind == "veth"
-            and inside
-            and kernel.rtnetlink.peer_of(one.name) == inside
-        ):
-            found = msgspec.structs.replace(piece.want, link=one.name, mtu=link.mtu or 0)
-            return msgspec.structs.replace(piece, want=found)
-    raise wrong("prevResult", f"has no veth on the node whose other end is {ask.me.ifname}")
+    for name in told:
+        link = None if config.ifname_problem(name) else kernel.rtnetlink.get_link(name)
+        if link is not None and link.kind == "veth" and inside and kernel.rtnetlink.peer_of(name) == inside:
+            return link
+    return None
 
 
 def result(ask: Ask, before: Result) -> Result:

@@ -36,8 +36,8 @@ class Loopback:
 
     def check(self, ask: Ask) -> Steps[None]:
         namespace = pod_namespace(ask.call)
-        found = yield Work(lambda engine: engine.kernel.observe_inside(namespace))
-        if not found["link", _NAME].up:
+        found = yield Work(lambda engine: engine.kernel.link_inside(namespace, _NAME))
+        if found is None or not found.up:
             raise Conflict(f"{_NAME} is down in the pod", f"container {ask.me.container}")
 
     def collect(self, ask: Ask) -> Steps[None]:

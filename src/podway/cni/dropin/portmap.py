@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 _HIGHEST_BIT = 31  # of a packet's mark
+_NO_LINKS = ("", "all", "default")  # in net/ipv4/conf these aren't links
 
 
 def want(ask: Ask, before: Result) -> Ports | None:
@@ -92,17 +93,25 @@ def _parsed(address: str) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
 def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
     """The link to the pod lets 127.0.0.1 through; of a foreign one the ledger knows how it was before."""
     assert isinstance(piece.want, Ports)
-    link = "" if config.ifname_problem(piece.want.link) else piece.want.link
-    if not any(family_of(address) == 4 for address, _ in piece.want.masked):
-        link = ""  # IPv6 has no route_localnet
-    elif not link or engine.kernel.rtnetlink.get_link(link) is None:
-        link = _towards(engine, piece.want.addresses)
-    if link:
-        path = f"net/ipv4/conf/{link}/route_localnet"
-        found = engine.kernel.observe({"sysctl"}, [path]).get(("sysctl", path))
-        change = [Op(Sysctl(path=path, value="1"), found)] if found else []
-        remember(engine.database, engine.planner.desired, change)
+    link, change = "", None
+    if any(family_of(address) == 4 for address, _ in piece.want.masked):  # IPv6 has no route_localnet
+        link = "" if config.ifname_problem(piece.want.link) else piece.want.link
+        change = _localnet(engine, link)
+        if change is None:
+            link = _towards(engine, piece.want.addresses)
+            change = _localnet(engine, link)
+    if change is not None:
+        remember(engine.database, engine.planner.desired, [change])
     return msgspec.structs.replace(piece, want=msgspec.structs.replace(piece.want, link=link))
+
+
+def _localnet(engine: NodeEngine, link: str) -> Op | None:
+    """What a link's ``route_localnet`` becomes; None without such a link."""
+    if link in _NO_LINKS:
+        return None
+    wanted = Sysctl(path=f"net/ipv4/conf/{link}/route_localnet", value="1")
+    found = engine.kernel.look_up([wanted]).get(wanted.key)
+    return Op(wanted, found) if found is not None else None
 
 
 def _towards(engine: NodeEngine, addresses: tuple[str, ...]) -> str:

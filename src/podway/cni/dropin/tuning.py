@@ -96,8 +96,8 @@ def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
     changed = [name for name in _SETTINGS if getattr(piece.want, name) is not None]
     if not changed:
         return piece
-    found = engine.kernel.observe_inside(ask.call.pod_fd).get(("link", piece.ifname))
-    if not isinstance(found, Link):
+    found = engine.kernel.link_inside(ask.call.pod_fd, piece.ifname)
+    if found is None:
         raise Unavailable(f"there is no {piece.ifname} in the pod", f"container {piece.container}")
     kept = {name: getattr(found, name) for name in changed}
     before = Link(name=piece.ifname, kind=found.kind, up=None, **kept)

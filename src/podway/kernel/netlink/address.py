@@ -42,9 +42,9 @@ def encode_delete(address: Address, index: int) -> bytes:
     return wire.message(DELADDR, 0, head + wire.attribute(LOCAL, ip))
 
 
-def encode_dump() -> bytes:
-    """A request for all addresses of both families."""
-    return wire.message(GETADDR, 0, IFADDR.pack(0, 0, 0, 0, 0))
+def encode_dump(index: int = 0) -> bytes:
+    """A request for all addresses of both families, of one link or (0) of all."""
+    return wire.message(GETADDR, 0, IFADDR.pack(0, 0, 0, 0, index))
 
 
 def decode(payload: bytes, name_of: dict[int, str]) -> Address | None:

@@ -129,9 +129,7 @@ def unpack(types: Sequence[str], data: bytes) -> tuple[str, ...]:
 def element(one: NftElement, of: NftSet, table: str, delete: bool = False) -> bytes:
     """NFT_MSG_NEWSETELEM or DELSETELEM of one element (two for a prefix: its ends)."""
     if of.interval and len(of.type) > 1:
-        bounds = [_bounds(text) for text in one.value]
-        key, top = (b"".join(side) for side in zip(*bounds, strict=True))
-        ends = [_item(key, end=top)]
+        ends = [_range(one)]
     elif of.interval:
         network = ipaddress.ip_network(one.value[0])
         last = int(network.broadcast_address) + 1
@@ -143,8 +141,25 @@ def element(one: NftElement, of: NftSet, table: str, delete: bool = False) -> by
         data = pack(of.data, one.data) if of.data and not delete else b""
         ends = [_item(pack(of.type, one.value), data)]
     kind, flags = (DELSETELEM, 0) if delete else (NEWSETELEM, wire.CREATE)
-    parts = wire.text(ELEMENTS_TABLE, table), wire.text(ELEMENTS_SET, of.name), wire.nested(ELEMENTS, *ends)
-    return _message(kind, flags, FAMILIES[of.family], *parts)
+    return _of_set(kind, flags, of, table, *ends)
+
+
+def get_element(one: NftElement, of: NftSet, table: str) -> bytes:
+    """NFT_MSG_GETSETELEM of one element that has one key: not of a set of prefixes."""
+    item = _range(one) if of.interval else _item(pack(of.type, one.value))
+    return _of_set(GETSETELEM, 0, of, table, item)
+
+
+def _of_set(kind: int, flags: int, of: NftSet, table: str, *items: bytes) -> bytes:
+    names = wire.text(ELEMENTS_TABLE, table), wire.text(ELEMENTS_SET, of.name)
+    listed = [wire.nested(ELEMENTS, *items)] if items else []
+    return _message(kind, flags, FAMILIES[of.family], *names, *listed)
+
+
+def _range(one: NftElement) -> bytes:
+    """A concatenation of prefixes: its first key and its last."""
+    key, top = (b"".join(side) for side in zip(*map(_bounds, one.value), strict=True))
+    return _item(key, end=top)
 
 
 def _bounds(prefix: str) -> tuple[bytes, bytes]:
@@ -165,8 +180,7 @@ def _item(key: bytes, data: bytes = b"", flags: int = 0, end: bytes = b"") -> by
 
 def dump_elements(of: NftSet, table: str) -> bytes:
     """A request for all elements of a set."""
-    parts = wire.text(ELEMENTS_TABLE, table), wire.text(ELEMENTS_SET, of.name)
-    return _message(GETSETELEM, 0, FAMILIES[of.family], *parts)
+    return _of_set(GETSETELEM, 0, of, table)
 
 
 class RawElement(NamedTuple):
