@@ -23,13 +23,13 @@ from typing import Any
 import msgspec
 from differ_effects import effects, inside
 from differ_state import MAC, Names, State, look, mentions
+from dropin_lab import Lab, buried, wait_for
 
-from podway.cni import inprocess
+from podway.cni import dropin, inprocess
 from podway.kernel import namespaces
 
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000
 DEADLINE = 120.0  # seconds that a side may take for one case on a loaded machine
-OURS = "ours"
 OUTSIDE, UPLINK = "outside", "up0"
 NODE4, NODE6, OUTSIDE4, OUTSIDE6 = "198.51.100.2", "fd00:51::2", "198.51.100.1", "fd00:51::1"
 _OF_NOBODY = ("GC", "STATUS", "VERSION")
@@ -39,14 +39,15 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """What a runtime does with the whole chain: ``command`` by every plugin, DEL in reverse.
 
     ``namespace``: "pod", "missing" (a path that isn't there) or "" (an empty variable). ``previous``: whether
-    the result of the last ADD is handed over. ``valid``: whether GC names the container. ``damage``: a
-    command in the pod's or (``node: …``) the node's namespace before."""
+    the result of the last ADD is handed over. ``freed``: containers that are not valid any more for a GC; a
+    plugin that has no GC gets a DEL of each instead. ``damage``: a command in the pod's or (``node: …``) the
+    node's namespace before."""
 
     command: str
     container: str = "c1"
     namespace: str = "pod"
     previous: bool = True
-    valid: bool = True
+    freed: tuple[str, ...] = ()
     damage: str = ""
 
 
@@ -68,10 +69,14 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Side(msgspec.Struct, frozen=True):
-    """A set of plugins: ``directories`` of executables, OURS among them for Podway's own code."""
+    """A set of plugins: the reference's in ``directory``, but for the names that are ``ours``.
+
+    ``agent``: ours are the compiled executables, with an agent; else their code runs in this process."""
 
     name: str
-    directories: tuple[str, ...]
+    directory: str
+    ours: tuple[str, ...] = ()
+    agent: bool = False
 
 
 def together(case: Case, sides: tuple[Side, ...]) -> list[dict[str, Any]]:
@@ -141,15 +146,22 @@ class _World:
         self._names = Names(case.macs)
         self._directory = Path("/run/differential")
         self._results: dict[str, Any] = {}  # container → result of the chain
+        self._texts: dict[str, str] = {}  # path of an answer → the error's own words
+        self._lab: Lab | None = None
 
     def run(self) -> dict[str, Any]:
-        """ "NUMBER COMMAND" → what was answered, and the state then."""
+        """ "NUMBER COMMAND" → what was answered, and the state then; "texts" of errors."""
         self._isolate()
         self._build()
-        told: dict[str, Any] = {}
-        for number, step in enumerate(self._case.steps):
-            where = " nowhere" if step.namespace == "missing" else ""
-            told[f"{number} {step.command}{where}"] = self._step(step)
+        told: dict[str, Any] = {"texts": self._texts}
+        try:
+            for number, step in enumerate(self._case.steps):
+                where = " nowhere" if step.namespace == "missing" else ""
+                title = f"{number} {step.command}{where}"
+                told[title] = self._step(step, title)
+        finally:
+            if self._lab is not None:
+                self._lab.stop()
         return told
 
     def _isolate(self) -> None:
@@ -185,11 +197,25 @@ class _World:
         _run(f"ip -n {OUTSIDE} -6 route add fd00:10::/32 via {NODE6}")
         for command in self._case.before:
             _run(command)
+        if self._side.agent:
+            (self._directory / "lab").mkdir()
+            self._lab = Lab(self._directory / "lab", (self._side.directory,))
+            for name in set(dropin.NAMES) - set(self._side.ours):
+                (self._lab.bin / name).unlink()
+            self._lab.start()
 
-    def _step(self, step: Step) -> dict[str, Any]:
+    def _step(self, step: Step, title: str) -> dict[str, Any]:
         if step.damage:
             self._damage(step)
         answers = self._chain(step)
+        for at, one in enumerate(answers):
+            self._texts[f"/{title}/answers/{at}"] = one.pop("text", "")
+        for container in step.freed:
+            gone = Step(command="DEL", container=container)
+            theirs = tuple(one for one in self._case.plugins if one["type"] not in self._side.ours)
+            self._chain(gone, theirs)
+        if self._lab is not None:
+            wait_for(lambda lab=self._lab: buried(lab))
         if step.command in _OF_NOBODY:
             return {"answers": self._names.apply(answers)} | (
                 self._state(step) if step.command == "GC" else {}
@@ -210,12 +236,13 @@ class _World:
         asked = any(one.get("capabilities", {}).get("portMappings") for one in self._case.plugins)
         told = self._case.capabilities if asked else {}
         reached = effects(told, addresses, step.container) if step.command == "ADD" else {}
-        gone = mentions(*addresses, step.container) if step.command in ("DEL", "GC") else []
+        gone = [step.container] if step.command == "DEL" else list(step.freed)
+        words = [word for one in gone for word in (*_bare(self._results.get(one) or {}), one)]
         return {
             "node": node,
             "pod": pod,
             "effects": reached,
-            "rules of the gone": gone,
+            "rules of the gone": mentions(*words),
             "files": self._files(),
         }
 
@@ -225,9 +252,9 @@ class _World:
         found = (path for path in root.rglob("*") if path.is_file())
         return {p.name: True for p in found if p.name != "lock"}
 
-    def _chain(self, step: Step) -> list[Any]:
-        """Each plugin's answer. As runtimes do: ADD stops at the first error, and DEL of all follows."""
-        plugins = list(self._case.plugins)
+    def _chain(self, step: Step, only: tuple[dict[str, Any], ...] | None = None) -> list[Any]:
+        """Each plugin's answer. As runtimes do, ADD stops at the first error."""
+        plugins = list(self._case.plugins if only is None else only)
         if step.command == "DEL":
             plugins.reverse()
         answers = []
@@ -240,6 +267,8 @@ class _World:
                 if code != 0:
                     return answers
                 result = document
+            if step.command == "STATUS" and code != 0:
+                return answers
         if step.command == "ADD":
             self._results[step.container] = result
         return answers
@@ -254,12 +283,12 @@ class _World:
         if result is not None:
             body["prevResult"] = result
         if step.command == "GC":
-            held = [{"containerID": step.container, "ifname": "eth0"}] if step.valid else []
-            body["cni.dev/valid-attachments"] = held
+            held = [one for one in self._results if one not in step.freed]
+            body["cni.dev/valid-attachments"] = [{"containerID": one, "ifname": "eth0"} for one in held]
         path = {"pod": f"/run/netns/{step.container}", "missing": "/run/netns/none", "": ""}[step.namespace]
         environment = {
             "CNI_COMMAND": step.command,
-            "CNI_PATH": ":".join(one for one in self._side.directories if one != OURS),
+            "CNI_PATH": self._lab.path if self._lab is not None else self._side.directory,
             "PATH": os.environ["PATH"],
         }
         if step.command not in _OF_NOBODY:
@@ -269,15 +298,15 @@ class _World:
         return code, json.loads(out) if out.strip() else None
 
     def _execute(self, name: str, environment: dict[str, str], stdin: bytes) -> tuple[int, bytes]:
-        for directory in self._side.directories:
-            if directory == OURS and name in inprocess.dropin.NAMES:
-                return self._ours(name, environment, stdin)
-            if os.path.exists(f"{directory}/{name}"):
-                done = subprocess.run(
-                    [f"{directory}/{name}"], env=environment, input=stdin, capture_output=True, timeout=60
-                )
-                return done.returncode, done.stdout
-        raise LookupError(f"{self._side.name} has no {name}")
+        if name in self._side.ours and self._lab is None:
+            return self._ours(name, environment, stdin)
+        directory = (
+            self._lab.bin if self._lab is not None and name in self._side.ours else self._side.directory
+        )
+        done = subprocess.run(
+            [f"{directory}/{name}"], env=environment, input=stdin, capture_output=True, timeout=60
+        )
+        return done.returncode, done.stdout
 
     def _ours(self, name: str, environment: dict[str, str], stdin: bytes) -> tuple[int, bytes]:
         """As the executable's fallback does it, without a start of Python."""
@@ -297,9 +326,10 @@ class _World:
 
 
 def _said(document: Any) -> dict[str, Any]:
-    """Of an error: its number, and whether it has words; those are everybody's own."""
+    """Of an error: its number, and whether it has words; those are everybody's own, and explain it."""
     found = document or {}
-    return {"code": found.get("code"), "msg": bool(found.get("msg"))}
+    text = f"{found.get('msg', '')} {found.get('details', '')}"
+    return {"code": found.get("code"), "msg": bool(found.get("msg")), "text": text}
 
 
 def _bare(result: dict[str, Any]) -> list[str]:

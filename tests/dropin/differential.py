@@ -11,48 +11,65 @@ from typing import Any, NamedTuple
 from bench.built import built
 from bench.reference import DEBIAN, MODULE, NAME, PROOF
 from differ_state import flattened
-from differ_world import OURS, Case, Side, together
+from differ_world import Case, Side, together
+
+from podway.cni import dropin
 
 ABSENT = "(absent)"
 
 
 class Difference(NamedTuple):
-    """``path``: "2 DEL/node/links/cni0/mtu"; ``left`` and ``right``: what each side has there."""
+    """``path``: "2 DEL/node/links/cni0/mtu"; ``left`` and ``right``: what each side has there.
+
+    ``said``: of a difference in an answer, the words of each side's error, "" where there is none."""
 
     path: str
     left: Any
     right: Any
+    said: tuple[str, str] = ("", "")
 
     def __str__(self) -> str:
-        return f"{self.path}\n    {self.left!r}\n    {self.right!r}"
+        words = "".join(f"\n    {one}" for one in self.said if one)
+        return f"{self.path}\n    {self.left!r}\n    {self.right!r}{words}"
 
 
 @functools.cache
 def debian() -> Side:
     """Debian's package."""
-    return Side("Debian", (str(DEBIAN),))
+    return Side("Debian", str(DEBIAN))
 
 
 @functools.cache
 def release() -> Side:
     """The current release, built once."""
-    return Side("1.9.1", (str(built(NAME, MODULE, PROOF)),))
+    return Side("1.9.1", str(built(NAME, MODULE, PROOF)))
 
 
 @functools.cache
 def ours() -> Side:
     """Podway's, and for names that it has not, the release's."""
-    return Side("ours", (OURS, str(built(NAME, MODULE, PROOF))))
+    return Side("ours", release().directory, tuple(dropin.NAMES))
+
+
+def installed(*names: str) -> Side:
+    """Podway's executables and an agent, for these names; the release's for the others."""
+    return Side(f"our {', '.join(names)}", release().directory, names, agent=True)
 
 
 def differences(left: dict[str, Any], right: dict[str, Any]) -> list[Difference]:
     """Leaf by leaf; lists that hold the same in another order differ at each place."""
-    one, other = flattened(left), flattened(right)
+    texts = left["texts"], right["texts"]
+    one, other = (flattened({k: v for k, v in side.items() if k != "texts"}) for side in (left, right))
     return [
-        Difference(path, one.get(path, ABSENT), other.get(path, ABSENT))
+        Difference(path, one.get(path, ABSENT), other.get(path, ABSENT), _said(path, *texts))
         for path in dict.fromkeys([*one, *other])
         if one.get(path, ABSENT) != other.get(path, ABSENT)
     ]
+
+
+def _said(path: str, left: dict[str, str], right: dict[str, str]) -> tuple[str, str]:
+    answer = "/".join(path.split("/")[:4])
+    return left.get(answer, ""), right.get(answer, "")
 
 
 def compare(case: Case, *sides: Side) -> list[list[Difference]]:

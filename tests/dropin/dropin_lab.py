@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -110,6 +111,13 @@ class Lab:
         if done.returncode:
             raise CniFailed(document)
         return document
+
+
+def buried(lab: Lab) -> bool:
+    """Whether all that was taken out of service is gone, which an agent does after its answer."""
+    path = lab.state / "node.db"
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as opened:
+        return opened.execute("SELECT count(*) FROM piece WHERE state = 'deleting'").fetchone() == (0,)
 
 
 def ip(*arguments: str, inside: str = "") -> Any:

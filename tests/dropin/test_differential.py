@@ -8,12 +8,17 @@ import pytest
 from differ_cases import VERSIONS, cases
 from differ_rules import DELIBERATE, UPSTREAM, Rule, unexplained
 from differ_world import Case, Side
-from differential import compare, debian, ours, release
+from differential import compare, debian, installed, ours, release
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from podway.cni import dropin
 
 pytestmark = pytest.mark.kernel
 
 EXAMPLES, THOUSANDS = 12, 2000
+#: names that are ours in a chain whose others are the reference's
+MIXED = [("bridge", "ptp", "host-local"), ("portmap", "bandwidth", "firewall", "tuning"), ("host-local",)]
 _FEW = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -37,6 +42,20 @@ def test_ours_and_the_current_release(case: Case) -> None:
     _agree(case, release(), ours(), DELIBERATE)
 
 
+@settings(_FEW, max_examples=EXAMPLES // 3)
+@given(cases())
+def test_our_executables_with_their_agent(case: Case) -> None:
+    """As a runtime has them: the compiled program, the socket, the agent."""
+    _agree(case, release(), installed(*dropin.NAMES), DELIBERATE)
+
+
+@settings(_FEW, max_examples=EXAMPLES // 3)
+@given(cases(), st.sampled_from(MIXED))
+def test_ours_and_theirs_in_one_chain(case: Case, names: tuple[str, ...]) -> None:
+    """Either is first: prevResult goes from one to the other, and host-local's files too."""
+    _agree(case, release(), installed(*names), DELIBERATE)
+
+
 @settings(_FEW, max_examples=EXAMPLES // 2)
 @given(cases(VERSIONS[:-1]))
 def test_debians_and_the_current_release(case: Case) -> None:
@@ -49,6 +68,13 @@ def test_debians_and_the_current_release(case: Case) -> None:
 @given(cases())
 def test_ours_and_the_current_release_thousands(case: Case) -> None:
     _agree(case, release(), ours(), DELIBERATE)
+
+
+@pytest.mark.soak
+@settings(_MANY, max_examples=THOUSANDS // 4)
+@given(cases(), st.sampled_from([tuple(dropin.NAMES), *MIXED]))
+def test_executables_of_both_thousands(case: Case, names: tuple[str, ...]) -> None:
+    _agree(case, release(), installed(*names), DELIBERATE)
 
 
 def test_every_deliberate_difference_is_told() -> None:

@@ -7,7 +7,7 @@ import os
 
 import msgspec
 
-from podway.cni.errors import NAMESPACE, NOT_READY, CniError, describe
+from podway.cni.errors import NAMESPACE, NOT_READY, VERSION, CniError, describe
 from podway.cni.protocol import NEWEST, Answer, Call
 
 NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
@@ -20,9 +20,11 @@ def document(exit_code: int, value: dict[str, object]) -> Answer:
 
 
 def failure(error: BaseException, version: str = NEWEST, command: str = "") -> Answer:
-    """The error document of an exception; for STATUS it is code 50, whatever the cause."""
+    """The error document of an exception; for STATUS it is code 50, whatever the cause.
+
+    Not where the cniVersion has no STATUS."""
     code, msg, details = describe(error)
-    if command == "STATUS":
+    if command == "STATUS" and code != VERSION:
         code = NOT_READY
     told: dict[str, object] = {"cniVersion": version, "code": code, "msg": _plain(msg)}
     if details:

@@ -10,7 +10,7 @@
 | the pod's namespace can't be used | 8 | not 3, which tells the runtime that no DEL is needed |
 | Unavailable | 11 | "try again later" |
 | Exhausted | 11 | any DEL, or the end of a cool-down, lets the same request succeed |
-| whatever STATUS finds | 50 | |
+| whatever STATUS finds | 50 | but for an unsupported cniVersion |
 | unexpected | 100 | a defect of Podway; the traceback goes to the log |
 | Conflict | 101 | something stands in the way and won't go by waiting |
 """

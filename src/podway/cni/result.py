@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 
 from podway.cni.errors import wrong
@@ -212,6 +213,10 @@ def _decode_address(one: Section, key: str) -> Address:
     found = one.text(key)
     if not found:
         raise wrong(one.at(key), "is missing")
+    try:
+        ipaddress.ip_network(found, strict=False)
+    except ValueError:
+        raise wrong(one.at(key), f"{found!r} is no address") from None
     return Address(address=found, gateway=one.text("gateway"), interface=one.maybe_number("interface"))
 
 

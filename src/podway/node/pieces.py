@@ -130,8 +130,8 @@ class Pieces:
 
     def _begin(self, piece: Piece, state: str) -> None:
         """Known to whoever comes after a crash, before the kernel is touched."""
-        self._planner.update_piece(piece.id, piece)
         try:
+            self._planner.update_piece(piece.id, piece)
             self._database.begin_piece(piece, state)
         except BaseException:
             self._planner.update_piece(piece.id, None)

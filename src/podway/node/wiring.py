@@ -24,11 +24,24 @@ def program_node(
     keys = [o.key for o in objects]
     clashes = [key for key in keys if key in planner.conflicts]
     if clashes:
-        raise Conflict(f"{'/'.join(clashes[0])} is wanted differently by another pod")
+        raise _clash(planner, clashes[0], fragment, who)
     published = [o for o in objects if isinstance(o, NftElement) and o.data]
     # such a port may lead to another interface yet
     actual = kernel.look_up(one for one in published if planner.is_shared(one.key))
     raise_first(kernel.apply(diff(planner.desired, actual, keys).ops, pods), who)
+
+
+def _clash(planner: Planner, key: Key, fragment: FragmentId, who: str) -> Conflict:
+    held = next(name for _, name in planner.conflicts[key] if name != fragment[1])
+    container = held.partition("/")[0]
+    endpoint = planner.inputs.endpoints.get(held)
+    holder = f"pod {endpoint.pod}" if endpoint is not None and endpoint.pod else f"container {container}"
+    if key[0] == "nftelement" and "ports" in key[2]:
+        *address, protocol, port = key[3:]
+        where = f" on {address[0]}" if address else ""
+        fix = "publish another port, or remove that pod"
+        return Conflict(f"host port {port}/{protocol}{where} is taken by {holder}", who, fix)
+    return Conflict(f"{title(key)} is wanted differently by {holder}", who)
 
 
 def program_pod(
