@@ -29,8 +29,15 @@ class Rule(NamedTuple):
 _STEP = r"/\d+ (?:ADD|CHECK|DEL|GC)(?: nowhere)?"
 _ANSWER = _STEP + r"/answers/\d+"
 _DEL = r"/\d+ DEL(?: nowhere)?/answers/\d+"
-#: of a configuration, and of what is gone (sbr without its interface, a namespace that is none), as the release words them
-_MISTAKES = "unknown FS magic|no such file or directory|if rate is set, burst must also be set|Invalid host port number: 0"
+#: in the release's words: of a configuration, and of what is gone (sbr's interface, a namespace that is none)
+_MISTAKES = "|".join(
+    (
+        "if rate is set, burst must also be set",
+        "Invalid host port number: 0",
+        "no such file or directory",
+        "unknown FS magic",
+    )
+)
 _VERSION = r"/\d+ VERSION/answers/\d+/.*"
 
 
