@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Collection
 
 import msgspec
 
-from podway.agent import targets
+from podway.agent import handshakes, targets
 from podway.agent.prober import Prober
 from podway.model.objects import Key, family_of
 from podway.node.engine import NodeEngine
@@ -23,11 +24,15 @@ from podway.probe.finding import Path
 from podway.probe.readiness import Look, Readiness
 from podway.probe.verdict import Peer
 
+UNHEARD = ("silent", "refused")
+WELL = ("ok", "unknown")
 LOOK = 0.1  # seconds at least between two looks at readiness
 
 
 class PathReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One path as ``podway get peers -o json`` shows it. ``mtu``: what passes, 0 = not known."""
+    """One path as ``podway get peers -o json`` shows it. ``mtu``: what passes, 0 = not known.
+
+    ``handshake``: when WireGuard's was last, in seconds since 1970; 0: never, None: it is another tunnel."""
 
     layer: str
     network: str
@@ -38,6 +43,7 @@ class PathReport(msgspec.Struct, frozen=True, kw_only=True):
     expected_mtu: int
     milliseconds: float  # of the last answer's way there and back
     answered: float  # when, 0 = never
+    handshake: int | None = None
 
 
 class PeerReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,17 +221,46 @@ class Health:
 
     def reports(self) -> list[PeerReport]:
         """All peers, by name."""
-        return [self._report(name, peer) for name, peer in self.verdicts().items()]
+        return self._reports(self.verdicts())
 
-    def _report(self, name: str, peer: Peer) -> PeerReport:
+    def failing(self) -> list[str]:
+        """A sentence for each peer whose verdict is neither ok nor still unknown."""
+        bad = {name: one for name, one in self.verdicts().items() if one.verdict.name not in WELL}
+        return [f"peer {one.name}: {one.title}: {one.reason}; {one.fix}" for one in self._reports(bad)]
+
+    def _reports(self, peers: dict[str, Peer]) -> list[PeerReport]:
+        met = handshakes.look(self._engine.planner) if peers else {}
+        return [self._report(name, peer, met) for name, peer in peers.items()]
+
+    def _report(self, name: str, peer: Peer, met: handshakes.Met) -> PeerReport:
+        paths = tuple(self._path_report(name, path, peer, met) for path in self._paths(name))
+        silent = [path for path in paths if path.handshake is not None and path.finding in UNHEARD]
+        why = {handshakes.words(path.handshake or 0, time.time(), path.carrier): None for path in silent}
         return PeerReport(
             name=name,
             verdict=peer.verdict.name,
             title=peer.verdict.title,
-            reason=peer.verdict.reason,
+            reason="; ".join((peer.verdict.reason, *why)),
             fix=peer.verdict.fix,
             since=peer.since,
-            paths=tuple(_path_report(path, peer.paths.get(path.name)) for path in self._paths(name)),
+            paths=paths,
+        )
+
+    def _path_report(self, name: str, path: Path, peer: Peer, met: handshakes.Met) -> PathReport:
+        known = peer.paths.get(path.name, finding.NEW)
+        passes = {"ok": path.full, "hole": known.size}.get(known.finding, 0)
+        tunnel = handshakes.tunnel(self._engine.planner, name, path.network) if path.carrier else None
+        return PathReport(
+            layer=path.layer,
+            network=path.network,
+            target=path.target,
+            carrier=path.carrier,
+            finding=known.finding,
+            mtu=passes,
+            expected_mtu=path.full,
+            milliseconds=known.rtt * 1000,
+            answered=known.answered,
+            handshake=met.get(tunnel, 0) if tunnel is not None else None,
         )
 
     async def readyz(self) -> tuple[int, str, bytes]:
@@ -244,28 +279,3 @@ def _level(before: Peer, after: Peer) -> int:
     if after.verdict.name != "ok":
         return logging.WARNING
     return logging.INFO if before.asked else logging.DEBUG
-
-
-def _path_report(path: Path, state: finding.State | None) -> PathReport:
-    known = state or finding.NEW
-    passes = {"ok": path.full, "hole": known.size}.get(known.finding, 0)
-    return PathReport(
-        layer=path.layer,
-        network=path.network,
-        target=path.target,
-        carrier=path.carrier,
-        finding=known.finding,
-        mtu=passes,
-        expected_mtu=path.full,
-        milliseconds=known.rtt * 1000,
-        answered=known.answered,
-    )
-
-
-def failing(health: Health) -> list[str]:
-    """A sentence for each peer whose verdict is neither ok nor still unknown."""
-    return [
-        f"peer {name}: {peer.verdict.title}: {peer.verdict.reason}; {peer.verdict.fix}"
-        for name, peer in health.verdicts().items()
-        if peer.verdict.name not in ("ok", "unknown")
-    ]

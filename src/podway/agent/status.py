@@ -8,7 +8,7 @@ from collections import Counter
 import msgspec
 
 import podway
-from podway.agent.health import Health, failing
+from podway.agent.health import Health
 from podway.agent.liveness import Liveness
 from podway.agent.speaker import BgpStatus
 from podway.controller.controller import Lease
@@ -74,7 +74,7 @@ def describe(
         ready=health.readiness.ready,
         readiness=readiness.sentence(health.readiness),
         peers=dict(Counter(peer.verdict.name for peer in health.verdicts().values())),
-        failing=tuple(failing(health)),
+        failing=tuple(health.failing()),
         suspect=tuple(sorted(liveness.suspect)),
         bgp=bgp,
         probes=dict(health.probes),

@@ -73,7 +73,9 @@ def _probed(path: PathReport) -> list[str]:
     name = f"{path.network} {how}" if path.network else path.layer
     mtu = f"{path.mtu or '?'} of {path.expected_mtu}" if path.mtu != path.expected_mtu else str(path.mtu)
     rtt = f"{path.milliseconds:.1f} ms" if path.answered else "-"
-    return [name, path.target, path.finding, mtu, rtt, _ago(path.answered)]
+    met = f", handshake {_ago(path.handshake)} ago" if path.handshake else ", no handshake yet"
+    found = path.finding + (met if path.handshake is not None else "")
+    return [name, path.target, found, mtu, rtt, _ago(path.answered)]
 
 
 def _ago(at: float) -> str:
