@@ -85,6 +85,15 @@ def test_a_file_may_put_the_store_on_a_host() -> None:
     assert etcd.url(lab) == "etcd:http://[fd01::1]:2379/lab"
 
 
+def test_a_large_mesh_by_bgp_shows_signs_of_life_more_rarely() -> None:
+    large = topology.default(nodes=topology.CROWD + 1, pods=1, preset="calico-bgp")
+    (declared,) = (one for one in large.documents if one["kind"] == "BGPConfiguration")
+    assert declared["spec"] == {"hold": 90, "keepalive": 30}
+    for nodes, preset in ((topology.CROWD, "calico-bgp"), (100, "flannel-vxlan")):
+        (only,) = topology.default(nodes=nodes, pods=1, preset=preset).documents
+        assert only["kind"] == "Network"
+
+
 @pytest.mark.parametrize(
     ("change", "path", "words"),
     [

@@ -364,6 +364,7 @@ class BirdKeeper:
         seen = self._seen.get(session.name, _Seen(since=time.time()))
         bfd = self._bfd.get(session.neighbor)
         drops = self._md5_dropped if session.password else 0
+        reason = DEAD if session.name in self._watch_over.dead else why(session, state, drops)
         return PeerStatus(
             name=session.name,
             description=session.description,
@@ -371,7 +372,7 @@ class BirdKeeper:
             remote_as=session.remote_as,
             state=self._states.get(session.name, "-"),
             since=seen.since,
-            why=DEAD if session.name in self._watch_over.dead else why(session, state, drops),
+            why=reason if self.down(session.name) else "",  # details may be older than states
             flaps=seen.flaps,
             bfd=bfd.state if bfd is not None else "",
             channels=state.channels if state is not None else {},

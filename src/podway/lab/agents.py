@@ -17,7 +17,7 @@ from podway.lab.wiring import inside
 from podway.model.errors import PodwayError, Unavailable
 from podway.observe import client
 
-READY = 120.0  # seconds; with a hundred nodes on two cores the last is late
+READY, READY_EACH = 60.0, 3.0  # seconds, and as many for each node: they start on the same few cores
 SETTLED = 60.0
 PROVING = 3.0  # seconds: a path that isn't proved by then won't be soon
 PAUSE, LONGEST_PAUSE = 0.02, 1.0
@@ -93,7 +93,7 @@ class Agents:
     def wait(self, progress: Callable[[int], None]) -> None:
         """Until every agent could serve an ADD. Raises Unavailable with the reason when one can't."""
         waiting = dict.fromkeys(self._nodes, (0.0, PAUSE))  # node → when to ask, and the pause after it
-        deadline = time.monotonic() + READY
+        deadline = time.monotonic() + READY + READY_EACH * len(waiting)
         trouble = ""
         while waiting:
             node = min(waiting, key=lambda one: waiting[one])
