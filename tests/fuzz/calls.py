@@ -41,11 +41,16 @@ class Calls:
     def valid(self) -> dict[str, Any]:
         """A configuration with nearly everything that the plugins know."""
         ipam: dict[str, Any] = {
-            "type": self.random.choice(["host-local", "host-local", "static"]),
+            "type": self.random.choice(
+                ["host-local", "host-local", "host-local", "static", "static", "dhcp"]
+            ),
             "dataDir": str(self.directory / "data"),
             "ranges": [[{"subnet": "10.9.0.0/24", "rangeStart": "10.9.0.9", "gateway": "10.9.0.1"}]],
             "addresses": [{"address": "10.9.0.7/24", "gateway": "10.9.0.1"}],
             "routes": [{"dst": "0.0.0.0/0", "gw": "10.9.0.1", "mtu": 1400, "priority": 5}],
+            "request": [{"option": "121"}, {"option": "routers", "skipDefault": True}],
+            "provide": [{"option": "12", "value": "x", "fromArg": "K8S_POD_NAME"}],
+            "priority": 5,
             "resolvConf": str(self.directory / "resolv.conf"),
         }
         ports = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": ""}]

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from podway.agent import choices, liveness, metrics
+from podway.agent.dhcp import Leases
 from podway.agent.dirty import FACTS, SILENT
 from podway.agent.duties import Duties, seen
 from podway.agent.echo import EchoService
@@ -122,6 +123,7 @@ class Agent:
             self._leases = LeaseFollower(
                 self._loop, self._engine.flannel, self._engine.cluster, self._resynchronize
             )
+            self._dhcp = Leases(self._loop, self._engine, self._writer)
             home.claim(self._options.state_dir)
             await self._serve()
         finally:
@@ -155,6 +157,7 @@ class Agent:
         self._look_for_life()
         self._bird.follow()
         self._duties.start()
+        self._dhcp.start()
         self._events.listen(self._engine)
         self._loop.call_later(HEARTBEAT, self._heartbeat)
         self._watchdog()
@@ -167,6 +170,7 @@ class Agent:
             await self._duties.stop(LEAVE)
         finally:
             self._others.stop()
+            self._dhcp.stop()
             await server.close()
             self._health.stop()
             self._proofs.stop()

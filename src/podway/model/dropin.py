@@ -160,7 +160,26 @@ class InVrf(Moved, frozen=True, kw_only=True, tag="vrf"):
     addresses: tuple[Address, ...] = ()
 
 
-AnyWant = BridgeDevice | BridgePod | Ptp | Ports | Shaped | Tuned | Passed | SourceRouted | InVrf
+class Leased(Want, frozen=True, kw_only=True, tag="dhcp"):
+    """An address that a DHCP server has lent. Times are seconds since boot; ``asked_at`` is that of the last
+    question. ``options`` go with each, ``mac`` is the interface's. ``lost``: why it may be used no more."""
+
+    address: str  # with its prefix length
+    gateway: str
+    routes: tuple[tuple[str, str], ...]  # (prefix, gateway or "")
+    server: str
+    server_mac: str  # or that of the relay towards it
+    mac: str
+    options: dict[int, bytes]
+    obtained_at: float
+    renew_at: float
+    rebind_at: float
+    expires_at: float
+    asked_at: float
+    lost: str = ""
+
+
+AnyWant = BridgeDevice | BridgePod | Ptp | Ports | Shaped | Tuned | Passed | SourceRouted | InVrf | Leased
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):

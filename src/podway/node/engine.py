@@ -70,6 +70,8 @@ class NodeEngine:
         self.pieces = Pieces(database, kernel, self.planner, self.attachments.burial, boot_id)
         self.reconciler = Reconciler(database, kernel, self.planner, self.attachments, self.pieces, time.time)
         self.resizer = Resizer(database, kernel, self.planner)
+        #: tells whoever extends DHCP leases of a new one; None: nobody does
+        self.leased: Callable[[], object] | None = None
         self._ahead = False
         self._planned: Snapshot | None = None
         self._changed: set[Key] = set()  # in plan, since the last pass

@@ -11,7 +11,7 @@ import functools
 
 import msgspec
 
-from podway.delta.differ import diff
+from podway.delta.differ import diff, ordered
 from podway.kernel.facade import Kernel
 from podway.model.dropin import Moved, Piece, Tuned
 from podway.model.errors import Conflict
@@ -92,6 +92,34 @@ class Pieces:
         """The pod's side alone."""
         objects, who = dropin.in_pod(piece), f"container {piece.container}"
         wiring.program_pod(self._kernel, objects, namespace, who, dropin.out_of_pod(piece))
+
+    def fill(self, piece: Piece, namespace: int) -> Piece:
+        """Change one that stands to ``piece``: its addresses have become known. Raises what ``add`` does;
+        then it is as it was, but for the pod's side."""
+        before = self.known[piece.id]
+        piece = msgspec.structs.replace(piece, boot_id=self._boot_id)
+        there = {one.key: one for one in self._planner.fragment("piece", piece.id)}
+        self._begin(piece, "ready")
+        try:
+            wanted = self._planner.fragment("piece", piece.id)
+            clash = next((one.key for one in wanted if one.key in self._planner.conflicts), None)
+            if clash:
+                raise Conflict(f"{wiring.title(clash)} is wanted differently by another pod")
+            new = [one for one in wanted if there.get(one.key) != one]
+            ops = ordered(Op(one, there.get(one.key)) for one in new)
+            wiring.raise_first(self._kernel.apply(ops), f"container {piece.container}")
+            self.program_inside(piece, namespace)
+        except BaseException:
+            self._begin(before, "ready")
+            raise
+        return piece
+
+    def amend(self, before: Piece, after: Piece) -> bool:
+        """Keep what became of a piece without objects; False where it isn't as it was known any more."""
+        if self.known.get(before.id) != before:
+            return False
+        self._begin(after, "ready")
+        return True
 
     def keep(self, device: Piece) -> None:
         """Make or change what outlives pods: a bridge. Raises Conflict, Unavailable, OSError."""

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 NAMES = {
     "bandwidth": "bandwidth",
     "bridge": "bridge",
+    "dhcp": "dhcp",
     "firewall": "firewall",
     "host-local": "host_local",
     "loopback": "loopback",

@@ -226,7 +226,16 @@ class Maker(_Shape):
 
     def add(self, ask: Ask) -> Steps[Result | None]:
         source, namespace = self._source(ask), pod_namespace(ask.call)
-        given = yield from source.ask("ADD")
+        if source.needs_interface:
+            if self._needs_ipam:
+                raise wrong("ipam.type", f"there is nobody to ask on the link of a {self.name}")
+            yield Work(lambda engine: self._attach_bare(engine, ask, namespace))
+        try:
+            given = yield from source.ask("ADD")
+        except BaseException:
+            if source.needs_interface:
+                yield Work(lambda engine: self._remove(engine, self._id(ask)))
+            raise
         try:
             made: Result
             made, settles = yield Work(lambda engine: self._make(engine, ask, source, given, namespace))
@@ -257,9 +266,12 @@ class Maker(_Shape):
             made = self._want(ask, given)
             piece = self._piece(ask, made.want, tuple(one.address for one in given.ips))
             piece = msgspec.structs.replace(piece, reserved=reserved)
-            piece = self._attach(engine, ask, piece, namespace)
+            place = self._fill if source.needs_interface else self._attach
+            piece = place(engine, ask, piece, namespace)
         except BaseException:
             source.free(engine)
+            if source.needs_interface:
+                self._remove(engine, self._id(ask))
             raise
         try:
             return self._result(ask, piece, made.given, engine), self._settles(piece)
@@ -267,6 +279,17 @@ class Maker(_Shape):
             self._remove(engine, piece.id)
             source.free(engine)
             raise
+
+    def _attach_bare(self, engine: NodeEngine, ask: Ask, namespace: int) -> None:
+        """The interface alone: by it the addresses are asked for."""
+        self._attach(engine, ask, self._piece(ask, self._want(ask, Result()).want), namespace)
+
+    def _fill(self, engine: NodeEngine, ask: Ask, piece: Piece, namespace: int) -> Piece:
+        """With what became known, and the MAC under which it did."""
+        mac = getattr(engine.pieces.known[piece.id].want, "mac", None)
+        if mac:
+            piece = msgspec.structs.replace(piece, want=msgspec.structs.replace(piece.want, mac=mac))
+        return engine.pieces.fill(self._prepare(engine, ask, piece), namespace)
 
     def delete(self, ask: Ask) -> Steps[None]:
         source = ipam.source(ask, False)  # what ADD refuses is no reason to leave something behind

@@ -31,6 +31,9 @@ Taken = tuple[Result, Reservation | None]
 class Source:
     """No IPAM: no addresses. The others override what they do differently."""
 
+    #: whether the pod's interface has to be there before it can be asked
+    needs_interface = False
+
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
 
@@ -186,6 +189,10 @@ def source(ask: Ask, required: bool) -> Source:
         return Source(ask)
     if not config.NAME.fullmatch(name):
         raise wrong(section.at("type"), f"{name!r} is no plugin's name")
+    if name == "dhcp":
+        from podway.cni.dropin.dhcp import Dhcp  # itself a Source
+
+        return Dhcp(ask)
     if name in _OWN:
         return _OWN[name](ask)
     return Foreign(ask, name)

@@ -42,13 +42,19 @@ class Run(msgspec.Struct, frozen=True):
     stdin: bytes
 
 
+class Aside(msgspec.Struct, frozen=True):
+    """What takes seconds and needs no engine; its outcome is what ``do`` returns or raises."""
+
+    do: Callable[[], Any]
+
+
 class Pause(msgspec.Struct, frozen=True):
     """Some seconds to wait, while the writer does other things."""
 
     seconds: float
 
 
-Step = Work | Run | Pause
+Step = Work | Run | Pause | Aside
 T = TypeVar("T")
 Steps = Generator[Step, Any, T]
 
@@ -104,8 +110,12 @@ class Others:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
 
-    def carry_out(self, step: Run | Pause) -> bytes:
+    def carry_out(self, step: Run | Pause | Aside) -> Any:
         """What an executable prints. Raises CniError with its own code and words, or 5 or 11."""
+        if isinstance(step, Aside):
+            if self._stopped:
+                raise CniError(LATER, "the agent stops")
+            return step.do()
         if isinstance(step, Pause):
             time.sleep(step.seconds)
             return b""

@@ -1,0 +1,137 @@
+"""DHCP leases of pods: obtained, extended, given back. Everything here waits for servers, and works on any
+thread but the writer's; what is to be kept of it is the caller's to journal."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import msgspec
+
+from podway.ipam import dhcp
+from podway.ipam.dhcp import ACK, NAK, OFFER, Message
+from podway.kernel import namespaces
+from podway.kernel.dhcp import Client
+from podway.model.dropin import Leased, Piece
+
+PATIENCE = 2.0  # seconds for an answer of a server
+
+
+def now() -> float:
+    """Seconds since boot, sleep included: what leases are kept in."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _xid() -> int:
+    return int.from_bytes(os.urandom(4), "big")
+
+
+def obtain(
+    fd: int, ifname: str, mac: str, options: dict[int, bytes], patience: float = PATIENCE, address: str = ""
+) -> Leased | None:
+    """A lease for an interface that has none, of ``address`` if the server likes; None if nobody answers.
+
+    Raises OSError, and ValueError when the server's answer can't be used."""
+    with Client(fd, ifname) as client:
+        xid, began = _xid(), now()
+        requested = _packed(address) if address else b""
+        asked = dhcp.options_of(options, requested=requested)
+        discover = Message(type=dhcp.DISCOVER, xid=xid, mac=mac, options=asked)
+        offered = client.ask(discover, lambda one: one.type == OFFER and dhcp.SERVER in one.options, patience)
+        if offered is None:
+            return None
+        offer, _ = offered
+        server = offer.options[dhcp.SERVER]
+        chosen = dhcp.options_of(options, requested=_packed(offer.yours), server=server)
+        request = Message(type=dhcp.REQUEST, xid=xid, mac=mac, options=chosen)
+        granted = client.ask(request, lambda one: one.type in (ACK, NAK), patience)
+        if granted is None or granted[0].type == NAK:
+            return None
+        return _leased(granted[0], granted[1], mac, options, began, began)
+
+
+def _packed(address: str) -> bytes:
+    return bytes(int(part) for part in address.split("."))
+
+
+def _leased(
+    ack: Message, sender: str, mac: str, options: dict[int, bytes], began: float, asked: float
+) -> Leased:
+    renew, rebind, ends = dhcp.terms(ack)
+    servers, routers = ack.addresses(dhcp.SERVER), ack.addresses(dhcp.ROUTER)
+    return Leased(
+        address=dhcp.prefix(ack),
+        gateway=routers[0] if routers else "",
+        routes=tuple(dhcp.routes(ack)),
+        server=servers[0] if servers else dhcp.EVERYBODY,
+        server_mac=sender,
+        mac=mac,
+        options=options,
+        obtained_at=began,
+        renew_at=began + renew,
+        rebind_at=began + rebind,
+        expires_at=began + ends,
+        asked_at=asked,
+    )
+
+
+def extend(piece: Piece, lease: Leased, rebind: bool) -> Leased | None:
+    """Ask the lease's server, or all, for more time. The lease as it is now: with new times, as it was but
+    for ``asked_at``, or ``lost`` (refused, and the address can't be had anew). None: the pod is gone."""
+    fd = namespaces.open_same(piece.namespace, piece.namespace_id)
+    if fd is None:
+        return None
+    began = now()
+    try:
+        with Client(fd, piece.ifname) as client:
+            request = Message(
+                type=dhcp.REQUEST, xid=_xid(), mac=lease.mac, client=bare(lease), options=lease.options
+            )
+            place = () if rebind else (lease.server, lease.server_mac)
+            answer = client.ask(request, lambda one: one.type in (ACK, NAK), PATIENCE, *place)
+        if answer is None:
+            return msgspec.structs.replace(lease, asked_at=began)
+        if answer[0].type == ACK:
+            return _kept(_leased(*answer, lease.mac, lease.options, began, began), lease)
+        again = obtain(fd, piece.ifname, lease.mac, lease.options, address=bare(lease))
+        if again is not None and again.address == lease.address:
+            return again
+        if again is not None:
+            _send_release(fd, piece.ifname, again)
+        return msgspec.structs.replace(lease, lost="the server refused to extend it")
+    except ValueError:
+        return msgspec.structs.replace(lease, asked_at=began)
+    except OSError:  # the interface is down, or went
+        return msgspec.structs.replace(lease, asked_at=began)
+    finally:
+        os.close(fd)
+
+
+def _kept(new: Leased, old: Leased) -> Leased:
+    """An answer about another address than the pod has is of no use."""
+    return new if new.address == old.address else msgspec.structs.replace(old, asked_at=new.obtained_at)
+
+
+def bare(lease: Leased) -> str:
+    """The address without its prefix length."""
+    return lease.address.partition("/")[0]
+
+
+def release(piece: Piece, lease: Leased) -> None:
+    """Tell the server that the address is free, if the pod can still be entered. Nobody answers to that."""
+    fd = namespaces.open_same(piece.namespace, piece.namespace_id)
+    if fd is None:
+        return
+    try:
+        _send_release(fd, piece.ifname, lease)
+    except OSError:
+        return  # without its interface the pod can't tell; the lease runs out
+    finally:
+        os.close(fd)
+
+
+def _send_release(fd: int, ifname: str, lease: Leased) -> None:
+    own = {dhcp.CLIENT_ID: lease.options[dhcp.CLIENT_ID], dhcp.SERVER: _packed(lease.server)}
+    message = Message(type=dhcp.RELEASE, xid=_xid(), mac=lease.mac, client=bare(lease), options=own)
+    with Client(fd, ifname) as client:
+        client.send(message, lease.server, lease.server_mac)

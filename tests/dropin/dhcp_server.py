@@ -1,0 +1,85 @@
+"""A real DHCP server (dnsmasq) in a namespace of its own, on the bridge that pods are put into."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from dropin_lab import wait_for
+
+BRIDGE, SERVER = "lan0", "10.61.0.1"
+
+
+class Dhcpd:
+    """``options``: further ones of dnsmasq's; a range and its lease time go with ``start``."""
+
+    def __init__(self, namespace: str, directory: Path) -> None:
+        self.namespace, self._directory = namespace, directory
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, first: int = 50, *options: str, lease: str = "120") -> None:
+        """Serve ten addresses from 10.61.0.``first`` on; a lease is two minutes at least."""
+        served = f"10.61.0.{first},10.61.0.{first + 9},255.255.255.0,{lease}"
+        own = ["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--no-ping", "--log-dhcp"]
+        own += [
+            "--bind-dynamic",
+            "--interface=srv0",
+            f"--dhcp-leasefile={self._directory}/leases",
+            "--user=root",
+        ]
+        own += [f"--pid-file={self._directory}/dnsmasq.pid", f"--log-facility={self._directory}/dnsmasq.log"]
+        command = ["ip", "netns", "exec", self.namespace, "dnsmasq", *own, f"--dhcp-range={served}", *options]
+        before = self.log.count("DHCP, IP range")
+        self._process = subprocess.Popen(command)
+        wait_for(lambda: self.log.count("DHCP, IP range") > before, "dnsmasq serves")
+
+    def stop(self) -> None:
+        """Be away."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait()
+            self._process = None
+
+    @property
+    def log(self) -> str:
+        """What it says of each message."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self._directory / "dnsmasq.log").read_text()
+        return ""
+
+    def said(self, what: str) -> int:
+        """How often."""
+        return self.log.count(what)
+
+    @property
+    def leases(self) -> list[str]:
+        """The addresses that are lent."""
+        path = self._directory / "leases"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line.split()[2] for line in lines]
+
+
+@contextlib.contextmanager
+def segment(directory: Path) -> Iterator[Dhcpd]:
+    """An operator's bridge ``lan0`` in this namespace with a server behind it, which isn't started."""
+    name = f"dhcpd{os.getpid()}"
+    server = Dhcpd(name, directory)
+    try:
+        for command in (
+            f"ip netns add {name}",
+            f"ip link add {BRIDGE} address 02:61:00:00:00:01 type bridge",
+            f"ip link add srv9 type veth peer srv0 netns {name}",
+            f"ip link set srv9 master {BRIDGE} up",
+            f"ip link set {BRIDGE} up",
+            f"ip -n {name} addr add {SERVER}/24 dev srv0",
+            f"ip -n {name} link set srv0 up",
+        ):
+            subprocess.run(command.split(), check=True)
+        yield server
+    finally:
+        server.stop()
+        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)

@@ -1,0 +1,177 @@
+"""``dhcp`` with a real server: under our bridge and by itself, and a lease's whole life."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dhcp_server import BRIDGE, SERVER, Dhcpd, segment
+from dropin_lab import CniFailed, Lab, ip, wait_for
+
+pytestmark = pytest.mark.kernel
+
+SHORT = ("--dhcp-option=option:T1,3", "--dhcp-option=option:T2,6")  # seconds
+
+
+@pytest.fixture
+def server(lab: Lab, tmp_path: Path) -> Iterator[Dhcpd]:
+    """A segment with a server, and an agent."""
+    with segment(tmp_path) as made:
+        lab.start()
+        yield made
+
+
+def conf(**ipam: Any) -> dict[str, Any]:
+    dhcp = {"type": "dhcp", **ipam}
+    return {"cniVersion": "1.1.0", "name": "lan", "type": "bridge", "bridge": BRIDGE, "ipam": dhcp}
+
+
+def address(pod: str) -> list[str]:
+    """IPv4 addresses of the pod's interface, if that is up."""
+    (link,) = ip("-4", "addr", "show", "eth0", inside=pod) or [{"flags": [], "addr_info": []}]
+    return [one["local"] for one in link["addr_info"] if "UP" in link["flags"]]
+
+
+def test_a_pod_of_ours_comes_and_goes(lab: Lab, server: Dhcpd, pod: str) -> None:
+    """Address, gateway and default route are the server's; CHECK holds, DEL gives the address back."""
+    server.start()
+    result = lab.call("ADD", conf(), pod)
+    (found,) = result["ips"]
+    assert (found["gateway"], found["interface"]) == (SERVER, 2)
+    assert result["routes"] == [{"dst": "0.0.0.0/0", "gw": SERVER}]
+    own = found["address"].removesuffix("/24")
+    assert address(pod) == [own] == server.leases
+    assert ip("route", "show", "default", inside=pod)[0]["gateway"] == SERVER
+    assert ip("link", "show", "eth0", inside=pod)[0]["address"] == result["interfaces"][2]["mac"]
+    subprocess.run(
+        ["ip", "netns", "exec", pod, "ping", "-c1", "-W10", SERVER], check=True, capture_output=True
+    )
+    lab.call("CHECK", conf(), pod, before=result)
+    lab.call("DEL", conf(), pod, namespace="")
+    lab.call("DEL", conf(), pod, namespace="")
+    wait_for(lambda: not server.leases, "the address is given back")
+    assert server.said("DHCPRELEASE") == 1
+
+
+def test_what_is_asked_and_provided(lab: Lab, server: Dhcpd, pod: str) -> None:
+    """Names and numbers, values and arguments; classless routes are instead of the router."""
+    server.start(50, "--dhcp-option=121,10.7.0.0/16,10.61.0.9")
+    ipam = {
+        "request": [{"option": "121"}, {"option": "subnet-mask", "skipDefault": True}],
+        "provide": [{"option": "host-name", "value": "one"}, {"option": "60", "fromArg": "K8S_POD_NAME"}],
+        "priority": 77,
+    }
+    arguments = "IgnoreUnknown=1;K8S_POD_NAME=shop"
+    result = lab.call("ADD", conf(**ipam), pod, CNI_ARGS=arguments)
+    assert result["routes"] == [{"dst": "10.7.0.0/16", "gw": "10.61.0.9", "priority": 77}]
+    assert "gateway" not in result["ips"][0]
+    assert "client provides name: one" in server.log and "vendor class: shop" in server.log
+    asked = [line for line in server.log.splitlines() if "requested options:" in line]
+    assert asked and all("121:classless-static-route" in one and "3:router" not in one for one in asked)
+    lab.call("DEL", conf(**ipam), pod, CNI_ARGS=arguments)
+
+
+def test_renewed_rebound_and_over_a_restart(lab: Lab, server: Dhcpd, pod: str) -> None:
+    """At T1 by the server, at T2 by whichever is there; a killed agent goes on from its journal."""
+    server.start(50, *SHORT)
+    result = lab.call("ADD", conf(), pod)
+    (own,) = address(pod)
+    granted = server.said("DHCPACK")
+    wait_for(lambda: server.said("DHCPACK") > granted, "renewed")
+    lab.stop(signal.SIGKILL)
+    lab.start()
+    granted = server.said("DHCPACK")
+    wait_for(lambda: server.said("DHCPACK") > granted, "renewed after a restart")
+    server.stop()
+    subprocess.run(["ip", "-n", server.namespace, "addr", "del", f"{SERVER}/24", "dev", "srv0"], check=True)
+    subprocess.run(["ip", "-n", server.namespace, "addr", "add", "10.61.0.2/24", "dev", "srv0"], check=True)
+    server.start(50, *SHORT, "--dhcp-authoritative")
+    granted = server.said("DHCPACK(srv0)")
+    wait_for(
+        lambda: server.said("DHCPACK(srv0)") > granted + 1, "rebound by another server, and renewed by it"
+    )
+    assert address(pod) == [own] and server.said("DHCPNAK") == 0
+    lab.call("CHECK", conf(), pod, before=result)
+    lab.call("DEL", conf(), pod, before=result)
+    wait_for(lambda: not server.leases)
+
+
+def test_a_refusal_takes_the_interface_down(lab: Lab, server: Dhcpd, pod: str) -> None:
+    """A server that lends other addresses only: CHECK and the journal say it, DEL works."""
+    server.start(50, *SHORT)
+    result = lab.call("ADD", conf(), pod)
+    server.stop()
+    server.start(90, *SHORT, "--dhcp-authoritative")
+    wait_for(lambda: not address(pod), "the interface is down")
+    assert server.said("DHCPNAK")
+    with pytest.raises(CniFailed, match="is lost: the server refused to extend it") as failed:
+        lab.call("CHECK", conf(), pod, before=result)
+    assert failed.value.code == 101
+    wait_for(lambda: "refused to extend" in lab.podway("journal"))
+    lab.call("DEL", conf(), pod, before=result)
+
+
+def test_it_runs_out(lab: Lab, server: Dhcpd, pod: str) -> None:
+    """While the server is away, and the agent too: the next one takes the interface down."""
+    import sqlite3
+
+    server.start()
+    lab.call("ADD", conf(), pod)
+    server.stop()
+    lab.stop(signal.SIGKILL)
+    with sqlite3.connect(lab.state / "node.db") as database:
+        database.execute(
+            "UPDATE piece SET value = json_set(value, '$.want.renew_at', 1.0, '$.want.rebind_at', 2.0,"
+            " '$.want.expires_at', 3.0) WHERE id LIKE '%/dhcp'"
+        )
+    lab.start()
+    wait_for(lambda: not address(pod), "the interface is down")
+    wait_for(lambda: "it has run out" in lab.podway("journal"))
+    lab.call("DEL", conf(), pod)
+
+
+def test_by_itself_under_another_plugin(lab: Lab, server: Dhcpd, pod: str, other_pod: str) -> None:
+    """The reference bridge with our ``dhcp`` on CNI_PATH; GC gives back what isn't valid any more.
+
+    That bridge removes the interface before it sends the DEL on, so that nobody can tell the server."""
+    lab.path = f"{lab.bin}:/usr/lib/cni"
+    (lab.bin / "bridge").unlink()
+    server.start()
+    under = {**conf(), "cniVersion": "1.0.0"}
+    results = {name: lab.call("ADD", under, name) for name in (pod, other_pod)}
+    own = {name: address(name)[0] for name in (pod, other_pod)}
+    assert sorted(server.leases) == sorted(own.values())
+    lab.call("CHECK", under, pod, before=results[pod])
+    plugin = {**conf(), "type": "dhcp"}
+    lab.call("STATUS", plugin)
+    lab.call("GC", {**plugin, "cni.dev/valid-attachments": [{"containerID": pod, "ifname": "eth0"}]})
+    wait_for(lambda: server.leases == [own[pod]], "the other's address is given back")
+    for name in (pod, other_pod):
+        lab.call("DEL", under, name, before=results[name])
+    with pytest.raises(CniFailed, match="eth0 has no lease"):
+        lab.call("CHECK", plugin, pod)
+
+
+def test_errors_name_the_key_and_leave_nothing(lab: Lab, server: Dhcpd, pod: str) -> None:
+    """Nothing is asked of a server before."""
+    for ipam, said in (
+        ({"request": [{"option": "swap-server"}]}, r"ipam.request\[0\].option: 'swap-server' is no DHCP"),
+        ({"request": [{"option": "255"}]}, r"ipam.request\[0\].option"),
+        ({"provide": [{"option": "53", "value": "x"}]}, r"ipam.provide\[0\].option: 53 is the client's own"),
+        ({"provide": [{"option": "12", "value": "x" * 256}]}, r"ipam.provide\[0\].value: is longer"),
+        ({"priority": "high"}, r"ipam.priority: must be a whole number"),
+    ):
+        with pytest.raises(CniFailed, match=said) as failed:
+            lab.call("ADD", conf(**ipam), pod)
+        assert failed.value.code == 7
+    with pytest.raises(CniFailed, match="nobody to ask on the link of a ptp"):
+        lab.call("ADD", {**conf(), "type": "ptp"}, pod)
+    lab.stop()
+    with pytest.raises(CniFailed, match="no agent runs that would extend a DHCP lease") as failed:
+        lab.call("ADD", conf(), pod)
+    assert failed.value.code == 11
+    assert [one["ifname"] for one in ip("link", inside=pod)] == ["lo"]
