@@ -2,7 +2,8 @@
 
 With ``bfd graceful`` BIRD keeps a lost neighbour's routes: it may only be starting anew. BFD can't tell that
 from a death, for it runs in BIRD; but the neighbour's kernel answers echo requests meanwhile. So whoever BFD
-lost is asked at once, and if nothing comes back its session is disabled until it answers again.
+lost is asked at once, and if nothing comes back its session is disabled until it answers again. A BGPPeer's
+is enabled again at once, for a router need not answer at all.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _log = logging.getLogger("podway.bgp")
 
 
 def watched(session: Session) -> bool:
-    """Whether a session's death is this module's to find out."""
-    return session.node and session.bfd == "graceful"
+    """Whether the death of whom a session is with is this module's to find out."""
+    return session.bfd == "graceful" and not session.dynamic
 
 
 class DeathWatch:
@@ -39,6 +40,7 @@ class DeathWatch:
         self._loop = loop
         self._client = client
         self._neighbors: dict[str, str] = {}
+        self._nodes: frozenset[str] = frozenset()
         self._listener: asyncio.Task[None] | None = None
         self._judging: dict[str, asyncio.Task[None]] = {}
         self.dead: set[str] = set()
@@ -46,6 +48,7 @@ class DeathWatch:
     def follow(self, sessions: Collection[Session], states: Mapping[str, str]) -> None:
         """Watch exactly these, of which BIRD says that; one that an earlier agent disabled is taken over."""
         self._neighbors = {one.name: one.neighbor for one in sessions if watched(one)}
+        self._nodes = frozenset(one.name for one in sessions if one.node)
         if self._neighbors and self._listener is None:
             self._listener = self._loop.create_task(self._listen())
         if not self._neighbors:
@@ -82,8 +85,10 @@ class DeathWatch:
         if not await answers(neighbor):
             self.dead.add(name)
             await self._tell(f'disable "{name}"')
-            _log.warning("a node is dead, its routes are withdrawn", extra={"address": neighbor})
-            while self._neighbors.get(name) == neighbor and not await answers(neighbor):
+            _log.warning("a neighbour is dead, its routes are withdrawn", extra={"address": neighbor})
+            while (
+                name in self._nodes and self._neighbors.get(name) == neighbor and not await answers(neighbor)
+            ):
                 await asyncio.sleep(AGAIN)
         self.dead.discard(name)
         await self._tell(f'enable "{name}"')
