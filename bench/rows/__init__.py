@@ -21,6 +21,7 @@ _PLACES = {
     "chains-20": "chains:twenty",
     "agentless": "cni:agentless",
     "sandbox": "sandbox:run",
+    "sandbox-chains": "sandbox:chains",
     "agent": "agent:idle",
     "ready": "agent:ready",
     "fleet": "fleet:idle_etcd",

@@ -25,13 +25,13 @@ _TUNING = {"type": "tuning", "sysctl": {"net.core.somaxconn": "500"}}
 _LIMITS = {"ingressRate": 10**9, "ingressBurst": 10**8, "egressRate": 10**9, "egressBurst": 10**8}
 
 
-def _chains() -> dict[str, list[dict[str, Any]]]:
+def usual_chains() -> dict[str, list[dict[str, Any]]]:
     """What comes after the bridge, by the chain's name; only names that Podway has."""
     whole = [one for one in (_PORTMAP, _BANDWIDTH, _FIREWALL, _TUNING) if one["type"] in NAMES]
     return {"bridge": [], "bridge, portmap": [_PORTMAP], f"{len(whole) + 1} plugins": whole}
 
 
-def _conflist(after: list[dict[str, Any]], data: Path, backend: str) -> dict[str, Any]:
+def conflist(after: list[dict[str, Any]], data: Path, backend: str) -> dict[str, Any]:
     bridge = Reference("", data, backend).conflist("masquerade" if after else "bridge", data)["plugins"][0]
     plugins = [bridge, *({**one, "dataDir": str(data)} if one is _TUNING else one for one in after)]
     if backend == "nftables":
@@ -59,9 +59,9 @@ def _sides(after: list[dict[str, Any]], directory: Path) -> Iterator[dict[str, S
         where = ["--bin-dir", str(binaries), "--socket", str(made.socket), *made.place]
         made.podway("cni", "install", "--drop-in", "all", *where)
         stack.enter_context(made.agent())
-        sides = {OURS: Side(node, Chain(_conflist(after, directory / "data", ""), str(binaries)))}
+        sides = {OURS: Side(node, Chain(conflist(after, directory / "data", ""), str(binaries)))}
         for number, one in enumerate(references()):
-            theirs = Chain(_conflist(after, directory / f"data-{number}", one.backend), str(one.directory))
+            theirs = Chain(conflist(after, directory / f"data-{number}", one.backend), str(one.directory))
             sides[one.name] = Side(stack.enter_context(bench_node(f"reference{number}")), theirs)
         yield sides
 
@@ -69,7 +69,7 @@ def _sides(after: list[dict[str, Any]], directory: Path) -> Iterator[dict[str, S
 def one(rounds: int, directory: Path) -> list[Row]:
     """ADD, CHECK and DEL, p50 and p95, one pod at a time."""
     rows = []
-    for number, (title, after) in enumerate(_chains().items()):
+    for number, (title, after) in enumerate(usual_chains().items()):
         place = directory / f"one-{number}"
         place.mkdir()
         with _sides(after, place) as sides:
@@ -92,7 +92,7 @@ def one(rounds: int, directory: Path) -> list[Row]:
 def twenty(rounds: int, directory: Path) -> list[Row]:
     """Twenty ADDs, then DELs, begun at one moment: ms until the last has ended."""
     rows = []
-    for number, (title, after) in enumerate(_chains().items()):
+    for number, (title, after) in enumerate(usual_chains().items()):
         place = directory / f"twenty-{number}"
         place.mkdir()
         with _sides(after, place) as sides:

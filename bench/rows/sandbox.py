@@ -1,4 +1,4 @@
-"""RunPodSandbox through a real containerd: Podway, host network, and the reference bridge.
+"""RunPodSandbox through a real containerd: Podway, host network, and the reference plugins.
 
 The machine and the runtime are those of tests/runtime.
 """
@@ -11,15 +11,20 @@ import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from containerd import runtime
 from cri import Cri
-from networks import REFERENCE, Podway, install_reference
+from networks import REFERENCE, DropIn, Podway, install_reference
 
 from bench.measure import Row, Sample, in_turn, median_row
 from bench.reference import debian_version
+from bench.rows.chains import conflist, usual_chains
 
 REFERENCE_NAME = f"{debian_version()} bridge + masquerade, one family"
+PORTS = ((8000, 80, "tcp"), (9000, 53, "udp"))
+RATES = {"kubernetes.io/ingress-bandwidth": "1G", "kubernetes.io/egress-bandwidth": "1G"}
+HOST = "host network"
 _names = (f"pod{number}" for number in itertools.count())
 
 
@@ -34,12 +39,12 @@ def run(rounds: int, directory: Path) -> list[Row]:
         stack.callback(node.stop)
         sides = {
             "ours": _pod(Cri(ours)),
-            "host network": _pod(Cri(ours), host_network=True),
+            HOST: _pod(Cri(ours), host_network=True),
             REFERENCE_NAME: _pod(Cri(reference)),
         }
         taken = in_turn(sides, rounds)
     mine = taken.pop("ours")
-    goals = {"host network": "sandbox"}
+    goals = {HOST: "sandbox"}
     rows = [
         median_row(f"RunPodSandbox / {name}", "ms", mine["run"], theirs["run"], goals.get(name, ""))
         for name, theirs in taken.items()
@@ -47,6 +52,42 @@ def run(rounds: int, directory: Path) -> list[Row]:
     for name, theirs in taken.items():
         rows.append(median_row(f"Stop, Remove / {name}", "ms", mine["end"], theirs["end"]))
     return rows
+
+
+def chains(rounds: int, directory: Path) -> list[Row]:
+    """RunPodSandbox, StopPodSandbox and RemovePodSandbox over the reference's names: the bridge alone, and
+    the longest of the usual chains with ports and rates."""
+    rows = []
+    usual = list(usual_chains().items())
+    for title, after in (usual[0], usual[-1]):
+        taken = _over(title, after, rounds, directory)
+        mine = taken.pop("ours")
+        for verb in ("run", "stop", "remove"):
+            for name, theirs in taken.items():
+                goal = "sandbox chain" if after and (verb, name) == ("run", HOST) else ""
+                head = f"{verb.capitalize()}PodSandbox, drop-in {title} / {name}"
+                rows.append(median_row(head, "ms", mine[verb], theirs[verb], goal))
+    return rows
+
+
+def _over(
+    title: str, after: list[dict[str, Any]], rounds: int, directory: Path
+) -> dict[str, dict[str, list[float]]]:
+    """A containerd each over our executables and over the reference's, and the first one's host network."""
+    with contextlib.ExitStack() as stack:
+        ours, reference = (stack.enter_context(runtime()) for _ in range(2))
+        data = directory / title.replace(" ", "-")
+        install_reference(reference, conflist(after, data / "theirs", ""))
+        node = DropIn(ours, conflist(after, data / "ours", ""))
+        node.install()
+        stack.callback(node.stop)
+        asked = {"ports": PORTS, "annotations": RATES} if after else {}
+        sides = {
+            "ours": _pod(Cri(ours), **asked),
+            HOST: _pod(Cri(ours), host_network=True),
+            debian_version(): _pod(Cri(reference), **asked),
+        }
+        return in_turn(sides, rounds)
 
 
 def _one_family() -> dict[str, object]:
@@ -59,13 +100,18 @@ def _one_family() -> dict[str, object]:
     return {**conflist, "plugins": plugins[:1]}
 
 
-def _pod(cri: Cri, host_network: bool = False) -> Callable[[], Sample]:
+def _pod(cri: Cri, **asked: Any) -> Callable[[], Sample]:
+    """One pod, with what else ``Cri.run_pod`` is asked for: ms until it runs, has stopped, is forgotten."""
+
     def sample() -> Sample:
         start = time.perf_counter()
-        pod = cri.run_pod(next(_names), host_network=host_network)
+        pod = cri.run_pod(next(_names), **asked)
         up = time.perf_counter()
         cri.stop_pod(pod)
+        down = time.perf_counter()
         cri.remove_pod(pod)
-        return {"run": (up - start) * 1e3, "end": (time.perf_counter() - up) * 1e3}
+        gone = time.perf_counter()
+        took = {"run": up - start, "stop": down - up, "remove": gone - down, "end": gone - up}
+        return {name: seconds * 1e3 for name, seconds in took.items()}
 
     return sample

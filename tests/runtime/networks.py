@@ -187,10 +187,14 @@ class DropIn(Podway):
 
     name = file = "reference"
 
+    def __init__(self, runtime: Runtime, conflist: Mapping[str, object] = CHAIN) -> None:
+        super().__init__(runtime)
+        self._conflist = conflist
+
     def install(self) -> None:
         """Take the place of the reference plugins, as ``podway cni install --drop-in`` does."""
         self.start()
-        install_reference(self.runtime, CHAIN)
+        install_reference(self.runtime, self._conflist)
         where = ["--bin-dir", str(self.runtime.bin_dir), "--socket", str(self.socket), *self._place]
         self.podway("cni", "install", "--drop-in", "--replace", *where)
 
