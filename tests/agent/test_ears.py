@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 
+import pytest
+
 from podway.agent import ears
 from podway.agent.ears import Ears
 
@@ -35,6 +37,11 @@ async def _turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
+async def _until(order: list[str], count: int) -> None:
+    while len(order) < count:
+        await asyncio.sleep(ears.NEXT)
+
+
 def test_what_comes_while_a_pod_waits_is_heard_after_its_answer() -> None:
     """Also with several pods at once: after the last."""
 
@@ -49,13 +56,34 @@ def test_what_comes_while_a_pod_waits_is_heard_after_its_answer() -> None:
             await _turns()
             assert order == []
         order.append("answered")
-        await _turns()
+        await _until(order, 2)
         pipe.say()
         await _turns()
         pipe.close()
         return order
 
     assert asyncio.run(scene()) == ["answered", "heard", "heard"]
+
+
+def test_the_next_call_of_a_chain_goes_before_what_the_last_one_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ears, "LONGEST", 60.0)
+    monkeypatch.setattr(ears, "NEXT", 0.3)
+
+    async def scene() -> list[str]:
+        order: list[str] = []
+        pipe = Pipe(asyncio.get_running_loop(), order)
+        pipe.ears.listen()
+        for call in ("first", "second"):
+            with pipe.ears.hushed():
+                pipe.say()
+                await _turns()
+                order.append(call)
+            await _turns()
+        await _until(order, 3)
+        pipe.close()
+        return order
+
+    assert asyncio.run(scene()) == ["first", "second", "heard"]
 
 
 def test_a_pod_that_waits_long_is_not_waited_for() -> None:

@@ -1,8 +1,9 @@
 """Listening to the kernel, but not while a pod waits for its answer.
 
 Wiring a pod makes a handful of events of the agent's own. Looked at while the writer thread still works, they
-take turns with it at the interpreter's lock; looked at before the answer is sent, they delay it. They
-lose nothing by waiting in their sockets, for ``LONGEST`` at most: what others do must be repaired.
+take turns with it at the interpreter's lock; looked at before the answer is sent, they delay it; looked at
+right after it, they delay the next plugin of the pod's chain. They lose nothing by waiting in their sockets,
+for ``LONGEST`` at most: what others do must be repaired.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
 LONGEST = 0.02  # seconds
+NEXT = 0.002  # seconds after an answer in which a chain's next call comes
 
 
 class Ears:
@@ -35,7 +37,7 @@ class Ears:
 
     @contextlib.contextmanager
     def hushed(self) -> Iterator[None]:
-        """While a pod waits. What then follows at once, the answer, still goes before the reading."""
+        """While a pod waits. What follows soon, the answer and the next call, goes before the reading."""
         self._waiting += 1
         if self._listening and self._waiting == 1 and self._again is None:
             for fd in self._readers:
@@ -45,7 +47,8 @@ class Ears:
             yield
         finally:
             self._waiting -= 1
-            self._loop.call_soon(self._perhaps)
+            if not self._waiting and self._again is not None:
+                self._loop.call_later(NEXT, self._perhaps)
 
     def _perhaps(self) -> None:
         if not self._waiting and self._again is not None:

@@ -68,12 +68,13 @@ class Monitor:
         """Stop listening."""
         self._socket.close()
 
-    def _learn(self, payload: bytes) -> None:
-        index, name = link.decode_index(payload)
-        self._names[index] = name
+    def _learn(self, payload: bytes) -> Link:
         one = link.decode(payload, self._names)
+        index = link.index_of(payload)
+        self._names[index] = one.name
         is_tunnel = one.vxlan is not None and (one.alias or "").startswith(ALIAS_PREFIX)
         self._hear(index, is_tunnel)
+        return one
 
     def _hear(self, index: int, wanted: bool) -> None:
         if wanted != (index in self._tunnels):
@@ -101,21 +102,22 @@ class Monitor:
         if known is None:
             return None
         kind, deleted = known
+        value: AnyObject | None
         if kind == "link":
             # an AF_BRIDGE message is about the port, not the link: another one follows or precedes
             if message.payload[0] == neighbour.BRIDGE:
                 return None
-            self._learn(message.payload)
-        if kind == "neighbour":
+            value = self._learn(message.payload)
+        elif kind == "neighbour":
             # one that lost its permanence is as good as gone
             deleted = deleted or not neighbour.is_permanent(message.payload)
-            value: AnyObject | None = neighbour.decode(message.payload, self._names)
+            value = neighbour.decode(message.payload, self._names)
         else:
             value = decode(kind, message.payload, self._names)
         if value is None:
             return None
         if deleted and isinstance(value, Link):
-            index, _ = link.decode_index(message.payload)
+            index = link.index_of(message.payload)
             self._names.pop(index, None)
             self._hear(index, False)
         return Event(value.kind_name, value.key, deleted, value, message.portid)

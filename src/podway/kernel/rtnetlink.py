@@ -69,7 +69,7 @@ class Rtnetlink:
             message = self._socket.ask(link.encode_get(name))
             if message is None:
                 raise OSError(errno.ENODEV, f"no link {name}")
-            found, _ = link.decode_index(message.payload)
+            found = link.index_of(message.payload)
             self.learn(name, found)
         return found
 
@@ -84,7 +84,7 @@ class Rtnetlink:
         if message is None:
             self._forget(name)
             return None
-        self.learn(name, link.decode_index(message.payload)[0])
+        self.learn(name, link.index_of(message.payload))
         return link.decode(message.payload, self._name_of)
 
     def peer_of(self, name: str) -> int:
@@ -137,7 +137,7 @@ class Rtnetlink:
         if message is None:
             self._forget(name)
             return {}
-        index = link.decode_index(message.payload)[0]
+        index = link.index_of(message.payload)
         self.learn(name, index)
         requests = {
             "address": lambda: address.encode_dump(index),

@@ -207,9 +207,15 @@ def encode_get(name: str) -> bytes:
     return wire.message(GETLINK, 0, _header(0) + wire.text(IFNAME, name) + wire.u32(EXT_MASK, EXT_SKIP_STATS))
 
 
+def index_of(payload: bytes) -> int:
+    """The ifindex of a link message."""
+    found: int = IFINFO.unpack_from(payload)[2]
+    return found
+
+
 def decode_index(payload: bytes) -> tuple[int, str]:
     """(ifindex, name) of a link message."""
-    return IFINFO.unpack_from(payload)[2], wire.string(wire.attributes(payload, IFINFO.size).get(IFNAME, b""))
+    return index_of(payload), wire.string(wire.attributes(payload, IFINFO.size).get(IFNAME, b""))
 
 
 def decode_peer(payload: bytes) -> int:
