@@ -102,6 +102,15 @@ def test_its_borrower_lets_it_lead_nowhere_while_no_pod_has_it(transport: str) -
     assert not [key for key in made.desired if key[0] == "address" and LENT4 in key[2]]
 
 
+@pytest.mark.parametrize("transport", ["vxlan", "ipip", "wireguard"])
+def test_the_end_of_its_tunnel_has_an_address_without_a_block(transport: str) -> None:
+    """Else the kernel takes in nothing there that it wouldn't answer by the tunnel: a node's own packets."""
+    made = planner("c", snapshot(transport, "c", LENT4, LENT6))
+    ends = [key[1:] for key in made.desired if key[0] == "address"]
+    assert [address for _, address in ends] == ["169.254.1.2/32"]
+    assert ("link", ends[0][0]) in made.desired
+
+
 def test_a_node_that_has_borrowed_only_is_asked_there() -> None:
     made = planner("a", snapshot("host-gw", "c", LENT4))
     assert made.targets.by_path[PathKey("pods", "c", 4)].inside == LENT4

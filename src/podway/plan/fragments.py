@@ -141,7 +141,7 @@ def _block(inputs: Inputs, cidr: str) -> Built:
     node = inputs.nodes.get(block.spec.node)
     if block.spec.node == inputs.facts.name:
         stands = attach.own_block(block, network, inputs.facts, inputs.sizes[network.name].links)
-        ends = () if block.borrowed else transport.own_block(block, held.ways, node)
+        ends = transport.own_block(block, held.ways, node)
         return Built((*stands, *ends), answers=inside(block))
     if inputs.lodged[cidr]:
         return Built(

@@ -10,6 +10,8 @@ from podway.model.objects import Address
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 IFADDR = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefixlen, flags, scope, index
 ADDRESS, LOCAL, BROADCAST, FLAGS = 1, 2, 4, 8
+SCOPE_LINK = 253  # RT_SCOPE_LINK, linux/rtnetlink.h
+LINK_LOCAL = bytes((169, 254))
 F_NODAD, F_NOPREFIXROUTE = 0x02, 0x200
 F_TENTATIVE = 0x40 | 0x08  # IFA_F_TENTATIVE, IFA_F_DADFAILED
 F_PASSING = 0x01 | 0x08 | 0x20  # IFA_F_TEMPORARY, IFA_F_DADFAILED, IFA_F_DEPRECATED
@@ -31,7 +33,9 @@ def encode(address: Address, index: int) -> bytes:
         parts.append(wire.attribute(BROADCAST, broadcast))
     if flags:
         parts.append(wire.u32(FLAGS, flags))
-    head = IFADDR.pack(wire.family(address.address), length, flags & 0xFF, 0, index)
+    # one of no use beyond its link is no source of what leaves by another, nor by a route (RFC 3927)
+    scope = SCOPE_LINK if len(ip) == 4 and ip.startswith(LINK_LOCAL) else 0
+    head = IFADDR.pack(wire.family(address.address), length, flags & 0xFF, scope, index)
     return wire.message(NEWADDR, wire.CREATE | wire.REPLACE, head + b"".join(parts))
 
 

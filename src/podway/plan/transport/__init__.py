@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from podway.model.objects import AnyObject, Key, Link
+from podway.model.objects import AnyObject, Key, Link, family_of
 from podway.model.resources import Block, Network, Node, NodeFacts, Paths, Transport
 from podway.plan.notes import Note
 from podway.plan.path import ASKING, Chosen
 from podway.plan.transport import hostgw, ipip, vxlan, wireguard
-from podway.plan.transport.tunnel import Carriage, Planned, loose
+from podway.plan.transport.tunnel import Carriage, Planned, loose, outer, presence
 from podway.plan.way import Way
 
 Met = tuple[str, str]  # a WireGuard link, and the public key of a peer that a handshake was made with
@@ -93,7 +93,12 @@ def shared(
 
 def own_block(block: Block, held: tuple[Way, ...], own: Node | None) -> tuple[AnyObject, ...]:
     """What one of this node's blocks needs on its tunnels."""
-    ways = (way for way in held if way.transport in TUNNELS)
+    ways = [way for way in held if way.transport in TUNNELS]
+    if block.borrowed:
+        ends = (
+            [way for way in ways if outer(own, way) and way.carries(4)] if family_of(block.cidr) == 4 else []
+        )
+        return tuple(presence(TUNNELS[way.transport].device_name(way)) for way in ends)
     return tuple(one for way in ways for one in TUNNELS[way.transport].own_block(block, way, own))
 
 

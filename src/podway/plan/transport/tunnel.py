@@ -12,6 +12,8 @@ from podway.plan import mtu
 from podway.plan.notes import Note
 from podway.plan.way import Way
 
+PRESENCE = "169.254.1.2/32"  # its scope is the link: no packet has it as its source
+
 Planned = tuple[tuple[AnyObject, ...], tuple[Note, ...]]
 
 
@@ -47,6 +49,12 @@ def address(link: str, block: Block) -> Address:
     """The address that a node shows when it talks to pods elsewhere itself."""
     first = ipaddress.ip_network(block.cidr).network_address
     return Address(link=link, address=f"{first}/{first.max_prefixlen}", nodad=True)
+
+
+def presence(link: str) -> Address:
+    """What the end of a tunnel has where its node may have no block to take an address of, but has borrowed
+    one: a link without any takes in nothing that isn't answered by it, however loose ``rp_filter`` (seen)."""
+    return Address(link=link, address=PRESENCE, nodad=True)
 
 
 def size(network: Network, way: Way, told: Paths | None, facts: NodeFacts) -> int:
