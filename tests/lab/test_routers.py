@@ -76,6 +76,62 @@ def test_a_top_of_rack_router() -> None:
         until(lambda: peers("node1") == [("Established", "Up")] * 2)
 
 
+PEER = """
+apiVersion: podway.dev/v1
+kind: BGPPeer
+metadata: {{name: tor}}
+spec: {{asNumber: 65001, peerAddress: 192.0.2.254, bfd: true, software: frr, password: "{password}"}}
+"""
+
+
+def declare(password: str = "") -> None:
+    command = ["podway", "apply", "-f", "-"]
+    podway("exec", "--name", NAME, "node1", "--", *command, stdin=PEER.format(password=password))
+
+
+def named(words: str) -> None:
+    """The table of peers and the agent's problems say it of the session with the router."""
+    until(lambda: words in inside("node1", "podway", "bgp", "peers"))
+    until(lambda: any(words in one for one in status("node1")["problems"] if "BGPPeer tor" in one))
+
+
+def status(node: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(inside(node, "podway", "status", "-o", "json", check=None))
+    return found
+
+
+@kernel
+def test_what_is_wrong_with_a_router_is_said_in_words() -> None:
+    """Password, a filter of BFD one way, a cut, a speaker that has ended; journal and log have it."""
+    with up("bgp-tor"):
+        declare(password="secret")
+        named("the password differs, or isn't set on the peer")
+        declare()
+        until(lambda: peers("node1") == [("Established", "Up")] * 2 and not status("node1")["problems"])
+        for fault, words in (
+            (
+                ["node1", "tor", "--only", "udp/3784", "--one-way"],
+                "UDP port 3784 let through from here to there",
+            ),
+            (["tor"], "or the way to it is down; look at its console"),
+        ):
+            podway("partition", "--name", NAME, *fault)
+            named(words)
+            podway("heal", "--name", NAME)
+            until(lambda: peers("node1") == [("Established", "Up")] * 2)
+        inside("tor", "sh", "-c", "kill -KILL $(cat /run/frr/tor/bgpd.pid)")
+        named("nothing listens on TCP port 179 there")
+        problems = status("node1")["problems"]
+        assert "BGP session" in problems[0] and "and 1 more: no BGP peer has told of it" in problems[-1], (
+            problems
+        )
+        journal = inside("node1", "podway", "journal")
+        assert "up         bgp BGPPeer tor 192.0.2.254\n" in journal
+        assert "lost       bgp BGPPeer tor 192.0.2.254  BFD session down" in journal
+        log = Path(f"/run/podway/lab/{NAME}/node1/agent.log").read_text()
+        assert '"message":"BGP session lost"' in log
+
+
 @kernel
 def test_two_racks_go_on_by_the_other_router() -> None:
     """Both routers carry; one that is cut off is left out, and taken in again."""

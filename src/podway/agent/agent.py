@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -118,7 +118,9 @@ class Agent:
             self._echo = EchoService(self._options.node, port, self._heard)
             self._proofs = Proofs(self._loop, self._echo, self._options.node, port, self._choose)
             directory = Path(self._options.state_dir) / "bird"
-            self._bird = BirdKeeper(self._loop, directory, lambda: self._engine.speaker, self._handed_over)
+            self._bird = BirdKeeper(
+                self._loop, directory, lambda: self._engine.speaker, self._handed_over, self._note
+            )
             self._duties = Duties(self._loop, self._options.node, self._mirror, self._seen)
             self._leases = LeaseFollower(
                 self._loop, self._engine.flannel, self._engine.cluster, self._resynchronize
@@ -273,7 +275,11 @@ class Agent:
         for node, state in turned:
             self._log.warning("a node's agent", extra={"node": node, "state": state})
             self._health.doubt(node)
-        entries = [JournalEntry(time.time(), state, f"node {node}", "", 0.0, "") for node, state in turned]
+        self._note((state, f"node {node}", "") for node, state in turned)
+
+    def _note(self, happened: Iterable[tuple[str, str, str]]) -> None:
+        """Write (what, with whom, why) into the journal."""
+        entries = [JournalEntry(time.time(), what, who, why, 0.0, "") for what, who, why in happened]
         if entries:
             self._detached(self._writer.submit(BULK, lambda: self._engine.database.journal_add(entries)))
 

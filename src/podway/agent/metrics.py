@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from podway.agent.speaker import BgpStatus
+from podway.agent.sessions import BgpStatus
 from podway.agent.status import AgentStatus
 from podway.cni.protocol import Answer, Call
 from podway.node.reconciler import Report

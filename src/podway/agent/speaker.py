@@ -18,14 +18,16 @@ from pathlib import Path
 import msgspec
 
 from podway.agent.deathwatch import DeathWatch
-from podway.bird.meaning import why
+from podway.agent.sessions import BgpStatus, History, PeerStatus, Recently, Turn
+from podway.bird.meaning import OFTEN, Clues, why
 from podway.bird.process import BirdProcess
 from podway.bird.render import digest, render
-from podway.bird.replies import BfdState, BgpRoute, Counts, SessionState
+from podway.bird.replies import BfdState, BgpRoute, SessionState
 from podway.kernel import counters, listeners
 from podway.model.bgp import Session, Speaker
 from podway.model.errors import PodwayError
 from podway.plan.bgp import Told
+from podway.plan.notes import Note, fold
 
 POLL = 2.0  # seconds between looks at the sessions
 SHOWN = 1.0  # seconds that whoever wants to see them waits for details at most
@@ -38,44 +40,6 @@ DEAD = "BFD lost it, and its kernel does not answer either: taken for dead, its 
 _log = logging.getLogger("podway.bgp")
 
 
-class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One session as ``podway bgp peers`` shows it. ``since`` seconds (wall clock) of its present state."""
-
-    name: str
-    description: str
-    neighbor: str
-    remote_as: int
-    state: str
-    since: float
-    why: str
-    flaps: int
-    bfd: str
-    channels: dict[str, Counts]
-
-
-class BgpStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """``version`` "" where no BIRD is needed or none was found; ``problems`` in sentences."""
-
-    version: str = ""
-    pid: int | None = None
-    router_id: str = ""
-    local_as: int = 0
-    own: tuple[str, ...] = ()
-    advertised: tuple[str, ...] = ()
-    reflector: bool = False
-    draining: bool = False
-    peers: tuple[PeerStatus, ...] = ()
-    problems: tuple[str, ...] = ()
-
-
-class _Seen(msgspec.Struct):
-    """What is remembered of a session between looks."""
-
-    state: str = ""
-    since: float = 0.0
-    flaps: int = 0
-
-
 class BirdKeeper:
     """Lives on the event loop. ``follow`` after every synchronization, ``stop`` leaves BIRD at work."""
 
@@ -85,8 +49,10 @@ class BirdKeeper:
         directory: Path,
         told: Callable[[], Told],
         handed_over: Callable[[int], None] = lambda _: None,
+        note: Callable[[list[tuple[str, str, str]]], None] = lambda _: None,
     ) -> None:
         self._handed_over = handed_over
+        self._note = note
         self.process = BirdProcess(directory)
         self._loop = loop
         self._told = told
@@ -105,9 +71,8 @@ class BirdKeeper:
         self._sessions: dict[str, SessionState] = {}
         self._detailed_at = 0.0  # when details may be read again by themselves
         self._bfd: dict[str, BfdState] = {}
-        self._seen: dict[str, _Seen] = {}
-        self._md5 = (0, 0.0)  # counters at the last look, when they last moved
-        self._md5_dropped = 0
+        self._history = History()
+        self._md5 = Recently()
         self._watch_over = DeathWatch(loop, self.process.client)
 
     def follow(self) -> None:
@@ -257,14 +222,8 @@ class BirdKeeper:
                 self.process.kill()
             return
         self._silent = 0
-        self._count_md5()
-        now = time.time()
-        for name, state in self._states.items():
-            seen = self._seen.setdefault(name, _Seen(since=now))
-            if (state == "Established") != (seen.state == "Established"):
-                seen.flaps += seen.state == "Established"
-                seen.since = now
-            seen.state = state
+        self._md5.take(counters.md5_drops(), time.monotonic())
+        self._say(self._history.look(self._states, time.time()))
         speaker = self._told().speaker
         self._watch_over.follow(speaker.sessions if speaker is not None else (), self._states)
         await self._look_at_handover()
@@ -312,15 +271,20 @@ class BirdKeeper:
         up = {one.description for one in wanted if not self.down(one.name)}
         return frozenset(d.removeprefix("node ") for one in wanted if (d := one.description) not in up and up)
 
-    def _count_md5(self) -> None:
-        count, moved = self._md5
-        found = counters.md5_drops()
-        if found > count:
-            self._md5_dropped = found - count
-            moved = time.monotonic()
-        elif time.monotonic() - moved > CALM:
-            self._md5_dropped = 0
-        self._md5 = (found, moved)
+    def _say(self, turns: list[Turn]) -> None:
+        """Log sessions that came up or were lost, and tell whoever keeps a journal."""
+        if not turns:
+            return
+        peers = {peer.name: peer for peer in self.status().peers}
+        for turn in turns:
+            if (peer := peers.get(turn.name)) is None:
+                continue
+            more = {"peer": peer.shown, "address": peer.neighbor}
+            if turn.up:
+                _log.info("BGP session up", extra=more)
+            else:
+                _log.warning("BGP session lost", extra=more | {"lasted": round(turn.lasted), "why": peer.why})
+            self._note([("up" if turn.up else "lost", f"bgp {peer.shown} {peer.neighbor}", peer.why)])
 
     # what is told ----------------------------------------------------------------------------------
 
@@ -345,38 +309,57 @@ class BirdKeeper:
         )
 
     def _problems(self, told: Told, peers: tuple[PeerStatus, ...]) -> list[str]:
-        found = [note.sentence for note in told.notes]
-        found += [f"BGP: {self._trouble}"] if self._trouble else []
-        if self._deaths > 1 and self._retry_at > time.monotonic():
-            found.append(
-                f"BGP: BIRD has ended {self._deaths} times in a row, its routes are kept; "
-                f"next start in {self._retry_at - time.monotonic():.0f} s; see {self.process.log}"
-            )
-        settled = time.time() - POLL * 2
-        return found + [
-            f"BGP session with {p.description or p.neighbor}: {p.why}"
-            for p in peers
-            if p.why and p.since < settled and self._started
-        ]
+        found = [*told.notes]
+        found += [Note("BGP", self._trouble)] if self._trouble else []
+        waits, lives = self._retry_at - time.monotonic(), time.monotonic() - self._started
+        if self._deaths > 1 and (waits > 0 or lives < CALM):
+            ended = f"BIRD has ended {self._deaths} times in a row, its routes are kept"
+            again = f"next start in {waits:.0f} s" if waits > 0 else f"at work again for {lives:.0f} s"
+            found.append(Note("BGP", ended, f"{again}; see {self.process.log}"))
+        if self.process.pid() is None:
+            return fold(found)  # no session is, and of none there is anything to say
+        now = time.time()
+        return fold(
+            [*found, *(Note(f"BGP session with {p.shown}", p.why) for p in peers if self._ails(p, now))]
+        )
+
+    def _ails(self, peer: PeerStatus, now: float) -> bool:
+        """Whether a session is not as it should be, longer than it takes to come up or again and again."""
+        lost = self._history.lost_lately(peer.name, now)
+        return bool(peer.why) and (peer.since < now - 2 * POLL or lost >= OFTEN)
 
     def _peer(self, session: Session) -> PeerStatus:
-        state = self._sessions.get(session.name)
-        seen = self._seen.get(session.name, _Seen(since=time.time()))
-        bfd = self._bfd.get(session.neighbor)
-        drops = self._md5_dropped if session.password else 0
-        reason = DEAD if session.name in self._watch_over.dead else why(session, state, drops)
+        now = time.time()
+        seen, bfd = self._sessions.get(session.name), self._bfd.get(session.neighbor)
+        clues = Clues(
+            bfd=bfd.state if bfd is not None else "",
+            lost=self._history.lost_lately(session.name, now),
+            unsigned=self._md5.grown[0],
+            signed=self._md5.grown[1],
+        )
         return PeerStatus(
             name=session.name,
             description=session.description,
             neighbor=session.neighbor,
             remote_as=session.remote_as,
             state=self._states.get(session.name, "-"),
-            since=seen.since,
-            why=reason if self.down(session.name) else "",  # details may be older than states
-            flaps=seen.flaps,
-            bfd=bfd.state if bfd is not None else "",
-            channels=state.channels if state is not None else {},
+            since=self._history.since(session.name, now),
+            why=self._why(session, clues),
+            flaps=self._history.flaps(session.name),
+            bfd=clues.bfd,
+            channels=seen.channels if seen is not None else {},
         )
+
+    def _why(self, session: Session, clues: Clues) -> str:
+        """Details may be older than states, which are looked at more often."""
+        if session.name in self._watch_over.dead:
+            return DEAD
+        seen, up = self._sessions.get(session.name), not self.down(session.name)
+        if up and (seen is None or not seen.established):
+            return ""
+        if seen is not None:
+            seen = msgspec.structs.replace(seen, state=self._states.get(session.name, seen.state))
+        return why(session, seen, clues)
 
     async def routes(self) -> list[BgpRoute]:
         """Every route that a session brought; [] without BIRD."""

@@ -10,11 +10,11 @@ import msgspec
 import podway
 from podway.agent.health import Health
 from podway.agent.liveness import Liveness
-from podway.agent.speaker import BgpStatus
+from podway.agent.sessions import BgpStatus
 from podway.controller.controller import Lease
 from podway.node.engine import NodeEngine
 from podway.plan import generation
-from podway.plan.notes import Note
+from podway.plan.notes import Note, fold
 from podway.probe import readiness
 
 
@@ -50,12 +50,11 @@ def describe(
     engine: NodeEngine, started: float, health: Health, liveness: Liveness, bgp: BgpStatus
 ) -> AgentStatus:
     """The agent's status now. Reads only what the writer thread replaces as a whole."""
-    problems = [note.sentence for note in _notes(engine)]
+    problems = [*bgp.problems, *fold(_notes(engine))]  # a session that is down is why a peer is not reached
     for key, fragments in list(engine.planner.conflicts.items()):
         who = " and ".join(" ".join(fragment) for fragment in fragments)
         problems.append(f"{' '.join(key)}: wanted differently by {who}; neither is applied")
     problems += [f"{' '.join(key)}: {why}" for key, why in sorted(engine.reconciler.problems.items())]
-    problems += bgp.problems
     cluster = engine.cluster
     if not cluster.snapshot.synced:
         problems.append(f"store: {cluster.trouble}; the last known state is kept, nothing is removed")

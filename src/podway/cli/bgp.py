@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
-from podway.agent.speaker import BgpStatus, PeerStatus
+from podway.agent.sessions import BgpStatus, PeerStatus
 from podway.cli.options import agent_socket, socket_option
 from podway.cli.output import as_json, columns
 from podway.observe import client
+from podway.observe.words import ago
 
 OUTPUT = click.option("-o", "--output", type=click.Choice(["table", "wide", "json"]), default="table")
 NODE = click.option("--node", envvar="PODWAY_NODE", help="whose agent [default: the host name]")
@@ -60,19 +59,20 @@ def routes(output: str, node: str | None, socket: str | None) -> None:
     if output == "json":
         click.echo(as_json(found))
         return
+    names = {peer.name: peer.shown for peer in client.bgp(agent_socket(node, socket)).peers}
     rows = [
         [
             "*" if one.best else "",
             one.prefix,
             ", ".join(one.via) or "-",
-            one.session,
+            names.get(one.session, one.session),
             one.as_path or "-",
             one.local_pref or "-",
             one.communities or "-",
         ]
         for one in found
     ]
-    titles = ["", "PREFIX", "NEXT HOP", "SESSION", "AS PATH", "PREFERENCE", "COMMUNITIES"]
+    titles = ["", "PREFIX", "NEXT HOP", "PEER", "AS PATH", "PREFERENCE", "COMMUNITIES"]
     click.echo(columns(titles, rows) if rows else "no BGP routes")
 
 
@@ -80,12 +80,13 @@ def _shown(found: BgpStatus) -> str:
     if not found.version and not found.problems:
         return "no network is carried by BGP here"
     up = sum(peer.state == "Established" for peer in found.peers)
+    whom = "" if up or not found.peers else " (to nobody now)"
     lines = [
         f"BIRD {found.version or '-'}, process {found.pid or '-'}, AS {found.local_as}, "
         f"router ID {found.router_id}{', reflector' if found.reflector else ''}"
         f"{', draining' if found.draining else ''}",
         f"  sessions: {up} of {len(found.peers)} up",
-        f"  announces: {', '.join((*found.own, *found.advertised)) or 'nothing yet'}",
+        f"  announces: {', '.join((*found.own, *found.advertised)) or 'nothing yet'}{whom}",
     ]
     return "\n".join(lines + [f"  problem: {problem}" for problem in found.problems])
 
@@ -93,11 +94,11 @@ def _shown(found: BgpStatus) -> str:
 def _row(one: PeerStatus, wide: bool) -> list[str]:
     prefixes = "/".join(str(counts.imported) for counts in one.channels.values()) or "-"
     row = [
-        one.description or one.neighbor,
+        one.shown,
         one.neighbor,
         str(one.remote_as),
         one.state,
-        f"{max(0.0, time.time() - one.since):.0f} s",
+        ago(one.since),
         prefixes,
         one.bfd or "-",
     ]

@@ -116,9 +116,8 @@ def journal(node: str, store: str, state_dir: str, lines: int, output: str) -> N
     for entry in entries:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.time))
         who = f"  by {entry.actor}" if entry.actor else ""
-        click.echo(
-            f"{stamp}  {entry.kind:10} {entry.key}  {entry.milliseconds:.1f} ms  found {entry.found}{who}"
-        )
+        took = f"{entry.milliseconds:.1f} ms  found " if entry.milliseconds else ""  # else nothing was mended
+        click.echo(f"{stamp}  {entry.kind:10} {entry.key}  {took}{entry.found}{who}".rstrip())
 
 
 @click.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 UDP4, UDP6 = "/proc/thread-self/net/snmp", "/proc/thread-self/net/snmp6"
 
-MD5_COUNTERS = ("TCPMD5NotFound", "TCPMD5Unexpected", "TCPMD5Failure")
+MD5_UNSIGNED, MD5_SIGNED = ("TCPMD5NotFound", "TCPMD5Failure"), ("TCPMD5Unexpected",)
 
 
 def udp_checksum_errors() -> int:
@@ -27,9 +27,12 @@ def _udp6() -> int:
         return 0  # no IPv6 on this machine
 
 
-def md5_drops() -> int:
-    """Packets whose TCP MD5 signature was wrong, missing or not expected, in this network namespace."""
+def md5_drops() -> tuple[int, int]:
+    """Packets in this network namespace whose TCP MD5 signature (RFC 2385) was wrong or missing, and those
+    that had one where no password is set."""
     with open("/proc/thread-self/net/netstat") as file:
-        lines = [line.split() for line in file if line.startswith("TcpExt:")]
-    names, values = lines[0], lines[1]
-    return sum(int(v) for name, v in zip(names, values, strict=True) if name in MD5_COUNTERS)
+        names, values = [line.split() for line in file if line.startswith("TcpExt:")]
+    counted = dict(zip(names[1:], map(int, values[1:]), strict=True))
+    return sum(counted.get(name, 0) for name in MD5_UNSIGNED), sum(
+        counted.get(name, 0) for name in MD5_SIGNED
+    )

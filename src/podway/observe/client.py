@@ -10,7 +10,7 @@ import msgspec
 
 from podway.agent.choices import PeerPath
 from podway.agent.health import PeerReport
-from podway.agent.speaker import BgpStatus
+from podway.agent.sessions import BgpStatus
 from podway.agent.status import AgentStatus
 from podway.bird.replies import BgpRoute
 from podway.model.errors import Unavailable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from podway.agent.choices import PeerPath
@@ -11,6 +10,7 @@ from podway.kernel.preflight import Check
 from podway.model.errors import Unavailable
 from podway.model.objects import family_of
 from podway.observe import client
+from podway.observe.words import ago
 
 COLUMNS = ["NAME", "VERDICT", "SINCE", "PATH", "REASON"]
 WIDE = ["NAME", "VERDICT", "SINCE", "PATH", "TARGET", "FOUND", "MTU", "RTT", "LAST ANSWER"]
@@ -38,7 +38,7 @@ def rows(peers: list[PeerReport], choices: list[PeerPath], wide: bool) -> list[l
     if not wide:
         return [_summary(peer, own) for peer, own in found]
     return [
-        [peer.name, peer.title, _ago(peer.since), *line] for peer, own in found for line in _paths(peer, own)
+        [peer.name, peer.title, ago(peer.since), *line] for peer, own in found for line in _paths(peer, own)
     ]
 
 
@@ -47,7 +47,7 @@ def _summary(peer: PeerReport, chosen: dict[tuple[str, int], PeerPath]) -> list[
     # what is left to wish for comes first
     reasons = sorted(chosen.values(), key=lambda one: (one.path == "direct", one.path == "tunnel"))
     why = reasons[0].reason if reasons else "-"
-    return [peer.name, peer.title, _ago(peer.since), path, peer.reason or why]
+    return [peer.name, peer.title, ago(peer.since), path, peer.reason or why]
 
 
 def _paths(peer: PeerReport, chosen: dict[tuple[str, int], PeerPath]) -> Iterator[list[str]]:
@@ -65,7 +65,7 @@ def _chosen(one: PeerPath | None) -> list[str]:
     if one is None:
         return ["-"] * 3
     doubt = f"; but now {one.trouble}" if one.trouble and one.path == "direct" else ""
-    return [_ago(one.since), _ago(one.last_probe), one.reason + doubt]
+    return [ago(one.since), ago(one.last_probe), one.reason + doubt]
 
 
 def _probed(path: PathReport) -> list[str]:
@@ -73,14 +73,6 @@ def _probed(path: PathReport) -> list[str]:
     name = f"{path.network} {how}" if path.network else path.layer
     mtu = f"{path.mtu or '?'} of {path.expected_mtu}" if path.mtu != path.expected_mtu else str(path.mtu)
     rtt = f"{path.milliseconds:.1f} ms" if path.answered else "-"
-    met = f", handshake {_ago(path.handshake)} ago" if path.handshake else ", no handshake yet"
+    met = f", handshake {ago(path.handshake)} ago" if path.handshake else ", no handshake yet"
     found = path.finding + (met if path.handshake is not None else "")
-    return [name, path.target, found, mtu, rtt, _ago(path.answered)]
-
-
-def _ago(at: float) -> str:
-    seconds = max(0, int(time.time() - at))
-    if not at:
-        return "-"
-    minutes, hours = seconds // 60, seconds // 3600
-    return f"{hours}h{minutes % 60}m" if hours else f"{minutes}m{seconds % 60}s" if minutes else f"{seconds}s"
+    return [name, path.target, found, mtu, rtt, ago(path.answered)]

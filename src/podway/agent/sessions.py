@@ -1,0 +1,120 @@
+"""What is shown of BGP sessions, and remembered between looks at BIRD: since when, how often lost. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from podway.bird.replies import Counts
+
+RECENT = 30.0  # seconds until what was counted is of no interest any more
+LATELY = 300.0  # seconds in which losses are counted together
+UP = "Established"
+
+
+class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One session as ``podway bgp peers`` shows it. ``since``: seconds (wall clock), up or not up."""
+
+    name: str
+    description: str
+    neighbor: str
+    remote_as: int
+    state: str
+    since: float
+    why: str
+    flaps: int
+    bfd: str
+    channels: dict[str, Counts]
+
+    @property
+    def shown(self) -> str:
+        """What people call the peer."""
+        return self.description or self.neighbor
+
+
+class BgpStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """``version`` "" where no BIRD is needed or none was found; ``problems`` in sentences."""
+
+    version: str = ""
+    pid: int | None = None
+    router_id: str = ""
+    local_as: int = 0
+    own: tuple[str, ...] = ()
+    advertised: tuple[str, ...] = ()
+    reflector: bool = False
+    draining: bool = False
+    peers: tuple[PeerStatus, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class Turn(NamedTuple):
+    """A session that came up, or was lost; ``lasted``: seconds of what it was before."""
+
+    name: str
+    up: bool
+    lasted: float
+
+
+class _Seen:
+    def __init__(self, now: float) -> None:
+        self.up = False
+        self.since = now
+        self.flaps = 0
+        self.losses: list[float] = []
+
+
+class History:
+    """Sessions by name. Times are seconds of the wall clock."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, _Seen] = {}
+
+    def look(self, states: Mapping[str, str], now: float) -> list[Turn]:
+        """Take in the state of every session; who turned. One that is configured no more is forgotten."""
+        self._seen = {name: self._seen.get(name) or _Seen(now) for name in states}
+        turns = []
+        for name, seen in self._seen.items():
+            up = states[name] == UP
+            if up == seen.up:
+                continue
+            turns.append(Turn(name, up, now - seen.since))
+            seen.up, seen.since = up, now
+            if not up:
+                seen.flaps += 1
+                seen.losses = [at for at in seen.losses if at > now - LATELY] + [now]
+        return turns
+
+    def since(self, name: str, now: float) -> float:
+        """When it came up, or was lost, or was first seen; ``now`` for one that never was."""
+        seen = self._seen.get(name)
+        return seen.since if seen is not None else now
+
+    def flaps(self, name: str) -> int:
+        """How often it was lost."""
+        seen = self._seen.get(name)
+        return seen.flaps if seen is not None else 0
+
+    def lost_lately(self, name: str, now: float) -> int:
+        """How often it was lost in the last ``LATELY`` seconds."""
+        seen = self._seen.get(name)
+        return sum(at > now - LATELY for at in seen.losses) if seen is not None else 0
+
+
+class Recently:
+    """What two counters grew by when they last grew, until that was ``RECENT`` seconds ago."""
+
+    def __init__(self) -> None:
+        self._before: tuple[int, int] | None = None
+        self._moved = 0.0
+        self.grown = (0, 0)
+
+    def take(self, counted: tuple[int, int], now: float) -> None:
+        """The counters as they stand at ``now`` (monotonic seconds)."""
+        if self._before is not None and counted != self._before:
+            self.grown = counted[0] - self._before[0], counted[1] - self._before[1]
+            self._moved = now
+        elif now - self._moved > RECENT:
+            self.grown = 0, 0
+        self._before = counted

@@ -1,0 +1,17 @@
+"""Times as people read them."""
+
+from __future__ import annotations
+
+import time
+
+
+def ago(at: float) -> str:
+    """How long ago ``at`` was, seconds since 1970: "45s", "3m5s", "2h10m", "4d3h"; "-" for 0."""
+    if not at:
+        return "-"
+    minutes, seconds = divmod(max(0, int(time.time() - at)), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours}h"
+    return f"{hours}h{minutes}m" if hours else f"{minutes}m{seconds}s" if minutes else f"{seconds}s"

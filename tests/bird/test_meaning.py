@@ -1,0 +1,99 @@
+"""Why a BGP session is down, in words, and what is remembered between looks. No kernel, no BIRD."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import speakers
+
+from podway.agent.sessions import LATELY, RECENT, History, Recently, Turn
+from podway.bird.meaning import Clues, why
+from podway.bird.replies import SessionState
+from podway.model.bgp import Session
+
+TOR = Session(**speakers.TOR | {"hold": 9, "bfd": "graceful"})
+NODE = Session(**speakers.NODE)
+
+
+def said(state: str, error: str = "", session: Session = TOR, **clues: object) -> str:
+    seen = SessionState(name=session.name, state=state, last_error=error)
+    return why(session, seen, msgspec.convert(clues, Clues))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("Socket: Connection refused", "nothing listens on TCP port 179"),
+        ("Socket: No route to host", "no way leads to 192.0.2.2"),
+        ("BGP Error: Bad peer AS", "it is not of AS 4200000001"),
+        ("Received: Bad peer AS", "it expects another AS than 64512"),
+        ("Received: Hold timer expired", "it heard nothing of this node"),
+        ("Received: Unknown error 6.10", "UDP port 3784 let through from here to there"),
+        ("BFD session down", "192.0.2.2 or the way to it is down"),
+        ("Received: Administrative shutdown", "shut down by its operator"),
+        ("Received: Connection rejected", "does not know 192.0.2.1"),
+        ("Something new", "Something new"),
+    ],
+)
+def test_the_last_error_and_what_it_means(error: str, words: str) -> None:
+    found = said("Idle", error)
+    assert words in found and "Error" not in found.replace("Unknown error", "")
+    assert found.startswith(error.removeprefix("Socket: ").removeprefix("BGP Error: "))
+
+
+@pytest.mark.parametrize(
+    ("state", "bfd", "words"),
+    [
+        ("Connect", "Down", "it or the way to it is down, or TCP port 179 is blocked underway"),
+        ("Connect", "Up", "BFD hears it, so it is up: TCP port 179 is blocked underway"),
+        ("OpenSent", "Up", "TCP port 179 there is open and silent: its BGP speaker hangs"),
+    ],
+)
+@pytest.mark.parametrize("error", ["", "BGP Error: Hold timer expired"])
+def test_silence_is_told_apart_by_how_far_one_comes(state: str, bfd: str, words: str, error: str) -> None:
+    assert words in said(state, error, bfd=bfd)
+
+
+def test_passwords_by_what_the_kernel_dropped() -> None:
+    """Of the side that has one, and of the side that has none; nodes, which never have one, aren't blamed."""
+    secret = msgspec.structs.replace(TOR, password="x")
+    assert "the password differs, or isn't set on the peer" in said("Connect", session=secret, unsigned=3)
+    assert "the peer has a password, and none is set here" in said("Connect", signed=3)
+    assert "MD5" not in said("Connect", signed=3, session=NODE) + said("Connect", unsigned=3)
+    assert "refused" in said("Active", "Socket: Connection refused", signed=3)
+
+
+def test_a_session_that_is_up_and_not_as_it_should_be() -> None:
+    assert said("Established", bfd="Up", lost=2) == "" == said("Established", session=NODE, bfd="Down")
+    assert "it doesn't hear this node: is UDP port 3784" in said("Established", bfd="Init")
+    assert "does it speak BFD" in said("Established", bfd="Down")
+    coming = said("Established", "Received: Unknown error 6.10", bfd="Up", lost=4)
+    assert (
+        coming.startswith("it comes and goes, lost 4 times") and "its BFD does not hear this node" in coming
+    )
+
+
+def test_what_is_remembered_of_sessions() -> None:
+    history = History()
+    assert history.look({"a": "Connect", "b": "Established"}, 10.0) == [Turn("b", True, 0.0)]
+    assert history.look({"a": "OpenSent", "b": "Established"}, 12.0) == []
+    assert history.look({"a": "Established", "b": "Idle"}, 14.0) == [
+        Turn("a", True, 4.0),
+        Turn("b", False, 4.0),
+    ]
+    assert (history.since("a", 20.0), history.since("never", 20.0)) == (14.0, 20.0)
+    history.look({"b": "Established"}, 15.0)
+    history.look({"b": "Idle"}, 16.0)
+    assert (history.flaps("b"), history.lost_lately("b", 17.0), history.flaps("a")) == (2, 2, 0)
+    assert history.lost_lately("b", 17.0 + LATELY) == 0 and history.flaps("b") == 2
+
+
+def test_counters_are_of_interest_for_a_while() -> None:
+    drops = Recently()
+    drops.take((5, 0), 100.0)
+    assert drops.grown == (0, 0), "what was counted before"
+    drops.take((7, 1), 102.0)
+    drops.take((7, 1), 104.0)
+    assert drops.grown == (2, 1)
+    drops.take((7, 1), 103.0 + RECENT)
+    assert drops.grown == (0, 0)
