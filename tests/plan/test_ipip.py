@@ -15,11 +15,13 @@ from podway.model.resources import (
     Node,
     NodeFacts,
     NodeSpec,
+    Paths,
     Pool,
     Snapshot,
     Uplink,
 )
 from podway.plan import mtu
+from podway.plan.generation import Now, told
 from podway.plan.path import Chosen, PathKey
 from podway.plan.planner import Planner
 from podway.plan.transport import carriage
@@ -37,14 +39,17 @@ def network(name: str = "net1", number: int = 1, **spec: object) -> Network:
     return Network(name=name, spec=NetworkSpec(**({"pools": pools, "transport": "ipip"} | spec)))  # type: ignore[arg-type]
 
 
-def planned(*networks: Network) -> Planner:
+def planned(*networks: Network, told: Paths | None = None) -> Planner:
     blocks = {}
     for number in range(1, len(networks) + 1):
         for third, node in enumerate(ADDRESSES, 1):
             spec = BlockSpec(network=f"net{number}", node=node, attach="routed")
             for cidr in (f"10.{number}.0.{64 * third}/26", f"fd00:{number}:0:{third}::/122"):
                 blocks[cidr] = Block(cidr=cidr, spec=spec)
-    nodes = {name: Node(name=name, spec=NodeSpec(addresses=own)) for name, own in ADDRESSES.items()}
+    paths = {one.name: told for one in networks if told is not None}
+    nodes = {
+        name: Node(name=name, spec=NodeSpec(addresses=own), paths=paths) for name, own in ADDRESSES.items()
+    }
     planner = Planner(FACTS)
     every = {one.name: one for one in networks}
     planner.update_snapshot(Snapshot(networks=every, nodes=nodes, blocks=blocks, synced=True))
@@ -162,3 +167,12 @@ def test_what_probes_call_it() -> None:
         carriage(link) for _, link in sorted(links(planned(network())).items(), key=lambda x: x[1].kind)
     )
     assert (one, other) == (("protocol 41", 40, 6), ("protocol 4", 20, 4))
+
+
+def test_what_leads_to_peers_of_both_families_is_told() -> None:
+    """Each peer might be a neighbour, which is asked first: what leads to the others is told all the same."""
+    ways = ("host-gw", "ipip:4", "ipip:6")
+    first = Paths(accepts=ways, sends=ways[:2])
+    planner = planned(network(ipip=IpipSpec(direct_within_subnet=True)), told=first)
+    found = told(planner, Now({"net1": first}, lambda _: True, {}), frozenset())
+    assert found["net1"].sends == ways

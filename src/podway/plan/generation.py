@@ -24,7 +24,7 @@ from typing import NamedTuple
 from podway.model.resources import Endpoint, Network, Paths, Sizes
 from podway.plan import mtu
 from podway.plan.planner import Planner
-from podway.plan.way import Way, wishes
+from podway.plan.way import Way, by_family, wishes
 
 LINGER = 1.0  # seconds that a way is accepted after the last one sent it: packets may be queued underway
 NAMED = 5  # nodes that a sentence names
@@ -101,7 +101,8 @@ def told(planner: Planner, now: Now, ripe: Idle) -> dict[str, Paths]:
     for name, held in sorted(planner.inputs.held.items()):
         before = now.told.get(name, Paths())
         accepted = [way for way in held.ways if way.text in before.accepts or now.stands(way)]
-        sent = {*planner.sends(name), *planner.asks(name), *held.wished}
+        spec = planner.inputs.networks[name].spec
+        sent = {*planner.sends(name), *planner.asks(name), *held.wished, *by_family(spec)}
         sent |= set() if now.moved else {way for way in held.ways if way.text in before.sends}
         accepts = _texts(way for way in accepted if (name, way.text) not in ripe)
         keys = planner.inputs.facts.keys
