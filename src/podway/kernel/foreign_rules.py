@@ -1,11 +1,14 @@
-"""Rules of others in nftables, listed with their handles and removed one by one. For what is taken over."""
+"""Rules of others in nftables and iptables-legacy, listed and removed one by one. For what is taken over."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Iterable
 
+from podway.kernel import xtables
 from podway.model.errors import Unavailable
+from podway.model.gate import Where
 
 _FLAGS = 1 << 2 | 1 << 3 | 1 << 11  # STATELESS, HANDLE, TERSE: nftables/libnftables.h
 
@@ -40,6 +43,16 @@ def listing(tables: Iterable[tuple[str, str]]) -> str:
     with _Context() as context:
         found = (context.run(f"list table {family} {table}") for family, table in tables)
         return "".join(printed for worked, printed in found if worked)
+
+
+def legacy() -> dict[Where, str]:
+    """The tables of iptables-legacy that are here, as ``iptables -S`` prints them.
+
+    Without the command that made them, their rules are nobody's any more who could remove them."""
+    found = [*xtables.tables("nat"), *xtables.tables("filter")]
+    with contextlib.suppress(Unavailable):
+        return {where: xtables.run(where, "-S") for where in found}
+    return {}
 
 
 def remove(commands: Iterable[str]) -> None:

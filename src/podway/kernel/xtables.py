@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+from collections.abc import Iterable
 
 from podway.model.errors import Unavailable
 from podway.model.gate import Gate, Where
@@ -25,11 +26,16 @@ DROPS = ("DROP", "REJECT")
 
 def places() -> list[Where]:
     """The FORWARD chains of this namespace."""
+    return tables("filter", "FORWARD")
+
+
+def tables(name: str, chain: str = "") -> list[Where]:
+    """A table of iptables-legacy where this namespace has it; of its chains that one."""
     found: list[Where] = []
     for family, file in TABLES.items():
-        with contextlib.suppress(OSError), open(f"/proc/thread-self/net/{file}") as tables:
-            if "filter" in tables.read().split():
-                found.append(Where("iptables-legacy", family, "filter", "FORWARD"))
+        with contextlib.suppress(OSError), open(f"/proc/thread-self/net/{file}") as names:
+            if name in names.read().split():
+                found.append(Where("iptables-legacy", family, name, chain))
     return found
 
 
@@ -56,13 +62,23 @@ def shares(where: Where) -> bool:
 
 def run(where: Where, *arguments: str) -> str:
     """One call; its output. Raises Unavailable when the command is missing, OSError with its words."""
+    command = COMMANDS[where.firewall, where.family]
+    return _execute([command, *WAIT, "-t", where.table, *arguments])
+
+
+def restore(where: Where, lines: Iterable[str]) -> None:
+    """Carry out all lines for a table or none, as iptables-restore has them. Raises as ``run``."""
+    command = f"{COMMANDS[where.firewall, where.family]}-restore"
+    text = "\n".join((f"*{where.table}", *lines, "COMMIT", ""))
+    _execute([command, *WAIT, "--noflush"], text)
+
+
+def _execute(words: list[str], stdin: str = "") -> str:
     import subprocess  # a call without an agent seldom needs it, and starts sooner without
 
-    command = COMMANDS[where.firewall, where.family]
+    command = words[0]
     try:
-        done = subprocess.run(
-            [command, *WAIT, "-t", where.table, *arguments], capture_output=True, text=True, timeout=30
-        )
+        done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=30)
     except FileNotFoundError as error:
         why = f"tables of {command} are in use, and can't be looked at"
         raise Unavailable(why, f"there is no {command}", "apt install iptables") from error

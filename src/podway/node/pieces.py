@@ -8,12 +8,13 @@ leaves a row that the next DEL, GC or start finds.
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 
 import msgspec
 
 from podway.delta.differ import diff, ordered
 from podway.kernel.facade import Kernel
-from podway.model.dropin import Moved, Piece, Tuned
+from podway.model.dropin import Moved, Passed, Piece, Tuned
 from podway.model.errors import Conflict
 from podway.model.gate import Passage
 from podway.model.objects import Actual, Address, AnyObject, Key, Link, Op, Sysctl
@@ -189,16 +190,18 @@ class Pieces:
         """Free what the reference plugins made for an attachment that isn't known here."""
         takeover.free(self._kernel, self._database, of, namespace)
 
-    def check(self, piece: Piece, namespace: int, mac: str = "", foreign: bool = False) -> None:
+    def check(
+        self, piece: Piece, namespace: int, mac: str = "", foreign: Collection[str] | None = None
+    ) -> None:
         """Raise Conflict naming the first thing that isn't as ``piece`` says, on the node and in the pod.
 
-        ``mac``: what later plugins of the chain have left as the interface's MAC. ``foreign``: the reference
-        plugin made it, so that on the node it has other names."""
+        ``mac``: what later plugins of the chain have left as the interface's MAC. ``foreign``: the node's
+        links by prevResult, where the reference plugin made it, so that on the node it has other names."""
         subject = f"container {piece.container} interface {piece.ifname}"
-        of_node = (*dropin.on_node(piece), *passage.piece(piece, self._planner.inputs.facts))
-        desired = self._planner.desired  # differs where a port leads to another interface of the pod
-        wanted = () if foreign else tuple(desired.get(one.key, one) for one in of_node)
-        wiring.require(wanted, self._kernel.look_up(wanted), "on the node", subject)
+        if foreign is not None:
+            takeover.require(self._kernel, _as_attached(piece), piece.want, foreign)
+        else:
+            self._check_node(piece, subject)
         moved = self._moved_on(piece)
         inner = tuple(one for one in dropin.in_pod(piece) if one.key not in moved)
         if not isinstance(piece.want, Tuned):  # what a tuning after it sets is no objection
@@ -206,6 +209,12 @@ class Pieces:
         if inner:
             found = self._kernel.look_up_inside(namespace, inner)
             wiring.require((_of_kind(one, found) for one in inner), found, "in the pod", subject)
+
+    def _check_node(self, piece: Piece, subject: str) -> None:
+        of_node = (*dropin.on_node(piece), *passage.piece(piece, self._planner.inputs.facts))
+        desired = self._planner.desired  # differs where a port leads to another interface of the pod
+        wanted = tuple(desired.get(one.key, one) for one in of_node)
+        wiring.require(wanted, self._kernel.look_up(wanted), "on the node", subject)
 
     def _moved_on(self, piece: Piece) -> set[Key]:
         """The routes of a pod's interface that a later plugin of its chain has put into another table."""
@@ -232,6 +241,14 @@ class Pieces:
                 unfinished.append(piece.id)
         for name in unfinished:
             self.delete(name)
+
+
+def _as_attached(piece: Piece) -> Attached:
+    told = piece.want.addresses if isinstance(piece.want, Passed) else piece.addresses
+    bare = tuple(address.partition("/")[0] for address in told)
+    return Attached(
+        network=piece.configuration, container=piece.container, ifname=piece.ifname, addresses=bare
+    )
 
 
 def _of_kind(value: AnyObject, found: Actual) -> AnyObject:

@@ -1,4 +1,4 @@
-"""Freeing what the reference plugins made, for pods that were there before Podway took their names.
+"""Pods that the reference plugins made, from before Podway took their names: freed, and checked.
 
 Nothing of it is kept here: by the reference's naming it is found in the kernel again, so that whoever comes
 after a crash does the rest. Each is entered in the journal before it is touched.
@@ -7,30 +7,133 @@ after a crash does the rest. Each is entered in the journal before it is touched
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
-from podway.kernel import foreign_rules
+import msgspec
+
+from podway.kernel import foreign_rules, xtables
 from podway.kernel.facade import Kernel
-from podway.model.objects import Op
+from podway.model.dropin import AnyWant, BridgePod, Passed, Ports, Ptp, Shaped
+from podway.model.errors import Conflict
+from podway.model.gate import Where
+from podway.model.objects import Link, Op, Qdisc
 from podway.node import wiring
 from podway.node.database import Database, JournalEntry
 from podway.plan.dropin import foreign
 from podway.plan.dropin.foreign import Attached
 
 
+class _Rules(msgspec.Struct, frozen=True):
+    """Commands that would remove a container's rules: nft's, and iptables-restore's for each table."""
+
+    nft: tuple[str, ...]
+    legacy: dict[Where, tuple[str, ...]]
+    forward: bool  # whether firewall's own chain is here; with firewalld as its backend it never is
+
+    def texts(self) -> list[str]:
+        return [*self.nft, *(one for lines in self.legacy.values() for one in lines)]
+
+
+def _rules(of: Attached) -> _Rules:
+    listing, others = foreign_rules.listing(foreign.TABLES), foreign_rules.legacy()
+    legacy = {where: foreign.legacy_removals(text, of) for where, text in others.items()}
+    return _Rules(
+        foreign.removals(listing, of),
+        {where: lines for where, lines in legacy.items() if lines},
+        any(foreign.FORWARD in text for text in (listing, *others.values())),
+    )
+
+
 def free(kernel: Kernel, database: Database, of: Attached, namespace: int = -1) -> None:
-    """Remove a container's rules, and with ``namespace`` its end of a veth; nothing is no error.
+    """Remove a container's rules and shaper, and with ``namespace`` its end of a veth; nothing is no error.
 
     Raises Unavailable, OSError."""
     subject = f"container {of.container} interface {of.ifname}"
-    commands = foreign.removals(foreign_rules.listing(foreign.TABLES), of)
+    rules = _rules(of)
     link = kernel.link_inside(namespace, of.ifname) if namespace >= 0 else None
-    found = list(commands)
+    shaper = _shaper(kernel, of)
+    found = rules.texts()
     if link is not None and link.kind == "veth":
         found.append(f"link {of.ifname}")
+    if shaper is not None:
+        found.append(f"link {shaper.name}")
     if not found:
         return
-    database.journal_add([JournalEntry(time.time(), "taken over", subject, "; ".join(found), 0.0, "")])
-    if commands:
-        foreign_rules.remove(commands)
+    note(database, subject, found)
+    if rules.nft:
+        foreign_rules.remove(rules.nft)
+    for where, lines in rules.legacy.items():
+        xtables.restore(where, lines)
+    if shaper is not None:
+        wiring.raise_first(kernel.apply([Op(None, shaper)]), subject)
     if link is not None and link.kind == "veth":
         wiring.raise_first(kernel.apply_inside(namespace, [Op(None, link)]), subject)
+
+
+def note(database: Database, subject: str, found: Collection[str]) -> None:
+    """Enter in the journal what is about to be touched."""
+    database.journal_add([JournalEntry(time.time(), "taken over", subject, "; ".join(found), 0.0, "")])
+
+
+def _shaper(kernel: Kernel, of: Attached) -> Link | None:
+    link = kernel.rtnetlink.get_link(foreign.shaper(of))
+    return link if link is not None and link.kind == "ifb" and not link.alias else None
+
+
+def require(kernel: Kernel, of: Attached, want: AnyWant, links: Collection[str]) -> None:
+    """Raise Conflict naming the first thing on the node that isn't as the reference plugin left it.
+
+    ``links``: the node's, as prevResult names them."""
+    subject = f"container {of.container} interface {of.ifname}"
+    if isinstance(want, Shaped):
+        _require_shaper(kernel, of, want, links, subject)
+    if isinstance(want, BridgePod | Ptp):
+        _require_link(kernel, want, links, subject)
+    if not isinstance(want, BridgePod | Ptp | Ports | Passed):
+        return
+    rules = _rules(of)
+    stand = foreign.traces(rules.texts(), of)
+    if isinstance(want, BridgePod | Ptp) and want.masquerade and "masquerade" not in stand:
+        raise _missing("the rule that masquerades it", subject)
+    if isinstance(want, Ports) and want.ports and "ports" not in stand:
+        raise _missing("the rule of its published ports", subject)
+    if isinstance(want, Passed) and rules.forward and want.addresses and "passes" not in stand:
+        raise _missing(f"its rule in {foreign.FORWARD}", subject)
+
+
+def _missing(what: str, subject: str) -> Conflict:
+    return Conflict(f"{what} is missing on the node", subject, "delete and add the pod")
+
+
+def _veth(kernel: Kernel, links: Collection[str], subject: str) -> Link:
+    for name in links:
+        link = kernel.rtnetlink.get_link(name)
+        if link is None:
+            raise _missing(f"link {name}", subject)
+        if link.kind == "veth":
+            return link
+    raise _missing("the veth", subject)
+
+
+def _require_link(kernel: Kernel, want: BridgePod | Ptp, links: Collection[str], subject: str) -> None:
+    link = _veth(kernel, links, subject)
+    if not link.up:
+        raise Conflict(f"link {link.name} is down on the node", subject, f"ip link set {link.name} up")
+    if isinstance(want, BridgePod) and link.master != want.bridge:
+        fix = f"ip link set {link.name} master {want.bridge}"
+        raise Conflict(f"link {link.name} is no port of bridge {want.bridge}", subject, fix)
+
+
+def _require_shaper(kernel: Kernel, of: Attached, want: Shaped, links: Collection[str], subject: str) -> None:
+    limited = []
+    if want.bandwidth.ingress_rate:
+        limited.append(_veth(kernel, [name for name in links if name != foreign.shaper(of)], subject).name)
+    if want.bandwidth.egress_rate:
+        if _shaper(kernel, of) is None:
+            raise _missing(f"link {foreign.shaper(of)}", subject)
+        limited.append(foreign.shaper(of))
+    queues = kernel.rtnetlink.dump("qdisc").values()
+    shaped = {one.link for one in queues if isinstance(one, Qdisc) and one.kind in ("tbf", "htb")}
+    for name in limited:
+        if name not in shaped:
+            raise _missing(f"the limit on link {name}", subject)

@@ -123,7 +123,8 @@ class _Shape:
 class Chained(_Shape):
     """A plugin after others. ``want(ask, before)`` is None where nothing is asked of it.
 
-    ``result(ask, before)``: what it passes on."""
+    ``result(ask, before)``: what it passes on. ``inherit``: what DEL does besides for a pod of the reference
+    plugin's."""
 
     def __init__(
         self,
@@ -132,10 +133,12 @@ class Chained(_Shape):
         prepare: Prepare = _unprepared,
         undo: Undo = _nothing,
         result: Callable[[Ask, Result], Result] = lambda _, before: before,
+        inherit: Callable[[NodeEngine, Ask], None] = lambda *_: None,
     ) -> None:
         super().__init__(name, prepare, undo)
         self._want = want
         self._result = result
+        self._inherit = inherit
 
     def _before(self, ask: Ask) -> Result:
         if ask.before is None:
@@ -153,6 +156,7 @@ class Chained(_Shape):
     def delete(self, ask: Ask) -> Steps[None]:
         def work(engine: NodeEngine) -> None:
             if self._id(ask) not in engine.pieces.known:
+                self._inherit(engine, ask)
                 self._take_over(engine, ask)
             self._remove(engine, self._id(ask))
 
@@ -162,15 +166,23 @@ class Chained(_Shape):
         want = self._want(ask, self._before(ask))
         if want is not None:
             piece, namespace = self._piece(ask, want), pod_namespace(ask.call)
-            yield Work(
-                lambda engine: engine.pieces.check(engine.pieces.known.get(piece.id, piece), namespace)
-            )
+            yield Work(lambda engine: self._check(engine, ask, piece, namespace))
+
+    def _check(self, engine: NodeEngine, ask: Ask, piece: Piece, namespace: int) -> None:
+        known = engine.pieces.known.get(piece.id)
+        foreign = None if known is not None else _on_node(self._before(ask))
+        engine.pieces.check(known or piece, namespace, foreign=foreign)
 
     def collect(self, ask: Ask) -> Steps[None]:
         yield Work(lambda engine: self._collect(engine, ask))
 
     def status(self, ask: Ask) -> Steps[None]:
         yield Work(lambda engine: engine.database.probe())
+
+
+def _on_node(before: Result) -> list[str]:
+    """The node's links that a result names."""
+    return [one.name for one in before.interfaces if not one.sandbox and not config.ifname_problem(one.name)]
 
 
 def _told(ask: Ask, before: Result) -> tuple[str, tuple[str, ...]]:
@@ -313,7 +325,7 @@ class Maker(_Shape):
         def work(engine: NodeEngine) -> None:
             source.check(engine)
             known = engine.pieces.known.get(self._id(ask))
-            foreign = known is None
+            foreign = None if known is not None else _on_node(before)
             if known is None:
                 made = self._want(ask, before)
                 known = self._piece(ask, made.want, addresses)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from podway.cni import config
-from podway.cni.dropin import options
+from podway.cni.dropin import backup, options
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.frame import Chained
 from podway.cni.dropin.inside import put_back
@@ -124,4 +124,4 @@ def result(ask: Ask, before: Result) -> Result:
     return msgspec.structs.replace(before, interfaces=interfaces)
 
 
-PLUGIN = Chained("tuning", want, prepare, undo, result)
+PLUGIN = Chained("tuning", want, prepare, undo, result, backup.put_back)

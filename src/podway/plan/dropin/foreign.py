@@ -1,4 +1,4 @@
-"""What in a listing of nftables is a container's by the reference plugins' own naming. Pure.
+"""What of nftables and iptables-legacy is a container's by the reference plugins' own naming. Pure.
 
 The reference plugins 1.x name what they make by SHA-512 of network and container, in a chain's name or a
 comment; the firewall plugin's rules are known by the container's address. iptables-nft's rules are in the
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -20,6 +20,7 @@ TABLES = (
     *((family, table) for family in ("ip", "ip6") for table in ("nat", "filter", "cni_hostport")),
     ("inet", "cni_plugins_masquerade"),
 )
+FORWARD = "CNI-FORWARD"  # the chain of the firewall plugin
 _TABLE = re.compile(r"table (\S+) (\S+) \{")
 _CHAIN = re.compile(r"\tchain (\S+) \{")
 _RULE = re.compile(r"\t\t(.*) # handle (\d+)")
@@ -44,6 +45,11 @@ def chains(of: Attached) -> tuple[str, ...]:
     return f"CNI-{digest}"[:_CHAIN_LENGTH], f"CNI-DN-{digest}"[:_CHAIN_LENGTH]
 
 
+def shaper(of: Attached) -> str:
+    """The device by which bandwidth holds back what a container sends (plugins/meta/bandwidth/main.go)."""
+    return f"bwp{_digest(of.network + of.container)}"[:15]
+
+
 def _masquerade_comment(of: Attached) -> str:
     return f'comment "{_digest(of.network)[:_HASH]}-{_digest(f"{of.ifname}:{of.container}")[:_HASH]}, '
 
@@ -57,7 +63,7 @@ def _is_of(rule: str, table: str, chain: str, of: Attached) -> bool:
         return _masquerade_comment(of) in rule
     if table == "cni_hostport":
         return rule.endswith(f'comment "{of.container}"')
-    return chain == "CNI-FORWARD" and len(words) > 2 and words[2] in of.addresses and words[-1] == "accept"
+    return chain == FORWARD and len(words) > 2 and words[2] in of.addresses and words[-1] == "accept"
 
 
 def removals(listing: str, of: Attached) -> tuple[str, ...]:
@@ -69,6 +75,40 @@ def removals(listing: str, of: Attached) -> tuple[str, ...]:
         elif rule and chain not in chains(of) and _is_of(rule, table, chain, of):
             rules.append(f"delete rule {family} {table} {chain} handle {handle}")
     return (*rules, *own)
+
+
+def legacy_removals(listing: str, of: Attached) -> tuple[str, ...]:
+    """The same for one table of iptables-legacy as ``-S`` prints it, in iptables-restore's words."""
+    rules, own = [], []
+    for line in listing.splitlines():
+        words = line.split()
+        if words[0] == "-N" and words[1] in chains(of):
+            own.append(words[1])
+        elif words[0] == "-A" and words[1] not in chains(of) and _is_legacy_of(words, of):
+            rules.append(f"-D{line[2:]}")
+    return (*rules, *(f"{verb} {chain}" for verb in ("-F", "-X") for chain in own))
+
+
+def _is_legacy_of(words: list[str], of: Attached) -> bool:
+    if words[-2] == "-j" and words[-1] in chains(of):
+        return True
+    return words[1] == FORWARD and words[3].partition("/")[0] in of.addresses and words[-1] == "ACCEPT"
+
+
+def traces(commands: Iterable[str], of: Attached) -> frozenset[str]:
+    """Which of "masquerade", "ports", "passes" a container has, by the commands that would remove them."""
+    masquerade, ports = chains(of)
+    tables = {"cni_plugins_masquerade": "masquerade", "cni_hostport": "ports"}
+    names = {masquerade: "masquerade", ports: "ports", FORWARD: "passes"}
+    found = set()
+    for words in (command.split() for command in commands):
+        if words[:2] == ["delete", "rule"]:
+            found |= {tables.get(words[3], ""), names.get(words[4], "")}
+        elif words[0] in ("-D", "-X"):
+            found.add(names.get(words[1], ""))
+        else:
+            found.add(names.get(words[-1], ""))
+    return frozenset(found - {""})
 
 
 def _rules(listing: str) -> Iterator[tuple[str, str, str, str, str]]:
