@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from podway.model import documents
@@ -14,7 +14,7 @@ from podway.node.book import AddressBook
 from podway.node.cluster import Cluster
 from podway.node.database import Database
 from podway.plan.planner import Planner
-from podway.store import Record, open_store
+from podway.store import Objects, Record, open_store
 
 COOLDOWN = 30
 SPEC = {"attach": "routed", "transport": "bgp", "cooldown": COOLDOWN}
@@ -35,12 +35,19 @@ class Clock:
 class Member:
     """One node, as its engine uses the book: what it knows is what was there at its last look."""
 
-    def __init__(self, name: str, directory: Path, url: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        url: str,
+        clock: Clock,
+        opener: Callable[[str], Objects] = open_store,
+    ) -> None:
         self.name = name
         state = directory / name
         state.mkdir(exist_ok=True)
         self.database = Database.open(str(state))
-        self.cluster = Cluster(name, url, self.database)
+        self.cluster = Cluster(name, url, self.database, opener)
         self.planner = Planner(NodeFacts(name=name))
         self.book = AddressBook(self.cluster, self.database, self.planner, clock, lambda: None)
         for endpoint in self.pods.values():
@@ -87,9 +94,10 @@ class Fleet:
         directory: Path,
         *names: str,
         pools: list[dict[str, object]] = POOLS,
+        url: str = "",
         **more: object,
     ) -> None:
-        self.directory, self.url, self.clock = directory, f"sqlite:{directory}/store.db", Clock()
+        self.directory, self.url, self.clock = directory, url or f"sqlite:{directory}/store.db", Clock()
         self.store = open_store(self.url, create=True)
         spec = json.dumps(SPEC | {"pools": pools} | more).encode()
         self.store.create(Record(kind="Network", name="pods", spec=spec))
@@ -97,12 +105,12 @@ class Fleet:
         for name in names:
             self.join(name)
 
-    def join(self, name: str) -> Member:
+    def join(self, name: str, opener: Callable[[str], Objects] = open_store) -> Member:
         with contextlib.suppress(Conflict):
             self.store.create(Record(kind="Node", name=name))
         if name in self.members:
             self.members[name].close()
-        self.members[name] = Member(name, self.directory, self.url, self.clock)
+        self.members[name] = Member(name, self.directory, self.url, self.clock, opener)
         return self.members[name]
 
     def look(self, times: int = 2) -> None:
