@@ -37,12 +37,12 @@ def pods(side: str) -> Iterator[list[Host]]:
 
 
 @contextlib.contextmanager
-def cluster(directory: Path) -> Iterator[list[podway.Node]]:
+def cluster(directory: Path, side: str = "ours", attach: str = "bridge") -> Iterator[list[podway.Node]]:
     """Two nodes of Podway's with a host-gw network declared; their agents are not started."""
-    with nodes("ours") as hosts:
+    with nodes(side) as hosts:
         made = [podway.Node(one, directory, f"sqlite:{directory}/store.db") for one in hosts]
         documents = [podway.node(one.name, f"192.0.2.{number}/24") for number, one in enumerate(made, 1)]
-        made[0].apply(podway.network("pods", POOL, transport="host-gw"), *documents)
+        made[0].apply(podway.network("pods", POOL, attach=attach, transport="host-gw"), *documents)
         yield made
 
 

@@ -54,6 +54,11 @@ def _block(number: int) -> str:
     return f"10.244.{number}.0/26"
 
 
+def _name(number: int) -> str:
+    """In the order of the numbers: names say who calls, and by hand it is who was started first."""
+    return f"n{number:03}"
+
+
 # two ways to say the same ----------------------------------------------------------------------------
 
 
@@ -65,14 +70,14 @@ def _podway(reflecting: bool) -> Configure:
             for one in range(1, count + 1):
                 labels = {"reflects": "yes"} if one <= 2 else {}
                 spec = NodeSpec(addresses=(f"{address(one)}/24",), labels=labels)
-                nodes[f"n{one}"] = Node(name=f"n{one}", spec=spec)
+                nodes[_name(one)] = Node(name=_name(one), spec=spec)
         uplink = Uplink(name="eth0", mtu=1500, addresses=(f"{address(number)}/24",))
         reflectors = ReflectorsSpec(selector="reflects" if reflecting else "")
         declared = BGPConfigurationSpec(mesh="auto" if reflecting else "on", reflectors=reflectors)
-        spec = BlockSpec(network="pods", node=f"n{number}", attach="routed")
+        spec = BlockSpec(network="pods", node=_name(number), attach="routed")
         told = bgp.speaker(
             bgp.Cluster(
-                NodeFacts(name=f"n{number}", uplinks=(uplink,)),
+                NodeFacts(name=_name(number), uplinks=(uplink,)),
                 nodes,
                 [Block(cidr=_block(number), spec=spec)],
                 {"pods": (POOL,)},

@@ -61,9 +61,11 @@ def _by_hand(side: str, *rules: str) -> Iterator[Wiring]:
 
 
 @contextlib.contextmanager
-def _ours(directory: Path) -> Iterator[Wiring]:
+def ours(directory: Path, side: str = "ours", attach: str = "bridge") -> Iterator[Wiring]:
     """Podway's defaults: masquerade and spoof protection on, host-gw between the nodes."""
-    with wiring.pods("ours") as pods, wiring.cluster(directory) as nodes, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        pods = stack.enter_context(wiring.pods(side))
+        nodes = stack.enter_context(wiring.cluster(directory, side, attach))
         for node in nodes:
             stack.enter_context(node.agent())
         addresses = [nodes[place].attach(pod) for pod, place in zip(pods, (0, 0, 1), strict=True)]
@@ -76,7 +78,7 @@ def _ours(directory: Path) -> Iterator[Wiring]:
 def throughput(rounds: int, directory: Path) -> list[Row]:
     """iperf3, one TCP stream, Gbit/s."""
     with _sides(directory, "iperf3", "-s") as sides:
-        taken = in_turn({name: _streams(side) for name, side in sides.items()}, rounds)
+        taken = in_turn({name: streams(side) for name, side in sides.items()}, rounds)
     return [
         median_row(f"TCP throughput, {where}{beside}", "Gbit/s", taken["ours"][where], figures[where], goal)
         for where in ("one node", "two nodes")
@@ -91,7 +93,7 @@ def _sides(directory: Path, *server: str) -> Iterator[dict[str, Wiring]]:
         sides = {
             "hand": stack.enter_context(_by_hand("hand")),
             "rule": stack.enter_context(_by_hand("rule", MASQUERADE)),
-            "ours": stack.enter_context(_ours(directory)),
+            "ours": stack.enter_context(ours(directory)),
         }
         for side in sides.values():
             for pod in (side.b, side.c):
@@ -104,7 +106,7 @@ def _beside(taken: Taken, goal: str) -> tuple[tuple[str, dict[str, list[float]],
     return ("", taken["hand"], goal), (" (masquerade by hand too)", taken["rule"], "")
 
 
-def _streams(side: Wiring) -> Callable[[], Sample]:
+def streams(side: Wiring) -> Callable[[], Sample]:
     def sample() -> Sample:
         one, two = (stream(side.a, address) for address in side.addresses)
         return {"one node": one, "two nodes": two}
@@ -124,7 +126,7 @@ def latency(rounds: int, directory: Path) -> list[Row]:
     program = directory / "pingpong"
     subprocess.run(["cc", "-O2", "-o", program, PING], check=True)
     with _sides(directory, str(program)) as sides:
-        taken = in_turn({name: _trips(side, program) for name, side in sides.items()}, rounds)
+        taken = in_turn({name: trips(side, program) for name, side in sides.items()}, rounds)
     return [
         median_row(f"round trip, {what}{beside}", "µs", taken["ours"][what], figures[what], goal)
         for what in taken["ours"]
@@ -132,7 +134,7 @@ def latency(rounds: int, directory: Path) -> list[Row]:
     ]
 
 
-def _trips(side: Wiring, program: Path) -> Callable[[], Sample]:
+def trips(side: Wiring, program: Path) -> Callable[[], Sample]:
     def sample() -> Sample:
         found = {}
         for where, address in zip(("one node", "two nodes"), side.addresses, strict=True):

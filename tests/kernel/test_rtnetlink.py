@@ -239,6 +239,9 @@ def test_many_routes_in_one_batch(rtnetlink: Rtnetlink) -> None:
     ]
     make(rtnetlink, list(routes))
     assert len(rtnetlink.dump("route", protocol=112)) == 12_000
+    some = {route.dst for route in routes[::4000]} | {"203.0.113.0/24"}
+    found = rtnetlink.dump("route", protocol=112, to=some)
+    assert found.keys() == {route.key for route in routes[::4000]}
     results = rtnetlink.apply([Op(None, one) for one in routes])
     assert not any(r.errno for r in results)
     assert rtnetlink.dump("route", protocol=112) == {}

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import ipaddress
 import socket
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from itertools import groupby
 
 import msgspec
@@ -168,9 +168,9 @@ class Kernel:
         ours = [name for name in _wireguards(links) if is_owned(links["link", name])]
         return {(one.device.link, key) for one in self.wireguard.look(ours) for key in one.met}
 
-    def learned(self) -> list[Route]:
-        """Routes that Podway's BIRD has brought here."""
-        routes = self.rtnetlink.dump("route", protocol=bgp.PROTOCOL).values()
+    def learned(self, to: Container[str] | None = None) -> list[Route]:
+        """Routes that Podway's BIRD has brought here: all, or those to these prefixes."""
+        routes = self.rtnetlink.dump("route", protocol=bgp.PROTOCOL, to=to).values()
         return [route for route in routes if isinstance(route, Route) and bgp.is_learned(route)]
 
     def apply(self, ops: Sequence[Op], pods: Mapping[str, int] | None = None) -> list[OpResult]:

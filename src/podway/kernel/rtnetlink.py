@@ -7,10 +7,11 @@ batch has an index that was chosen here, so nothing has to be looked up in betwe
 from __future__ import annotations
 
 import errno
+import functools
 import random
 import socket
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from podway.delta.differ import is_remade
 from podway.kernel.netlink import address, link, neighbour, route, rule, traffic, wire
@@ -108,20 +109,27 @@ class Rtnetlink:
         return messages
 
     def dump(
-        self, kind: str, *, protocol: int = 0, link: str = "", parent: str = "", refresh: bool = True
+        self,
+        kind: str,
+        *,
+        protocol: int = 0,
+        to: Container[str] | None = None,
+        link: str = "",
+        parent: str = "",
+        refresh: bool = True,
     ) -> Actual:
         """All objects of a kind: link, address, route, rule, neighbour, fdb, qdisc, class or filter.
 
-        Routes are filtered by ``protocol``; classes and filters are of one ``link``,
-        neighbours and forwarding entries of one or (empty) of all. ``refresh`` False: links have the names
-        that they had at the last dump of them.
+        Routes are filtered by ``protocol`` and, unless it is None, ``to`` where they lead; classes and
+        filters are of one ``link``, neighbours and forwarding entries of one or (empty) of all. ``refresh``
+        False: links have the names that they had at the last dump of them.
         """
         if kind == "link":
             return self._links()
         if refresh and kind != "rule":
             self._refresh()
         found: Actual = {}
-        for message in self._messages(kind, protocol, link, parent):
+        for message in self._messages(kind, protocol, to, link, parent):
             value = self._decode(kind, message.payload)
             if value is not None and value.kind_name == kind:
                 if isinstance(value, Route) and protocol not in (0, value.protocol):
@@ -154,7 +162,9 @@ class Rtnetlink:
         values = [link.decode(message.payload, self._name) for message in messages]
         return {value.key: value for value in values}
 
-    def _messages(self, kind: str, protocol: int, of: str, parent: str) -> list[wire.Message]:
+    def _messages(
+        self, kind: str, protocol: int, to: Container[str] | None, of: str, parent: str
+    ) -> list[wire.Message]:
         requests: dict[str, Callable[[], list[bytes]]] = {
             "address": lambda: [address.encode_dump()],
             "route": lambda: [route.encode_dump(family, protocol) for family in FAMILIES],
@@ -169,7 +179,12 @@ class Rtnetlink:
             "class": lambda: [traffic.encode_dump(traffic.GETTCLASS, self.index(of))],
             "filter": lambda: [traffic.encode_dump(traffic.GETTFILTER, self.index(of), parent)],
         }
-        return [message for request in requests[kind]() for message in self._socket.dump(request)]
+        keep = None if to is None else functools.partial(self._leads, to)
+        return [message for request in requests[kind]() for message in self._socket.dump(request, keep)]
+
+    def _leads(self, to: Container[str], message: wire.Message) -> bool:
+        found = self._decode("route", message.payload)
+        return isinstance(found, Route) and found.dst in to
 
     def _decode(self, kind: str, payload: bytes) -> AnyObject | None:
         return decode(kind, payload, self._name)

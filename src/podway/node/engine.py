@@ -308,7 +308,8 @@ class NodeEngine:
         self._follow_keys()
         self.reconciler.removals_allowed = self.cluster.snapshot.synced
         if self.planner.carries("bgp"):
-            self._changed |= self.planner.update_learned({route.dst for route in self.kernel.learned()})
+            blocks = self.planner.inputs.blocks  # the Internet's may be there too
+            self._changed |= self.planner.update_learned({r.dst for r in self.kernel.learned(blocks)})
         self.speaker = self.planner.speaker()
 
     def _follow(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
 
 from podway.kernel import namespaces
@@ -108,15 +108,19 @@ class NetlinkSocket:
     def _receive(self) -> bytes:
         return self._socket.recv(DUMP_SIZE)
 
-    def dump(self, request: bytes) -> list[wire.Message]:
-        """All answers to a dump. Raises OSError with the kernel's words; EINTR when it keeps changing."""
+    def dump(self, request: bytes, keep: Callable[[wire.Message], bool] | None = None) -> list[wire.Message]:
+        """All answers to a dump, or those to ``keep``: of a hundred thousand routes few may be of interest.
+
+        Raises OSError with the kernel's words; EINTR when it keeps changing."""
         for _ in range(ATTEMPTS):
-            found, interrupted = self._dump_once(request)
+            found, interrupted = self._dump_once(request, keep)
             if not interrupted:
                 return found
         raise InterruptedError(errno.EINTR, "the kernel's tables changed during every dump")
 
-    def _dump_once(self, request: bytes) -> tuple[list[wire.Message], bool]:
+    def _dump_once(
+        self, request: bytes, keep: Callable[[wire.Message], bool] | None
+    ) -> tuple[list[wire.Message], bool]:
         sequence = self._send(request, wire.DUMP)
         found: list[wire.Message] = []
         interrupted = False
@@ -131,7 +135,8 @@ class NetlinkSocket:
                 if message.type == wire.ERROR:
                     number, words = error_of(message)
                     raise OSError(number, words)
-                found.append(message)
+                if keep is None or keep(message):
+                    found.append(message)
 
     def ask(self, request: bytes) -> wire.Message | None:
         """The one answer to a GET; None when there is no such thing (ENODEV, ENOENT). Raises OSError."""
