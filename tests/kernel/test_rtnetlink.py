@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import json
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pyroute2
 import pytest
 
 from podway.delta.differ import CREATION_ONLY, matches
+from podway.kernel import namespaces
 from podway.kernel.monitor import Event, Monitor
 from podway.kernel.rtnetlink import Rtnetlink
 from podway.model.objects import (
@@ -112,6 +115,34 @@ def dump(rtnetlink: Rtnetlink, like: AnyObject) -> dict[tuple[str, ...], AnyObje
         parent = like.parent if isinstance(like, Filter) else ""
         return rtnetlink.dump(like.kind_name, link=like.link, parent=parent)
     return rtnetlink.dump(like.kind_name)
+
+
+def test_a_pods_links_are_made_without_a_wait_for_all_processors(
+    rtnetlink: Rtnetlink, pod_namespace: int
+) -> None:
+    """One queue an end, and an IFB is up once it has its bucket."""
+    ifb = Link(name="ifb7", kind="ifb", alias="podway:x")
+    bucket = Qdisc(link="ifb7", kind="tbf", handle="1:", rate=10_000_000, burst=65536, limit=100_000)
+    monitor = Monitor()
+    make(rtnetlink, [BRIDGE, VETH, ifb, bucket], pod_namespace)
+    seen = [event.object for event in monitor.read()]
+    monitor.close()
+    bucket_at = next(at for at, one in enumerate(seen) if isinstance(one, Qdisc) and one.link == "ifb7")
+    up_at = next(at for at, one in enumerate(seen) if isinstance(one, Link) and one.name == "ifb7" and one.up)
+    assert bucket_at < up_at
+    found = rtnetlink.get_link("ifb7")
+    assert found is not None and found.up and found.alias == "podway:x"
+    shown = [_shown("v0")]
+    with namespaces.entered(pod_namespace):
+        shown.append(_shown("eth0"))
+    assert [(one["num_tx_queues"], one["num_rx_queues"]) for one in shown] == [(1, 1), (1, 1)]
+
+
+def _shown(link: str) -> dict[str, Any]:
+    done = subprocess.run(["ip", "-d", "-j", "link", "show", link], capture_output=True, check=True)
+    (one,) = json.loads(done.stdout)
+    assert isinstance(one, dict)
+    return one
 
 
 def test_everything_applied_is_seen_and_removed_again(rtnetlink: Rtnetlink, pod_namespace: int) -> None:

@@ -16,6 +16,7 @@ from itertools import groupby
 import msgspec
 
 from podway.kernel import lookup, namespaces, sysctl
+from podway.kernel.foreign_rules import ForeignRules
 from podway.kernel.nftables import Nft
 from podway.kernel.passage import Firewalls
 from podway.kernel.rtnetlink import Rtnetlink
@@ -78,6 +79,7 @@ class Kernel:
         self.nft = Nft()
         self.wireguard = Wireguard(self.rtnetlink.index)
         self.firewalls = Firewalls(self.nft.run)
+        self.foreign_rules = ForeignRules()
 
     @property
     def portids(self) -> frozenset[int]:
@@ -86,6 +88,7 @@ class Kernel:
 
     def close(self) -> None:
         self.wireguard.close()
+        self.foreign_rules.close()
         self.firewalls.close()
         self.nft.close()
         self._undertaker.close()

@@ -201,11 +201,18 @@ class Rtnetlink:
         pending: list[tuple[int, bytes]] = []
         results: list[OpResult | None] = [None] * len(ops)
         self.peer_index: dict[str, int] = {}
+        queues = {op.want.link: at for at, op in enumerate(ops) if isinstance(op.want, Qdisc)}
+        later: dict[int, list[tuple[int, bytes]]] = {}
         for number, op in enumerate(ops):
             try:
-                pending += [(number, request) for request in self._encode(op, namespaces or {})]
+                requests = [(number, request) for request in self._encode(op, namespaces or {})]
+                if isinstance(op.want, Link) and op.have is None and queues.get(op.want.name, -1) > number:
+                    # on a link that is up already, queueing waits for all processors (sch_api.c qdisc_graft)
+                    requests, later[queues[op.want.name]] = requests[:1], requests[1:]
+                pending += requests
             except (OSError, KeyError) as error:
                 results[number] = _unencodable(op, error)
+            pending += later.pop(number, [])
         failed = self._socket.batch([request for _, request in pending])
         for position, (code, words) in failed.items():
             number = pending[position][0]

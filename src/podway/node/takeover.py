@@ -34,8 +34,8 @@ class _Rules(msgspec.Struct, frozen=True):
         return [*self.nft, *(one for lines in self.legacy.values() for one in lines)]
 
 
-def _rules(of: Attached) -> _Rules:
-    listing, others = foreign_rules.listing(foreign.TABLES), foreign_rules.legacy()
+def _rules(kernel: Kernel, of: Attached) -> _Rules:
+    listing, others = kernel.foreign_rules.listing(foreign.TABLES), foreign_rules.legacy()
     legacy = {where: foreign.legacy_removals(text, of) for where, text in others.items()}
     return _Rules(
         foreign.removals(listing, of),
@@ -49,7 +49,7 @@ def free(kernel: Kernel, database: Database, of: Attached, namespace: int = -1) 
 
     Raises Unavailable, OSError."""
     subject = f"container {of.container} interface {of.ifname}"
-    rules = _rules(of)
+    rules = _rules(kernel, of)
     link = kernel.link_inside(namespace, of.ifname) if namespace >= 0 else None
     shaper = _shaper(kernel, of)
     found = rules.texts()
@@ -61,7 +61,7 @@ def free(kernel: Kernel, database: Database, of: Attached, namespace: int = -1) 
         return
     note(database, subject, found)
     if rules.nft:
-        foreign_rules.remove(rules.nft)
+        kernel.foreign_rules.remove(rules.nft)
     for where, lines in rules.legacy.items():
         xtables.restore(where, lines)
     if shaper is not None:
@@ -91,7 +91,7 @@ def require(kernel: Kernel, of: Attached, want: AnyWant, links: Collection[str])
         _require_link(kernel, want, links, subject)
     if not isinstance(want, BridgePod | Ptp | Ports | Passed):
         return
-    rules = _rules(of)
+    rules = _rules(kernel, of)
     stand = foreign.traces(rules.texts(), of)
     if isinstance(want, BridgePod | Ptp) and want.masquerade and "masquerade" not in stand:
         raise _missing("the rule that masquerades it", subject)

@@ -22,6 +22,7 @@ from podway.model.objects import (
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 IFINFO = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
 ADDRESS, IFNAME, MTU, LINK, MASTER, LINKINFO, TXQLEN = 1, 3, 4, 5, 10, 18, 13
+NUM_TX_QUEUES, NUM_RX_QUEUES = 31, 32
 IFALIAS, AF_SPEC, GROUP, NET_NS_FD, EXT_MASK, PROMISCUITY = 20, 26, 27, 28, 29, 30
 AF_INET6, INET6_ADDR_GEN_MODE = 10, 8
 GEN_EUI64, GEN_NONE = 0, 1  # IN6_ADDR_GEN_MODE_*
@@ -42,6 +43,11 @@ _BRIDGE_OPTIONS = {"stp": (BR_STP_STATE, 4), "mcast_snooping": (BR_MCAST_SNOOPIN
 _PORT_OPTIONS = {"hairpin": BRPORT_HAIRPIN, "learning": BRPORT_LEARNING, "isolated": BRPORT_ISOLATED}
 
 
+# A veth uses one queue. Made with one for each processor, it gives the others back, and for that the kernel
+# waits for all processors, once an end, with all links locked (drivers/net/veth.c veth_init_queues).
+_ONE_QUEUE = wire.u32(NUM_TX_QUEUES, 1) + wire.u32(NUM_RX_QUEUES, 1)
+
+
 def _header(index: int, flags: int = 0, change: int = 0) -> bytes:
     return IFINFO.pack(0, 0, index, flags, change)
 
@@ -53,6 +59,8 @@ def encode_create(link: Link, index: int, peer_index: int, peer_fd: int | None, 
     second message can set (alias, up, port options) is ``encode_change``'s.
     """
     parts = [wire.text(IFNAME, link.name)]
+    if link.kind == "veth":
+        parts.append(_ONE_QUEUE)
     if link.mac:
         parts.append(wire.attribute(ADDRESS, wire.mac_bytes(link.mac)))
     if link.mtu:
@@ -79,7 +87,7 @@ def encode_create(link: Link, index: int, peer_index: int, peer_fd: int | None, 
 
 
 def _peer(peer: Peer, index: int, namespace: int | None) -> bytes:
-    parts = [wire.text(IFNAME, peer.name)]
+    parts = [wire.text(IFNAME, peer.name), _ONE_QUEUE]
     if peer.mac:
         parts.append(wire.attribute(ADDRESS, wire.mac_bytes(peer.mac)))
     if peer.mtu:

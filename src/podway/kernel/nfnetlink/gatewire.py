@@ -15,6 +15,7 @@ from podway.model.gate import Where
 FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
 NUMBERS = {name: number for number, name in FAMILIES.items()}
 NF_INET_FORWARD, NF_DROP, NF_ACCEPT, JUMP, GOTO, RETURN = 2, 0, 1, -3, -4, -5
+GETTABLE, TABLE_NAME = 1, 1
 RULE_HANDLE = 3
 IMMEDIATE_DATA, DATA_VERDICT, VERDICT_CODE, VERDICT_CHAIN = 2, 2, 1, 2
 TARGET_NAME = 1
@@ -37,6 +38,17 @@ class ForeignRule(NamedTuple):
     comment: str
     verdict: str
     chain: str = ""
+
+
+def dump_tables() -> bytes:
+    """A request for the tables of all families."""
+    return nftwire.dump(GETTABLE, 0)
+
+
+def decode_table(payload: bytes) -> tuple[str, str]:
+    """(family, name) of a table; "" for a family that packets aren't forwarded in."""
+    name = wire.string(wire.attributes(payload, nftwire.HEADER.size)[TABLE_NAME])
+    return FAMILIES.get(payload[0], ""), name
 
 
 def dump_rules(where: Where) -> bytes:
