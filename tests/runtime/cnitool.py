@@ -32,8 +32,11 @@ class CniTool:
 
 
 def collect(runtime: Runtime, network: str, valid: Sequence[tuple[str, str]] = ()) -> None:
-    """GC by every plugin of a network, as a runtime sends it that knows what is valid: cnitool doesn't."""
-    document = json.loads((runtime.conf_dir / f"10-{network}.conflist").read_text())
+    """GC by every plugin of a network, as a runtime sends it that knows what is valid: cnitool doesn't.
+
+    ``network``: the name of its file, which may have a number before it."""
+    (file,) = (one for one in runtime.conf_dir.iterdir() if one.stem in (network, f"10-{network}"))
+    document = json.loads(file.read_text())
     kept = [{"containerID": container, "ifname": ifname} for container, ifname in valid]
     for plugin in document["plugins"]:
         program = str(runtime.bin_dir / plugin["type"])

@@ -10,9 +10,12 @@ import contextlib
 import json
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import images
 import pytest
 import reach
+from cnitool import collect
 from containerd import wait_for
 from machine import machine
 from networks import NETWORKS, PARAMETERS, Podway, Reference
@@ -22,6 +25,7 @@ from stock import rows, stock
 
 pytestmark = [pytest.mark.kernel, pytest.mark.runtime]
 
+MANY = 12
 Node = tuple[Podman, Reference | Podway]
 
 
@@ -169,3 +173,70 @@ def test_containers_outlive_the_agent(podman: Podman, node: Node) -> None:
     podman("rm", "-f", "-t", "0", "during")
     node[1].start()
     assert reach.from_outside(podman.machine, NODE, 8080) == OUTSIDE
+
+
+def test_many_containers_at_once(podman: Podman, node: Node) -> None:
+    """Each has its address and port; podman itself lets one after the other through."""
+    network = networks(node)[0]
+
+    def one(number: int) -> str:
+        podman.run(f"many{number}", "--network", network, "-p", f"{20000 + number}:80")
+        return podman.addresses(f"many{number}")[network]
+
+    with ThreadPoolExecutor(MANY) as crowd:
+        addresses = list(crowd.map(one, range(MANY)))
+    assert len(set(addresses)) == MANY
+    for number in (0, MANY - 1):
+        _serves(podman, f"many{number}")
+        assert reach.from_outside(podman.machine, NODE, 20000 + number) == OUTSIDE
+    with ThreadPoolExecutor(MANY) as crowd:
+        list(crowd.map(lambda number: podman("rm", "-f", "-t", "0", f"many{number}"), range(MANY)))
+
+
+def test_podman_is_killed_while_containers_are_added(podman: Podman, node: Node) -> None:
+    if isinstance(node[1], Reference):
+        pytest.skip("the reference plugins have no GC, so what a killed runtime forgot stays")
+    machine, network = podman.machine, networks(node)[0]
+    before = machine.run("ip", "-br", "link")
+    where = ("--cgroup-parent", f"/{machine.cgroup}", "--network", network, "--entrypoint", "")
+    calls = [
+        machine.spawn(
+            "podman", "run", "-d", "--name", f"cut{number}", "-p", f"{21000 + number}:80", *where,
+            images.BUSYBOX, "sleep", "3600", log="cut.log",
+        )
+        for number in range(4)
+    ]  # fmt: skip
+    wait_for("a container's link", lambda: machine.run("ip", "-br", "link") != before)
+    for call in calls:
+        machine.signal(call, signal.SIGKILL)
+    for call in calls:
+        call.wait(60)
+    wait_for("the plugins' end", lambda: not machine.run("pgrep", "-f", str(podman.bin_dir), check=False))
+    podman("rm", "-f", "-a", "-t", "0")
+    collect(podman, node[1].file if type(node[1]) is Podway else network)
+    for name in machine.run("ip", "netns", "list").split():  # podman's own, which it forgot
+        if name.startswith("netns-"):
+            machine.run("ip", "netns", "delete", name)
+
+
+def test_a_container_outlives_restarts_between_its_steps(podman: Podman, node: Node) -> None:
+    """Created, started, stopped, started again, removed: with the agent killed, absent or new at each."""
+    network = networks(node)[0]
+    where = ("--cgroup-parent", f"/{podman.machine.cgroup}", "--network", network, "-p", "8080:80")
+    command = (images.BUSYBOX, "httpd", "-f", "-h", "/www")
+    podman("create", "--name", "web", "--entrypoint", "", *where, *command)
+    node[1].stop(signal.SIGKILL)
+    podman("start", "web")
+    node[1].start()
+    _serves(podman, "web")
+    assert reach.from_outside(podman.machine, NODE, 8080) == OUTSIDE
+    node[1].stop(signal.SIGKILL)
+    podman("stop", "-t", "0", "web")
+    node[1].start()
+    podman("start", "web")
+    _serves(podman, "web")
+    node[1].stop()
+    podman("rm", "-f", "-t", "0", "web")
+    node[1].start()
+    with pytest.raises(AssertionError):
+        reach.from_outside(podman.machine, NODE, 8080)
