@@ -97,6 +97,38 @@ _MAPPINGS = st.sampled_from(
 
 
 @st.composite
+def inner_mains(draw: st.DrawFn) -> dict[str, Any]:
+    """Those whose link stands in the pod alone."""
+    ipam = {"ipam": _ipam(draw(st.booleans()), draw(st.booleans()))} if draw(st.integers(0, 3)) else {}
+    conf: dict[str, Any] = {"type": "macvlan", **ipam}
+    options = {
+        "master": ["up0", "up0", "none0"],
+        "mode": ["bridge", "private", "vepa", "passthru", "other"],
+        "mtu": [1400, 9000],
+        "mac": ["c2:11:22:33:44:66"],
+        "bcqueuelen": [300],
+    }
+    for key, values in options.items():
+        if draw(st.booleans()):
+            conf[key] = draw(st.sampled_from(values))
+    return conf
+
+
+@st.composite
+def inner_cases(draw: st.DrawFn, versions: tuple[str, ...] = VERSIONS) -> Case:
+    """One of them, perhaps with tuning after it."""
+    chained = [draw(_TUNING)] if draw(st.booleans()) else []
+    version, script = draw(st.sampled_from(versions)), draw(st.sampled_from(sorted(SCRIPTS)))
+    steps = SCRIPTS[script]
+    if version == "0.3.1":
+        steps = tuple(step for step in steps if step.command != "CHECK")
+    main = draw(inner_mains())
+    if script == "two pods":
+        main.pop("mac", None)  # no two links on one wire
+    return Case(version=version, plugins=(main, *chained), steps=steps)
+
+
+@st.composite
 def cases(draw: st.DrawFn, versions: tuple[str, ...] = VERSIONS) -> Case:
     """A main plugin and up to five after it."""
     script = draw(st.sampled_from(sorted(SCRIPTS)))

@@ -53,7 +53,7 @@ def _unequal_texts(start: str) -> Callable[[Any, Any], bool]:
 DELIBERATE = (
     Rule("versions", _VERSION),
     Rule("own-codes", _ANSWER + "/code", lambda left, right: left in (100, 999) and right != ABSENT),
-    Rule("owned-by-alias", _STEP + "/node/links/[^/]+/ifalias", lambda left, right: left == ABSENT),
+    Rule("owned-by-alias", _STEP + "/(?:node|pod)/links/[^/]+/ifalias", lambda left, right: left == ABSENT),
     Rule("owned-by-protocol", _STEP + "/node/routes/.*/protocol", lambda *both: both == ("boot", "112")),
     Rule("forwarding", _STEP + "/node/sysctls/(?:ipv4/ip_forward|ipv6/conf/all/forwarding)", _pair("0", "1")),
     Rule("forwarding", _STEP + "/node/sysctls/ipv4/conf/all/send_redirects", _pair("1", "0")),
@@ -83,6 +83,12 @@ DELIBERATE = (
         r"|files(?:/[\da-f.:]+|/last_reserved_ip[.]\d)?)",
         lambda left, right: right in (ABSENT, {}, []),
     ),
+    Rule(
+        "counted",
+        r"/\d+ (?:ADD|CHECK|DEL)/files(?:/last_reserved_ip.\d)?",
+        lambda left, right: left in ({}, ABSENT),
+    ),
+    Rule("own-families", _STEP + "/pod/sysctls/ipv6/eth0/ndisc_notify", lambda *both: both == ("1", ABSENT)),
     Rule("link-local", _STEP + "/node/sysctls/ipv6/[^/]+/addr_gen_mode", lambda left, right: left == ABSENT),
     Rule(
         "nothing-left",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from differ_cases import VERSIONS, cases
+from differ_cases import VERSIONS, cases, inner_cases
 from differ_rules import DELIBERATE, UPSTREAM, Rule, unexplained
 from differ_world import Case, Side
 from differential import compare, debian, installed, ours, release
@@ -54,6 +54,12 @@ def test_our_executables_with_their_agent(case: Case) -> None:
 def test_ours_and_theirs_in_one_chain(case: Case, names: tuple[str, ...]) -> None:
     """Either is first: prevResult goes from one to the other, and host-local's files too."""
     _agree(case, release(), installed(*names), DELIBERATE)
+
+
+@_FEW
+@given(inner_cases())
+def test_ours_and_the_current_release_of_links_in_the_pod(case: Case) -> None:
+    _agree(case, release(), ours(), DELIBERATE)
 
 
 @settings(_FEW, max_examples=EXAMPLES // 2)

@@ -37,6 +37,7 @@ class Calls:
     def __init__(self, plugin: str, seed: int, directory: Path, pod: int, caller: int) -> None:
         self.random = random.Random(f"{plugin} {seed}")
         self.plugin, self.directory, self.pod, self.caller = plugin, directory, pod, caller
+        self.path = f"/proc/self/fd/{pod}"  # whoever has the number alone gets in too
 
     def valid(self) -> dict[str, Any]:
         """A configuration with nearly everything that the plugins know."""
@@ -90,6 +91,10 @@ class Calls:
             "txQLen": 100,
             "table": 100,
             "vrfname": "vrf0",
+            "master": "fm0",
+            "mode": "bridge",
+            "linkInContainer": False,
+            "bcqueuelen": 10,
             "cni.dev/valid-attachments": [],
             "prevResult": self.random.choice([None, self.previous()]),
         }
@@ -98,7 +103,7 @@ class Calls:
         """What the plugin before answered."""
         return {
             "cniVersion": "1.0.0",
-            "interfaces": [{"name": "eth0", "mac": "02:00:00:00:00:01", "sandbox": "/proc/pod"}],
+            "interfaces": [{"name": "eth0", "mac": "02:00:00:00:00:01", "sandbox": self.path}],
             "ips": [{"address": "10.9.0.5/24", "gateway": "10.9.0.1", "interface": 0}],
             "routes": [{"dst": "0.0.0.0/0"}],
             "dns": {},
@@ -129,7 +134,7 @@ class Calls:
             return pick.choice(RAW)
         value = self.valid()
         for key in pick.sample(sorted(value), pick.randrange(len(value) - 4)):
-            if key not in ("cniVersion", "name", "type", "ipam", "bridge"):
+            if key not in ("cniVersion", "name", "type", "ipam", "bridge", "master"):
                 del value[key]
         for _ in range(pick.choice([0, 0, 1, 1, 1, 2, 4])):
             value = self._broken(value)
@@ -146,7 +151,7 @@ class Calls:
             "CNI_COMMAND": pick.choice(["ADD", "ADD", "ADD", *COMMANDS, "VERSION"]),
             "CNI_CONTAINERID": pick.choice(["c1", "c2"]),
             "CNI_IFNAME": pick.choice(["eth0", "eth0", "eth1", "lo"]),
-            "CNI_NETNS": "/proc/pod",
+            "CNI_NETNS": self.path,
             "CNI_PATH": str(self.directory / "bin"),
             "CNI_ARGS": pick.choice(
                 ["", "IgnoreUnknown=1;K8S_POD_NAME=a", "IP=10.9.0.60", "MAC=02:00:00:00:00:03"]

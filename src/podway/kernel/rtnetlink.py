@@ -286,12 +286,42 @@ class Rtnetlink:
             *link.encode_change(want, None, own, master),
         ]
 
+    def make(self, value: Link, lower: str, namespace: int | None = None) -> None:
+        """Make a link that is down, on the one called ``lower`` ("": on none), here or in ``namespace``.
+
+        Raises OSError, ENODEV where there is no ``lower``."""
+        self._one(link.encode_make(value, self.index(lower) if lower else 0, namespace))
+
+    def rename(self, name: str, wanted: str, alias: str) -> None:
+        """Give a link that is down another name, and an alias. Raises OSError."""
+        self._one(link.encode_rename(self.index(name), wanted, alias))
+        self._forget(name)
+
+    def move(self, name: str, namespace: int, wanted: str, alias: str) -> None:
+        """Move a link into another namespace under another name and with an alias. Raises OSError."""
+        self._one(link.encode_move(self.index(name), namespace, wanted, alias))
+        self._forget(name)
+
+    def delete(self, name: str) -> None:
+        """Delete a link; none being there is fine. Raises OSError."""
+        try:
+            self._one(link.encode_delete(self.index(name)))
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+        self._forget(name)
+
+    def _one(self, request: bytes) -> None:
+        for code, words in self._socket.batch([request]).values():
+            raise OSError(code, words)
+
     def delete_group(self, group: int) -> None:
         """Delete all links of a group at once. Raises OSError; none being there is fine."""
-        failed = self._socket.batch([link.encode_delete_group(group)])
-        for code, words in failed.values():
-            if code not in GONE:
-                raise OSError(code, words)
+        try:
+            self._one(link.encode_delete_group(group))
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
 
 
 _CODECS: dict[type, tuple[Callable[..., bytes], Callable[..., bytes]]] = {

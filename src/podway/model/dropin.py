@@ -179,7 +179,39 @@ class Leased(Want, frozen=True, kw_only=True, tag="dhcp"):
     lost: str = ""
 
 
-AnyWant = BridgeDevice | BridgePod | Ptp | Ports | Shaped | Tuned | Passed | SourceRouted | InVrf | Leased
+class InPod(Want, frozen=True, kw_only=True):
+    """Base of a link that stands in the pod alone, with nothing on the node.
+
+    ``link``: what it is called until it is in the pod; ``mac`` "" is as the kernel has it."""
+
+    link: str = ""
+    mac: str = ""
+    mtu: int = 0
+    routes: tuple[Path, ...] = ()
+
+
+class Dummy(InPod, frozen=True, kw_only=True, tag="dummy"):
+    """A link that leads nowhere."""
+
+
+class Stacked(InPod, frozen=True, kw_only=True):
+    """Base of a link on another one, ``master``: the node's, or (``inside``) one in the pod."""
+
+    master: str = ""
+    inside: bool = False
+
+
+class Macvlan(Stacked, frozen=True, kw_only=True, tag="macvlan"):
+    """``mode`` is bridge, private, vepa or passthru; ``queue``: broadcasts that may wait, 0 the kernel's."""
+
+    mode: str
+    queue: int = 0
+
+
+InsideLink = Dummy | Macvlan
+Interface = BridgePod | Ptp | InsideLink
+Further = Ports | Shaped | Tuned | Passed | SourceRouted | InVrf | Leased
+AnyWant = BridgeDevice | Interface | Further
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):

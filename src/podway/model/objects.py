@@ -17,6 +17,7 @@ from typing import ClassVar
 import msgspec
 
 from podway.model.gate import Passage
+from podway.model.links import AnyOptions
 from podway.model.object import Key as Key
 from podway.model.object import Object as Object
 from podway.model.wireguard import WgAllowed, WgDevice, WgPeer, WireguardOptions
@@ -104,6 +105,7 @@ class Link(Object, frozen=True, kw_only=True):
     vxlan: VxlanOptions | None = None
     iptunnel: IpTunnelOptions | None = None
     vrf: VrfOptions | None = None
+    options: AnyOptions | None = None
     wireguard: WireguardOptions | None = None  # for those who look, never compared: see WgDevice
     peer: Peer | None = None  # creation only, never compared
     adopted: bool = False  # stands already and stays foreign: changed, never made or removed

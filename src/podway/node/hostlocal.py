@@ -23,7 +23,7 @@ DIRECTORY = "/var/lib/cni/networks"
 PATIENCE = 10.0  # seconds that another may hold the lock
 _PAUSE = 0.002
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+|[0-9a-f:]*:[0-9a-f:.]*")  # not last_reserved_ip.0, not lock
-_LIMIT = 4096  # bytes of a reservation
+_LIMIT = 1 << 18  # bytes of a reservation: a container ID comes in an environment variable, of up to 128 KiB
 _LINE_BREAK = "\r\n"
 
 Owner = tuple[str, str]  # container, interface; of an old reservation without interface ""

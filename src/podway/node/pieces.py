@@ -14,11 +14,11 @@ import msgspec
 
 from podway.delta.differ import diff, ordered
 from podway.kernel.facade import Kernel
-from podway.model.dropin import Moved, Passed, Piece, Tuned
+from podway.model.dropin import InPod, Moved, Passed, Piece, Tuned
 from podway.model.errors import Conflict
 from podway.model.gate import Passage
 from podway.model.objects import Actual, Address, AnyObject, Key, Link, Op, Sysctl
-from podway.node import hostlocal, takeover, wiring
+from podway.node import hostlocal, inside, takeover, wiring
 from podway.node.burial import Burial
 from podway.node.database import Database
 from podway.node.faults import reach
@@ -82,7 +82,7 @@ class Pieces:
             reach("add.inside")
             self._database.piece_state(piece.id, "ready")
         except BaseException:
-            self._take_out(piece)
+            self._take_out(piece, namespace)
             self.burial.complete(cooling=False)
             raise
         self.burial.forget_flows(piece)
@@ -92,6 +92,9 @@ class Pieces:
     def program_inside(self, piece: Piece, namespace: int) -> None:
         """The pod's side alone."""
         objects, who = dropin.in_pod(piece), f"container {piece.container}"
+        if isinstance(piece.want, InPod):
+            inside.make(self._kernel, piece, piece.want, objects, namespace)
+            return
         wiring.program_pod(self._kernel, objects, namespace, who, dropin.out_of_pod(piece))
 
     def fill(self, piece: Piece, namespace: int) -> Piece:
@@ -177,7 +180,9 @@ class Pieces:
         self._take_out(piece)
         reach("delete.detached")
 
-    def _take_out(self, piece: Piece) -> None:
+    def _take_out(self, piece: Piece, namespace: int = -1) -> None:
+        if isinstance(piece.want, InPod):
+            inside.remove(piece, piece.want, namespace)
         forget = functools.partial(self._planner.update_piece, piece.id, None)
         wanted = self._planner.fragment("piece", piece.id)
         passes = [" ".join(one.key) for one in wanted if isinstance(one, Passage)]
@@ -186,9 +191,9 @@ class Pieces:
             self._database.ledger_remove(path)
         self.burial.doom(piece, guards)
 
-    def take_over(self, of: Attached, namespace: int = -1) -> None:
+    def take_over(self, of: Attached, namespace: int = -1, kind: str = "veth") -> None:
         """Free what the reference plugins made for an attachment that isn't known here."""
-        takeover.free(self._kernel, self._database, of, namespace)
+        takeover.free(self._kernel, self._database, of, namespace, kind)
 
     def check(
         self, piece: Piece, namespace: int, mac: str = "", foreign: Collection[str] | None = None
@@ -204,6 +209,8 @@ class Pieces:
             self._check_node(piece, subject)
         moved = self._moved_on(piece)
         inner = tuple(one for one in dropin.in_pod(piece) if one.key not in moved)
+        if isinstance(piece.want, InPod):
+            inner = tuple(inside.tolerated(one, piece.want, foreign is not None) for one in inner)
         if not isinstance(piece.want, Tuned):  # what a tuning after it sets is no objection
             inner = tuple(wiring.as_left(one, mac) for one in inner if not isinstance(one, Sysctl))
         if inner:

@@ -12,7 +12,7 @@ from collections.abc import Collection
 import msgspec
 
 from podway.kernel import foreign_rules, xtables
-from podway.kernel.facade import Kernel
+from podway.kernel.facade import Kernel, is_owned
 from podway.model.dropin import AnyWant, BridgePod, Passed, Ports, Ptp, Shaped
 from podway.model.errors import Conflict
 from podway.model.gate import Where
@@ -44,16 +44,16 @@ def _rules(kernel: Kernel, of: Attached) -> _Rules:
     )
 
 
-def free(kernel: Kernel, database: Database, of: Attached, namespace: int = -1) -> None:
-    """Remove a container's rules and shaper, and with ``namespace`` its end of a veth; nothing is no error.
+def free(kernel: Kernel, database: Database, of: Attached, namespace: int = -1, kind: str = "veth") -> None:
+    """Remove a container's rules and shaper, and with ``namespace`` its interface of ``kind``.
 
-    Raises Unavailable, OSError."""
+    Nothing being there is no error. Raises Unavailable, OSError."""
     subject = f"container {of.container} interface {of.ifname}"
     rules = _rules(kernel, of)
     link = kernel.link_inside(namespace, of.ifname) if namespace >= 0 else None
     shaper = _shaper(kernel, of)
     found = rules.texts()
-    if link is not None and link.kind == "veth":
+    if link is not None and link.kind == kind and not is_owned(link):
         found.append(f"link {of.ifname}")
     if shaper is not None:
         found.append(f"link {shaper.name}")
@@ -66,7 +66,7 @@ def free(kernel: Kernel, database: Database, of: Attached, namespace: int = -1) 
         xtables.restore(where, lines)
     if shaper is not None:
         wiring.raise_first(kernel.apply([Op(None, shaper)]), subject)
-    if link is not None and link.kind == "veth":
+    if link is not None and link.kind == kind and not is_owned(link):
         wiring.raise_first(kernel.apply_inside(namespace, [Op(None, link)]), subject)
 
 

@@ -45,13 +45,19 @@ def _clash(planner: Planner, key: Key, fragment: FragmentId, who: str) -> Confli
 
 
 def program_pod(
-    kernel: Kernel, objects: Iterable[AnyObject], namespace: int, who: str, gone: Iterable[AnyObject] = ()
+    kernel: Kernel,
+    objects: Iterable[AnyObject],
+    namespace: int,
+    who: str,
+    gone: Iterable[AnyObject] = (),
+    made: Link | None = None,
 ) -> None:
     """Make what stands inside a pod, on interfaces that exist: they are changed, not created. Then remove
     what is ``gone``.
 
-    A rule outlives the interface that it was for, and may stand from an earlier one."""
-    inner = [_as_change(op) for op in creations(objects)]
+    ``made``: how its interface is, where that is known. A rule outlives the interface that it was for, and
+    may stand from an earlier one."""
+    inner = [_as_change(op, made) for op in creations(objects)]
     inner += ordered(Op(None, one) for one in gone)
     if inner:
         results = kernel.apply_inside(namespace, inner)
@@ -59,8 +65,10 @@ def program_pod(
         raise_first([r for r in results if r not in stands], who)
 
 
-def _as_change(op: Op) -> Op:
+def _as_change(op: Op, made: Link | None) -> Op:
     if isinstance(op.want, Link) and op.want.vrf is None:
+        if made is not None:
+            return Op(op.want, made)
         return Op(op.want, Link(name=op.want.name, kind=op.want.kind, up=not op.want.up))
     return op
 

@@ -3,6 +3,7 @@
 A call comes by the executable's name (argv[0]); ``NAMES`` has each one's module, which has a ``PLUGIN``:
 
 * ``frame.Maker``: makes an interface in the pod and asks an IPAM plugin for its addresses (bridge).
+  ``inner.maker`` is one whose link stands in the pod alone, with nothing on the node (macvlan).
 * ``frame.Chained``: comes after others and passes their result on (portmap, tuning).
 * an object of its own with the same five methods, where neither fits (loopback, host-local).
 
@@ -50,9 +51,11 @@ NAMES = {
     "bandwidth": "bandwidth",
     "bridge": "bridge",
     "dhcp": "dhcp",
+    "dummy": "dummy",
     "firewall": "firewall",
     "host-local": "host_local",
     "loopback": "loopback",
+    "macvlan": "macvlan",
     "portmap": "portmap",
     "ptp": "ptp",
     "sbr": "sbr",

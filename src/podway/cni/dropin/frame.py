@@ -57,8 +57,9 @@ Undo = Callable[["NodeEngine", Piece], None]
 class _Shape:
     """What both shapes do alike: remove, collect, answer STATUS."""
 
-    def __init__(self, name: str, prepare: Prepare, undo: Undo) -> None:
+    def __init__(self, name: str, prepare: Prepare, undo: Undo, kind: str = "veth") -> None:
         self.name = name
+        self.kind = kind
         self._prepare = prepare
         self._undo = undo
 
@@ -95,15 +96,17 @@ class _Shape:
             engine.pieces.delete(name)
 
     def _take_over(self, engine: NodeEngine, ask: Ask, addresses: tuple[str, ...] = ()) -> None:
-        """What the reference plugins made before; a veth goes if its address is kept as theirs do."""
+        """What the reference plugins made before; a veth goes if its address is kept as theirs do, another
+        link if it is of the kind that the plugin of this name makes."""
         me = (ask.me.container, ask.me.ifname)
         if any((one.container, one.ifname) == me for one in engine.attachments.endpoints.values()):
             return
         namespace = ask.call.pod_fd
-        if not addresses or namespace < 0 or os.path.sameopenfile(ask.call.caller_fd, namespace):
+        known = bool(addresses) or self.kind != "veth"
+        if not known or namespace < 0 or os.path.sameopenfile(ask.call.caller_fd, namespace):
             namespace = -1
         of = Attached(network=ask.conf.name, container=me[0], ifname=me[1], addresses=addresses)
-        engine.pieces.take_over(of, namespace)
+        engine.pieces.take_over(of, namespace, self.kind)
 
     def _collect(self, engine: NodeEngine, ask: Ask) -> None:
         """Goes on past errors and raises the first."""
@@ -215,6 +218,7 @@ class Maker(_Shape):
 
     ``want(ask, given)``: the value, from the configuration and the IPAM plugin's result (empty without IPAM).
     ``result(ask, piece, made, engine)``: what ADD answers, once everything stands.
+    ``kind``: IFLA_INFO_KIND of what the reference plugin makes in the pod.
     """
 
     def __init__(
@@ -226,8 +230,9 @@ class Maker(_Shape):
         undo: Undo = _nothing,
         needs_ipam: bool = False,
         settles: Callable[[Piece], bool] = lambda _: False,
+        kind: str = "veth",
     ) -> None:
-        super().__init__(name, prepare, undo)
+        super().__init__(name, prepare, undo, kind)
         self._want = want
         self._result = result
         self._needs_ipam = needs_ipam

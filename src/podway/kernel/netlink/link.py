@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 
-from podway.kernel.netlink import wire
+from podway.kernel.netlink import kinds, wire
 from podway.model.objects import (
     BridgeOptions,
     BridgePort,
@@ -84,6 +84,38 @@ def encode_create(link: Link, index: int, peer_index: int, peer_fd: int | None, 
         info.append(wire.nested(INFO_DATA, wire.u32(VRF_TABLE, link.vrf.table)))
     parts.append(wire.nested(LINKINFO, *info))
     return wire.message(NEWLINK, wire.CREATE | wire.EXCL, _header(index) + b"".join(parts))
+
+
+def encode_make(link: Link, lower: int, namespace: int | None) -> bytes:
+    """RTM_NEWLINK that makes a link on the one with index ``lower`` (0: on none).
+
+    ``namespace``: a descriptor of the one that it is to be in; ``lower`` is in the socket's."""
+    parts = [wire.text(IFNAME, link.name)]
+    if lower:
+        parts.append(wire.u32(LINK, lower))
+    if namespace is not None:
+        parts.append(wire.u32(NET_NS_FD, namespace))
+    if link.mac:
+        parts.append(wire.attribute(ADDRESS, wire.mac_bytes(link.mac)))
+    if link.mtu:
+        parts.append(wire.u32(MTU, link.mtu))
+    info = [wire.attribute(INFO_KIND, link.kind.encode())]
+    if link.options is not None:
+        info.append(wire.nested(INFO_DATA, kinds.encode(link.options)))
+    parts.append(wire.nested(LINKINFO, *info))
+    return wire.message(NEWLINK, wire.CREATE | wire.EXCL, _header(0) + b"".join(parts))
+
+
+def encode_rename(index: int, name: str, alias: str) -> bytes:
+    """RTM_NEWLINK that gives a link that is down another name, and an alias ("": none)."""
+    parts = wire.text(IFNAME, name) + wire.attribute(IFALIAS, alias.encode())
+    return wire.message(NEWLINK, 0, _header(index) + parts)
+
+
+def encode_move(index: int, namespace: int, name: str, alias: str) -> bytes:
+    """RTM_NEWLINK that moves a link into another namespace under another name; it is down then."""
+    parts = wire.u32(NET_NS_FD, namespace) + wire.text(IFNAME, name) + wire.attribute(IFALIAS, alias.encode())
+    return wire.message(NEWLINK, 0, _header(index) + parts)
 
 
 def _peer(peer: Peer, index: int, namespace: int | None) -> bytes:
@@ -260,6 +292,7 @@ def decode(payload: bytes, name_of: Callable[[int], str] | Mapping[int, str]) ->
         vxlan=_decode_vxlan(info.get(INFO_DATA, b"")) if kind == "vxlan" else None,
         iptunnel=_decode_iptunnel(info.get(INFO_DATA, b"")) if kind in IPTUN_KINDS else None,
         vrf=_decode_vrf(info.get(INFO_DATA, b"")) if kind == "vrf" else None,
+        options=kinds.decode(kind, info.get(INFO_DATA, b"")),
     )
 
 

@@ -12,7 +12,9 @@ from typing import Any
 from podway.model.dropin import (
     BridgeDevice,
     BridgePod,
+    Dummy,
     InVrf,
+    Macvlan,
     Passed,
     Piece,
     Ports,
@@ -22,7 +24,7 @@ from podway.model.dropin import (
     Tuned,
 )
 from podway.model.objects import AnyObject
-from podway.plan.dropin import bandwidth, bridge, firewall, portmap, ptp, sbr, tuning, vrf
+from podway.plan.dropin import bandwidth, bridge, firewall, inner, portmap, ptp, sbr, tuning, vrf
 
 Builder = Callable[[Piece, Any], tuple[AnyObject, ...]]
 
@@ -36,6 +38,8 @@ _ON_NODE: dict[type, Builder] = {
 }
 _IN_POD: dict[type, Builder] = {
     BridgePod: bridge.in_pod,
+    Dummy: inner.in_pod,
+    Macvlan: inner.in_pod,
     Ptp: ptp.in_pod,
     Tuned: tuning.in_pod,
     SourceRouted: sbr.in_pod,
