@@ -212,7 +212,8 @@ def test_explain_is_complete(podway: Podway) -> None:
         fields = [number for number, line in enumerate(lines) if number > 1 and line[2] != " "]
         assert fields
         assert all(lines[number + 1].strip() for number in fields)
-    assert "\nBGPPeer " in podway.good("explain")
+    assert "\nBGPPeer " in podway.good("explain") and "`" not in podway.good("explain")
+    assert "calico-bgp" in podway.good("explain", "network.spec.preset")
     text = podway.good("explain", "network.spec.transport")
     assert "none | host-gw" in text and 'default "none"' in text
     assert "required" in podway.good("explain", "network.spec.pools.cidr")
@@ -233,6 +234,8 @@ def test_help_imports_nothing_that_is_slow(podway: Podway) -> None:
 def test_every_command_of_this_room_has_help(podway: Podway) -> None:
     for command in ("apply", "get", "describe", "delete", "diff", "explain", "version"):
         assert f"podway {command}" in podway.good(command, "--help")
+    for group in ("bgp", "cni", "ipam", "lab"):
+        assert "..." not in podway.good(group, "--help").partition("Commands:")[2], "a sentence is cut off"
     assert podway.good("version").startswith("podway ")
 
 

@@ -24,7 +24,7 @@ def bgp() -> None:
 @NODE
 @socket_option
 def status(output: str, node: str | None, socket: str | None) -> None:
-    """The speaker in a few lines; exit code 1 when something is wrong with it."""
+    """The speaker in a few lines. Exit code 1 when something is wrong."""
     found = client.bgp(agent_socket(node, socket))
     click.echo(as_json(found) if output == "json" else _shown(found))
     raise SystemExit(1 if found.problems else 0)
@@ -54,7 +54,9 @@ def peers(output: str, node: str | None, socket: str | None) -> None:
 @NODE
 @socket_option
 def routes(output: str, node: str | None, socket: str | None) -> None:
-    """Every route that a peer has told; the best of each prefix is marked *."""
+    """Every route that a peer has told.
+
+    The best of each prefix is marked *."""
     found = client.bgp_routes(agent_socket(node, socket))
     if output == "json":
         click.echo(as_json(found))

@@ -62,9 +62,9 @@ def install(
     store: str,
     state_dir: str,
 ) -> None:
-    """Install executable and configuration of a network, or the reference plugins' names.
+    """Install a network's executable and configuration, or drop-ins.
 
-    Atomically. Run again, it changes nothing."""
+    Atomically. Drop-ins have the names of the reference plugins. Run again, it changes nothing."""
     from podway.cni import install as installer
 
     if not network and drop_in is None:
@@ -130,8 +130,9 @@ def _absent(network: str, store: str) -> str:
 @click.option("--network", default="", help="only this network's configuration [default: all of Podway's]")
 @_DROP_IN
 def remove(bin_dir: Path, conf_dir: Path, network: str, drop_in: str | None) -> None:
-    """Remove what install made, and nothing else; what it put aside comes back.
+    """Remove what install made, and nothing else.
 
+    What it put aside comes back.
     With --network or --drop-in only that."""
     from podway.cni import install as installer
     from podway.cni import install_dropin
@@ -169,7 +170,9 @@ def _by_hand(command: str, network: str, namespace: str, ifname: str, ip: str, *
 @_BIN
 @_CONF
 def add(network: str, namespace: str, ifname: str, ip: str, bin_dir: Path, conf_dir: Path) -> None:
-    """Attach NAMESPACE, a name of "ip netns" or a path, as a runtime would. Prints the result."""
+    """Attach NAMESPACE as a runtime would.
+
+    It is a name of "ip netns" or a path. Prints the result."""
     click.echo(_by_hand("ADD", network, namespace, ifname, ip, bin_dir, conf_dir).rstrip())
 
 

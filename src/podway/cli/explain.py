@@ -23,7 +23,7 @@ def _type_name(kind: Any) -> str:
     if get_origin(kind) is tuple:
         return f"list of {_type_name(arguments[0])}"
     if arguments and all(isinstance(value, str) for value in arguments):
-        return " | ".join(arguments)
+        return " | ".join(value or '""' for value in arguments)
     return " or ".join(_type_name(one) for one in arguments if one is not type(None)) or str(kind)
 
 
@@ -59,13 +59,18 @@ def fields(kind: type[msgspec.Struct]) -> dict[str, tuple[Any, str, str]]:
     return found
 
 
+def _documented(spec: type[msgspec.Struct]) -> str:
+    """What is written of a kind, without the marks of documentation."""
+    return (spec.__doc__ or "").strip().replace("``", "")
+
+
 @click.command()
 @click.argument("path", required=False)
 def explain(path: str | None) -> None:
     """What PATH means: network, network.spec.pools, node.spec.addresses, …; without one, all kinds."""
     if path is None:
         for kind, spec in documents.SPECS.items():
-            click.echo(f"{kind:16}  {(spec.__doc__ or '').strip().splitlines()[0]}")
+            click.echo(f"{kind:16}  {_documented(spec).splitlines()[0]}")
         return
     first, *rest = path.split(".")
     kinds = {name.lower(): name for name in documents.SPECS}
@@ -73,7 +78,7 @@ def explain(path: str | None) -> None:
     if name is None:
         raise InvalidInput(f"{first!r} is no kind", fix=problems.suggest(first.lower(), kinds))
     current: Any = documents.SPECS[name]
-    title, default, words = f"{name}.spec", "", (current.__doc__ or "").strip()
+    title, default, words = f"{name}.spec", "", _documented(current)
     for part in rest[1:] if rest[:1] == ["spec"] else rest:
         below = _struct(current)
         known = fields(below) if below else {}

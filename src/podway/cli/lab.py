@@ -18,7 +18,9 @@ NAME = click.option("--name", help="which lab [default: the only one]")
 OUTPUT = click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
 NODES = click.option("--nodes", type=click.IntRange(1, 250), help="how many nodes [default: 3]")
 PODS = click.option("--pods", type=click.IntRange(0, 250), help="how many pods on each node [default: 2]")
-PRESET = click.option("--preset", help="the network's preset [default: flannel-host-gw]")
+PRESET = click.option(
+    "--preset", help="the network's, see podway explain network.spec.preset [default: flannel-host-gw]"
+)
 FILE = click.option("-f", "--file", "path", help="a topology in YAML (docs/lab.md); - is stdin")
 
 
@@ -113,7 +115,9 @@ def status(name: str | None, output: str) -> None:
 @click.argument("target")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def execute(name: str | None, target: str, command: tuple[str, ...]) -> None:
-    """Run a command in a pod, node, router or host; its exit code is the command's."""
+    """Run a command in a pod, node, router or host.
+
+    Its exit code is the command's."""
     _enter(name, target, command)
 
 
@@ -121,7 +125,9 @@ def execute(name: str | None, target: str, command: tuple[str, ...]) -> None:
 @NAME
 @click.argument("target", default="")
 def shell(name: str | None, target: str) -> None:
-    """A shell in a node or pod; without one, where the segments' bridges are (ip netns works there)."""
+    """A shell in a node or pod.
+
+    Without one, where the segments' bridges are (ip netns works there)."""
     _enter(name, target, (os.environ.get("SHELL", "/bin/sh"),))
 
 
@@ -176,7 +182,9 @@ def test(name: str | None, output: str, between: str) -> None:
 def partition(
     name: str | None, one: str, other: str, only: str, larger: int, loss: float, one_way: bool
 ) -> None:
-    """Let nothing pass between ONE and OTHER (all others), each some machines or segments: a,b."""
+    """Let nothing pass between ONE and OTHER (all others).
+
+    Each is some machines or segments: a,b."""
     from podway.lab import control
     from podway.lab.faults import Fault
     from podway.lab.place import find
@@ -196,7 +204,7 @@ def _of(name: str | None) -> str:
 @NAME
 @click.argument("names", nargs=-1)
 def heal(name: str | None, names: tuple[str, ...]) -> None:
-    """Take back all faults, or those that name one of NAMES."""
+    """Take back all faults, or those of NAMES."""
     from podway.lab import control
     from podway.lab.place import find
 
@@ -208,7 +216,9 @@ def heal(name: str | None, names: tuple[str, ...]) -> None:
 @NAME
 @click.argument("node")
 def crash(name: str | None, node: str) -> None:
-    """Cut a node's power: its processes die at once, its links and pods are gone; its disk stays."""
+    """Cut a node's power.
+
+    Its processes die at once, its links and pods are gone; its disk stays."""
     from podway.lab import control
     from podway.lab.place import find
 
@@ -220,7 +230,9 @@ def crash(name: str | None, node: str) -> None:
 @NAME
 @click.argument("node")
 def reboot(name: str | None, node: str) -> None:
-    """Crash a node unless it is off, and start it again, with a new boot id and its pods."""
+    """Start a node again, with a new boot id and its pods.
+
+    One that isn't off is crashed first."""
     from podway.lab import control
     from podway.lab.place import find
 
@@ -258,7 +270,9 @@ def add_node(
 @NAME
 @click.argument("node")
 def remove_node(name: str | None, node: str) -> None:
-    """Let a node leave for good: its pods stop, its Node and blocks are deleted."""
+    """Let a node leave for good.
+
+    Its pods stop, its Node and blocks are deleted."""
     from podway.lab import control
     from podway.lab.place import find
 
@@ -290,7 +304,7 @@ def down(names: tuple[str, ...], every: bool) -> None:
 @PRESET
 @FILE
 def demo(nodes: int | None, pods: int | None, preset: str | None, path: str | None) -> None:
-    """Labs from start to end: up, every pair tried, a short walk, down.
+    """Labs from start to end: up, all pairs, a walk, down.
 
     Without options four of them: one host's bridge, host-gw, VXLAN and BGP, side by side in a table."""
     from podway.lab import demo as demonstration

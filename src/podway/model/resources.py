@@ -99,7 +99,7 @@ class NetworkSpec(Spec, frozen=True, kw_only=True):
     ]
     preset: Annotated[
         str,
-        Meta(description="Both at once: docker, flannel-vxlan, calico-ipip, calico-bgp and others."),
+        Meta(description=f"attach and transport at once: {', '.join(PRESETS)}."),
     ] = ""
     attach: Annotated[Attach, Meta(description="How a pod is attached to its node.")] = "bridge"
     transport: Annotated[Transport, Meta(description="How nodes carry each other's pods.")] = "none"
@@ -113,9 +113,10 @@ class NetworkSpec(Spec, frozen=True, kw_only=True):
     spoof_protection: Annotated[
         bool, Meta(description="No pod sends from an address or MAC that isn't its own.")
     ] = True
-    firewall: Annotated[Literal["leave", "manage"], Meta(description="manage: pods pass the host's.")] = (
-        "leave"
-    )
+    firewall: Annotated[
+        Literal["leave", "manage"],
+        Meta(description="manage: pods pass, whatever the host's firewall drops; leave: it isn't touched."),
+    ] = "leave"
     cooldown: Annotated[int, Meta(description="Seconds before a released address is used again.")] = 30
     bridge: Annotated[BridgeSpec, Meta(description="Options of attach bridge.")] = BridgeSpec()
     vxlan: Annotated[VxlanSpec, Meta(description="Options of transport vxlan.")] = VxlanSpec()
