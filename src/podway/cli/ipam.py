@@ -62,7 +62,7 @@ def _in_block(endpoints: list[Endpoint], cidr: str) -> list[tuple[str, Endpoint]
 @node_options
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
 def show(node: str, store: str, state_dir: str, output: str) -> None:
-    """Pools, the blocks that nodes have of them, and who has which address here."""
+    """Pools, nodes' blocks, and who has which address here."""
     with _facts(node, state_dir, store) as facts:
         snapshot, endpoints = facts.snapshot, list(facts.endpoints.values())
     if output == "json":
