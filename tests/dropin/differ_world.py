@@ -283,8 +283,10 @@ class _World:
         if result is not None:
             body["prevResult"] = result
         if step.command == "GC":
-            held = [one for one in self._results if one not in step.freed]
-            body["cni.dev/valid-attachments"] = [{"containerID": one, "ifname": "eth0"} for one in held]
+            valid = {one.container for one in self._case.steps} - set(step.freed)  # whose ADD failed, too
+            body["cni.dev/valid-attachments"] = [
+                {"containerID": one, "ifname": "eth0"} for one in sorted(valid)
+            ]
         path = {"pod": f"/run/netns/{step.container}", "missing": "/run/netns/none", "": ""}[step.namespace]
         environment = {
             "CNI_COMMAND": step.command,
