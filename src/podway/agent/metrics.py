@@ -74,6 +74,9 @@ def _of_node(status: AgentStatus) -> list[Metric]:
     return [
         GaugeMetricFamily("podway_endpoints", "Pod interfaces attached", value=status.endpoints),
         GaugeMetricFamily("podway_blocks", "Blocks owned", value=len(status.blocks)),
+        GaugeMetricFamily(
+            "podway_borrowed_addresses", "Addresses of other nodes' blocks", value=len(status.borrowed)
+        ),
         GaugeMetricFamily("podway_desired_objects", "Kernel objects wanted", value=status.desired),
         GaugeMetricFamily("podway_problems", "Wants that can't be met", value=len(status.problems)),
         GaugeMetricFamily("podway_store_synced", "1 if synced", value=status.store == "synced"),

@@ -27,6 +27,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     store: str  # "synced", or why not
     endpoints: int
     blocks: tuple[str, ...]
+    borrowed: tuple[str, ...] = ()  # single addresses of other nodes' blocks
     problems: tuple[str, ...]
     changing: tuple[str, ...]  # networks on their way from one setting to another, and whom they wait for
     desired: int
@@ -58,7 +59,7 @@ def describe(
     cluster = engine.cluster
     if not cluster.snapshot.synced:
         problems.append(f"store: {cluster.trouble}; the last known state is kept, nothing is removed")
-    blocks = cluster.snapshot.blocks.values()
+    blocks, borrows = cluster.snapshot.blocks.values(), cluster.snapshot.borrows.values()
     return AgentStatus(
         node=engine.node,
         version=podway.__version__,
@@ -66,6 +67,7 @@ def describe(
         store="synced" if cluster.snapshot.synced else cluster.trouble,
         endpoints=len(engine.attachments.endpoints),
         blocks=tuple(sorted(block.cidr for block in blocks if block.spec.node == engine.node)),
+        borrowed=tuple(sorted(one.address for one in borrows if one.spec.node == engine.node)),
         problems=tuple(problems),
         changing=(*generation.progress(engine.planner), *engine.resizer.left),
         desired=len(engine.planner.desired),

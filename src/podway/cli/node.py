@@ -54,7 +54,9 @@ def status(
         click.echo(as_json(found))
     else:
         click.echo(f"node {found.node}: podway {found.version}, up {found.uptime:.0f} s, store {found.store}")
-        click.echo(f"  {found.endpoints} pod interfaces in blocks {', '.join(found.blocks) or 'none yet'}")
+        borrowed = f", and borrowed {', '.join(found.borrowed)}" if found.borrowed else ""
+        blocks = ", ".join(found.blocks) or "none yet"
+        click.echo(f"  {found.endpoints} pod interfaces in blocks {blocks}{borrowed}")
         click.echo(f"  {found.programmed} of {found.desired} wanted kernel objects stand")
         click.echo(f"  {found.readiness}")
         if found.peers:

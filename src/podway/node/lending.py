@@ -57,6 +57,8 @@ class Lending:
         #: own block → what may have been offered: more than the store says while a write is on its way
         self._offered = self._load()
         self._borrowed = {a: b for a, b in cluster.snapshot.borrows.items() if b.spec.node == cluster.node}
+        self._used_up: dict[tuple[Network, int], bool] = {}
+        self._used_up_as_of: tuple[Mapping[str, Block], Mapping[str, str]] = ({}, {})
         self._kept: dict[str, str] = {}
         self._kept_as_of: object = None
 
@@ -97,21 +99,28 @@ class Lending:
 
     def offer(self, leaving: Collection[str]) -> None:
         """Offer of each block what others may need, and no more. ``leaving``: blocks to offer nothing of."""
-        snapshot, used_up = self._cluster.snapshot, dict[tuple[str, int], bool]()
+        snapshot = self._cluster.snapshot
         self._offered = {c: found for c, found in self._offered.items() if self._is_own(c)}
         for block in self._own_blocks():
             network, family = snapshot.networks.get(block.spec.network), family_of(block.cidr)
             if network is None or block.cidr in leaving or not self._is_own(block.cidr):
                 continue
-            key = network.name, family
-            if key not in used_up:
-                used_up[key] = lends(network) and is_used_up(
-                    network, family, snapshot.blocks, self._planner.avoid, self._cluster.node
-                )
+            used_up = self._is_used_up(network, family)
             before = self._forget_given(block.cidr)
-            free = spare(network, block.cidr, self._is_taken) if used_up[key] else []
+            free = spare(network, block.cidr, self._is_taken) if used_up else []
             with contextlib.suppress(Unavailable):  # the next look goes on with it
-                self._bring(block.cidr, before, offers(free, before, snapshot.borrows, used_up[key]))
+                self._bring(block.cidr, before, offers(free, before, snapshot.borrows, used_up))
+
+    def _is_used_up(self, network: Network, family: int) -> bool:
+        """Looked at anew when a block came or went; most looks at a store are about something else."""
+        blocks, avoid = self._cluster.snapshot.blocks, self._planner.avoid
+        known, avoided = self._used_up_as_of
+        if known.keys() != blocks.keys() or avoided != avoid:
+            self._used_up, self._used_up_as_of = {}, (blocks, avoid)
+        if (network, family) not in self._used_up:
+            found = lends(network) and is_used_up(network, family, blocks, avoid, self._cluster.node)
+            self._used_up[network, family] = found
+        return self._used_up[network, family]
 
     def _forget_given(self, cidr: str) -> frozenset[str]:
         """What is offered of a block, less what was taken back and given to a pod before a restart, or before
