@@ -22,20 +22,18 @@ V4_DST, V6_DST = 2, 4
 PROTO_NUM, PROTO_DST_PORT = 1, 3
 
 
-def forget_udp(ports: Iterable[tuple[str, int]]) -> int:
-    """Delete the UDP entries first sent to any (address or "" for all, port); how many there were."""
-    netlink = NetlinkSocket(12)
+def forget_udp(netlink: NetlinkSocket, ports: Iterable[tuple[str, int]]) -> int:
+    """Delete the UDP entries first sent to any (address or "" for all, port); how many there were.
+
+    ``netlink``: a socket of NETLINK_NETFILTER (12)."""
     wanted: dict[int, set[bytes]] = {}
     for address, port in ports:
         every = address in ("", "0.0.0.0", "::")
         wanted.setdefault(port, set()).add(b"" if every else wire.ip_bytes(address))
-    try:
-        found = netlink.dump(wire.message(SUBSYSTEM | GET, 0, HEADER.pack(socket.AF_UNSPEC, 0, 0)))
-        doomed = [request for message in found if (request := _deletion(message.payload, wanted))]
-        netlink.batch(doomed)
-        return len(doomed)
-    finally:
-        netlink.close()
+    found = netlink.dump(wire.message(SUBSYSTEM | GET, 0, HEADER.pack(socket.AF_UNSPEC, 0, 0)))
+    doomed = [request for message in found if (request := _deletion(message.payload, wanted))]
+    netlink.batch(doomed)
+    return len(doomed)
 
 
 def _deletion(payload: bytes, wanted: dict[int, set[bytes]]) -> bytes:

@@ -10,14 +10,16 @@ import contextlib
 import errno
 import ipaddress
 import socket
+import threading
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from itertools import groupby
 
 import msgspec
 
-from podway.kernel import lookup, namespaces, sysctl
+from podway.kernel import conntrack, lookup, namespaces, sysctl
 from podway.kernel.foreign_rules import ForeignRules
-from podway.kernel.nftables import Nft
+from podway.kernel.netlink.socket import NetlinkSocket
+from podway.kernel.nftables import NETLINK_NETFILTER, Nft
 from podway.kernel.passage import Firewalls
 from podway.kernel.rtnetlink import Rtnetlink
 from podway.kernel.wireguard import Wireguard
@@ -75,7 +77,9 @@ class Kernel:
 
     def __init__(self) -> None:
         self.rtnetlink = Rtnetlink()
-        self._undertaker = Rtnetlink()  # a socket is used by one thread at a time
+        # what may happen beside the writer has sockets of its own: one is used by one thread at a time
+        self._undertaker, self._flows = Rtnetlink(), NetlinkSocket(NETLINK_NETFILTER)
+        self._undertaking = threading.Lock()
         self.nft = Nft()
         self.wireguard = Wireguard(self.rtnetlink.index)
         self.firewalls = Firewalls(self.nft.run)
@@ -91,12 +95,22 @@ class Kernel:
         self.foreign_rules.close()
         self.firewalls.close()
         self.nft.close()
+        self._flows.close()
         self._undertaker.close()
         self.rtnetlink.close()
 
     def delete_doomed(self) -> None:
-        """Delete all links of ``DOOMED_GROUP`` at once; this change alone may be made on another thread."""
-        self._undertaker.delete_group(DOOMED_GROUP)
+        """Delete all links of ``DOOMED_GROUP`` at once; may be done on another thread."""
+        with self._undertaking:
+            self._undertaker.delete_group(DOOMED_GROUP)
+
+    def forget_udp(self, ports: Collection[tuple[str, int]]) -> None:
+        """Forget the UDP flows to (address or "" for all, port); may be done on another thread.
+
+        Its socket stays open: closing one keeps nf_tables locked until the kernel is done with what was
+        deleted before."""
+        with self._undertaking:
+            conntrack.forget_udp(self._flows, ports)
 
     def observe(
         self, kinds: Collection[str] = ALL_KINDS, sysctls: Iterable[str] = (), adopted: Collection[Key] = ()

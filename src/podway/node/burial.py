@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from podway.kernel import conntrack
 from podway.kernel.facade import Kernel
 from podway.model.dropin import Piece, Ports
 from podway.model.objects import Op
@@ -81,7 +80,7 @@ class Burial:
     def carry_out(self, stale: Collection[Flow]) -> None:
         """Delete the doomed links and forget the flows; nothing of this object is touched."""
         if stale:
-            conntrack.forget_udp(stale)
+            self._kernel.forget_udp(stale)
         self._kernel.delete_doomed()
 
     def finish(self, cooling: bool = True) -> None:
