@@ -103,6 +103,13 @@ def test_debug_shows_the_traceback(podway: Podway) -> None:
     assert done.returncode == 1 and "Traceback" in done.stderr
 
 
+BORROW = """apiVersion: podway.dev/v1
+kind: Borrow
+metadata: {name: a}
+spec: {network: pods, node: a}
+"""
+
+
 def test_describe_tells_what_belongs_to_it(applied: Podway) -> None:
     applied.claim()
     text = applied.good("describe", "network", "pods")
@@ -133,6 +140,17 @@ def test_what_is_in_use_is_deleted_only_by_force(applied: Podway, target: tuple[
     assert len(applied.stored()) == 3
     applied.good("delete", *target, "--force")
     assert not any(record.kind == "Block" for record in applied.stored())
+
+
+@pytest.mark.parametrize("target", [("network", "pods"), ("node", "a"), ("borrow", "10.244.9.7")])
+def test_what_was_borrowed_is_seen_and_goes_by_force_alone(applied: Podway, target: tuple[str, str]) -> None:
+    applied.put(Record(kind="Borrow", name="10.244.9.7", spec=b'{"network": "pods", "node": "a"}'))
+    assert applied.good("get", "borrows").split() == ["ADDRESS", "NETWORK", "NODE", "10.244.9.7", "pods", "a"]
+    assert "--force" in applied.bad("delete", *target)
+    assert "10.244.9.7" in applied.good("get", "borrows")
+    assert "borrow 10.244.9.7 deleted\n" in applied.good("delete", *target, "--force")
+    assert applied.good("get", "borrows") == "no borrows\n"
+    assert "addresses are borrowed by nodes" in applied.bad("apply", "-f", "-", text=BORROW)
 
 
 @contextlib.contextmanager
