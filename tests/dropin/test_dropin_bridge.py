@@ -232,8 +232,10 @@ def test_without_addresses_and_down(node: Lab, pod: str) -> None:
     ("more", "said"),
     [
         ({"hairpinMode": True, "promiscMode": True}, "promiscMode: and hairpinMode exclude each other"),
-        ({"vlan": 100}, "vlan: needs a bridge that filters VLANs"),
-        ({"vlanTrunk": [{"id": 5}]}, "vlanTrunk: needs"),
+        ({"vlan": 4095}, "vlan: must be from 0 to 4094"),
+        ({"vlanTrunk": [{"id": 5}, {"minID": 7}]}, "vlanTrunk[1]: minID and maxID go together"),
+        ({"vlanTrunk": [{"minID": 7, "maxID": 6}]}, "vlanTrunk[0].maxID: 6 is less than minID"),
+        ({"vlanTrunk": [{"id": 0}]}, "vlanTrunk[0]: 0 is no VLAN"),
         ({"bridge": "../x"}, "bridge: '../x'"),
         ({"bridge": "lo"}, "bridge: lo is a hardware link, not a bridge"),
         ({"ipMasqBackend": "ipfw"}, "ipMasqBackend: 'ipfw' is neither"),
@@ -248,6 +250,15 @@ def test_bad_configurations(lab: Lab, pod: str, more: dict[str, Any], said: str)
         lab.call("ADD", conf(lab, **more), pod)
     assert said in raised.value.msg and raised.value.code in (4, 7)
     assert not links("bridge") + links("veth")
+
+
+def test_a_kernel_without_vlans_is_named(lab: Lab, pod: str) -> None:
+    """And is left without the bridge. With them: tests/guest/test_vlan_bridge_guest.py."""
+    try:
+        lab.call("ADD", conf(lab, vlan=100), pod)
+    except CniFailed as failed:
+        assert failed.code == 7 and "this kernel's bridges filter no VLANs" in failed.msg, failed
+        assert not links("bridge") + links("veth")
 
 
 def test_a_bridge_that_stands_is_adopted(lab: Lab, pod: str) -> None:

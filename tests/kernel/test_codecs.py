@@ -18,6 +18,7 @@ from podway.model.objects import (
     Link,
     Neighbour,
     Peer,
+    PortVlan,
     Qdisc,
     Route,
     Rule,
@@ -141,7 +142,8 @@ def test_filter() -> None:
     assert traffic.decode_filter(payload(traffic.encode_filter(one, 2, 9)), NAMES) == one
 
 
-options = st.builds(BridgeOptions, stp=st.booleans(), mcast_snooping=st.booleans())
+flags = {"stp": st.booleans(), "mcast_snooping": st.booleans(), "vlan_filtering": st.booleans()}
+options = st.builds(BridgeOptions, **flags)
 
 
 @given(macs, st.integers(68, 65535), options, st.integers(0, 2**31 - 1))
@@ -150,6 +152,18 @@ def test_bridges(mac: str, mtu: int, bridge: BridgeOptions, group: int) -> None:
     found = link.decode(payload(link.encode_create(one, 7, 0, None, 0)), NAMES)
     assert (found.name, found.kind, found.mac, found.mtu) == ("br0", "bridge", mac, mtu)
     assert (found.bridge, found.group, found.txqlen) == (bridge, group, 5)
+
+
+@given(st.dictionaries(st.integers(1, 4094), st.tuples(st.booleans(), st.booleans())))
+def test_vlans_of_a_port(given: dict[int, tuple[bool, bool]]) -> None:
+    """As a message that sets them has them, so does one that tells; the order is that of the numbers."""
+    vlans = tuple(PortVlan(vid, *flags) for vid, flags in sorted(given.items()))
+    want = Link(name="p0", kind="veth", up=None, port=BridgePort(vlans=vlans))
+    have = Link(name="p0", kind="veth", up=None, port=BridgePort(vlans=()))
+    messages = link.encode_change(want, have, 7, 0)
+    assert [link.decode_vlans(payload(one)) for one in messages] == ([(7, vlans)] if vlans else [])
+    assert link.encode_change(want, want, 7, 0) == []
+    assert len(link.encode_change(have, want, 7, 0)) == bool(vlans)
 
 
 @given(macs, st.integers(1, 2**24 - 1), st.integers(1, 65535), ips, st.booleans(), st.booleans())

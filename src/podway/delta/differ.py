@@ -106,6 +106,18 @@ def _order_of_sysctl(path: str) -> int:
     return SYSCTL_OF_LINK if _link_of(path) else SYSCTL_OF_NODE
 
 
+def _with_its_peer(ops: Iterable[Op]) -> list[Op]:
+    """A link that is made together with its other end in the same namespace is changed, not made again."""
+    made = [op.want for op in ops if op.have is None and isinstance(op.want, Link) and op.want.peer]
+    peers = {one.peer.name for one in made if one.peer is not None and not one.peer.namespace}
+    return [
+        Op(op.want, Link(name=op.want.name, kind=op.want.kind, up=False))
+        if op.have is None and isinstance(op.want, Link) and op.want.name in peers
+        else op
+        for op in ops
+    ]
+
+
 def _rank(op: Op) -> tuple[int, int, int, Key]:
     removal = op.want is None
     subject = op.have if removal else op.want
@@ -117,6 +129,8 @@ def _rank(op: Op) -> tuple[int, int, int, Key]:
         first = 0
     elif isinstance(subject, Route) and not subject.via:
         first = 0  # a next hop is reached by it
+    elif isinstance(subject, Link) and op.want is not None and op.have is not None:
+        first = 2  # it may be the other end of one that is made
     if removal and isinstance(subject, NftElement) and "/" in subject.value[0]:
         # A set of prefixes takes none that overlaps another: a pool that grows changes in one transaction.
         return (0, order, -1, key)
@@ -230,7 +244,7 @@ def diff(
         ops += _step(want, have)
     blocked = {refusal.key[1] for refusal in refusals if refusal.key[0] == "link"}
     blocked |= {key[1] for key in frozen if key[0] == "link" and key not in actual}
-    kept = [op for op in ops if not _touches(op, blocked)]
+    kept = [op for op in _with_its_peer(ops) if not _touches(op, blocked)]
     return Difference(ordered(kept), tuple(sorted(refusals, key=lambda r: r.key)))
 
 

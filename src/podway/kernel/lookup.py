@@ -60,6 +60,8 @@ def _ways(rtnetlink: Rtnetlink, nft: Nft | None) -> dict[str, Callable[[list[Any
 
 
 def _links(rtnetlink: Rtnetlink, some: list[AnyObject]) -> Actual:
+    if any(isinstance(one, Link) and one.port is not None and one.port.vlans for one in some):
+        return rtnetlink.dump("link")  # VLANs come by a dump alone
     found = (rtnetlink.get_link(one.key[1]) for one in some)
     return {one.key: one for one in found if one is not None}
 

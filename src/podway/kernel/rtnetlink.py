@@ -13,6 +13,8 @@ import socket
 import struct
 from collections.abc import Callable, Container, Mapping, Sequence
 
+import msgspec
+
 from podway.delta.differ import is_remade
 from podway.kernel.netlink import address, link, neighbour, route, rule, traffic, wire
 from podway.kernel.netlink.socket import NetlinkSocket
@@ -160,7 +162,23 @@ class Rtnetlink:
     def _links(self) -> Actual:
         messages = self._refresh()
         values = [link.decode(message.payload, self._name) for message in messages]
+        if any(value.bridge is not None and value.bridge.vlan_filtering for value in values):
+            values = self._with_vlans(values)
         return {value.key: value for value in values}
+
+    def _with_vlans(self, links: list[Link]) -> list[Link]:
+        """They come by a dump of their own."""
+        messages = self._socket.dump(link.encode_vlan_dump())
+        pairs = [link.decode_vlans(message.payload) for message in messages]
+        found = {self._name.get(index, ""): vlans for index, vlans in pairs}
+        return [
+            msgspec.structs.replace(
+                one, port=msgspec.structs.replace(one.port, vlans=found.get(one.name, ()))
+            )
+            if one.port is not None
+            else one
+            for one in links
+        ]
 
     def _messages(
         self, kind: str, protocol: int, to: Container[str] | None, of: str, parent: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from podway.model.objects import Address, Link, Route, Rule
+from podway.model.objects import Address, Link, PortVlan, Route, Rule
 from podway.model.resources import Bandwidth, PortMap
 
 
@@ -43,6 +43,21 @@ class BridgeDevice(Want, frozen=True, kw_only=True, tag="bridge-device"):
     addresses: tuple[str, ...] = ()
     promisc: bool = False
     adopted: bool = False
+    vlan_filtering: bool = False
+
+
+class VlanGateway(Want, frozen=True, kw_only=True, tag="bridge-vlan"):
+    """The node's own link into a VLAN of a bridge, with the gateways of all networks in it. It outlives pods.
+
+    ``port`` is its other end, the bridge's port."""
+
+    name: str
+    bridge: str
+    port: str
+    mac: str
+    mtu: int = 0
+    addresses: tuple[str, ...] = ()
+    vlans: tuple[PortVlan, ...] = ()
 
 
 class BridgePod(Want, frozen=True, kw_only=True, tag="bridge"):
@@ -60,6 +75,7 @@ class BridgePod(Want, frozen=True, kw_only=True, tag="bridge"):
     mac_guard: bool = False
     dad: bool = False  # look for duplicates of its IPv6 addresses
     up: bool = True
+    vlans: tuple[PortVlan, ...] = ()
 
 
 class Ptp(Want, frozen=True, kw_only=True, tag="ptp"):
@@ -211,7 +227,7 @@ class Macvlan(Stacked, frozen=True, kw_only=True, tag="macvlan"):
 InsideLink = Dummy | Macvlan
 Interface = BridgePod | Ptp | InsideLink
 Further = Ports | Shaped | Tuned | Passed | SourceRouted | InVrf | Leased
-AnyWant = BridgeDevice | Interface | Further
+AnyWant = BridgeDevice | VlanGateway | Interface | Further
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,11 @@ def ports_chain(piece: str, hook: str) -> str:
     return f"ports-{hook}-{_digest('ports', piece).hex()[:12]}"
 
 
+def vlan_port(gateway: str) -> str:
+    """The port that a node's link into a VLAN of a bridge ends in."""
+    return "pv" + _digest("vlan", gateway).hex()[:12]
+
+
 def mac(*parts: str) -> str:
     """A locally administered unicast MAC (IEEE 802 U/L bit set, I/G clear) from ``parts``."""
     raw = bytearray(_digest("mac", *parts)[:6])

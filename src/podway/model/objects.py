@@ -43,12 +43,21 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str = ""
 
 
+class PortVlan(msgspec.Struct, frozen=True):
+    """A VLAN of a bridge's port. ``pvid``: what has no tag is in it; ``untagged``: it leaves without."""
+
+    vid: int
+    pvid: bool = False
+    untagged: bool = False
+
+
 class BridgePort(msgspec.Struct, frozen=True, kw_only=True):
-    """IFLA_BRPORT_* of a link enslaved to a bridge."""
+    """IFLA_BRPORT_* of a link enslaved to a bridge. ``vlans``, by number, are seen where a bridge filters."""
 
     hairpin: bool | None = None
     isolated: bool | None = None
     learning: bool | None = None
+    vlans: tuple[PortVlan, ...] | None = None
 
 
 class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +65,7 @@ class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     stp: bool | None = None
     mcast_snooping: bool | None = None
+    vlan_filtering: bool | None = None
 
 
 class VxlanOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ leaves a row that the next DEL, GC or start finds.
 
 from __future__ import annotations
 
+import errno
 import functools
 from collections.abc import Collection
 
@@ -14,8 +15,8 @@ import msgspec
 
 from podway.delta.differ import diff, ordered
 from podway.kernel.facade import Kernel
-from podway.model.dropin import InPod, Moved, Passed, Piece, Tuned
-from podway.model.errors import Conflict
+from podway.model.dropin import BridgeDevice, InPod, Moved, Passed, Piece, Tuned
+from podway.model.errors import Conflict, InvalidInput
 from podway.model.gate import Passage
 from podway.model.objects import Actual, Address, AnyObject, Key, Link, Op, Sysctl
 from podway.node import hostlocal, inside, takeover, wiring
@@ -153,7 +154,12 @@ class Pieces:
         for refusal in difference.refusals:
             raise Conflict(refusal.reason, wiring.title(refusal.key), "remove it, or name another bridge")
         remember(self._database, self._planner.desired, difference.ops)
-        wiring.raise_first(self._kernel.apply(difference.ops), f"network {device.configuration}")
+        results = self._kernel.apply(difference.ops)
+        filtering = isinstance(device.want, BridgeDevice) and device.want.vlan_filtering
+        if filtering and any(one.errno == errno.EOPNOTSUPP for one in results):
+            what, fix = "this kernel's bridges filter no VLANs", "use one with CONFIG_BRIDGE_VLAN_FILTERING"
+            raise InvalidInput(f"vlan, vlanTrunk: {what}", f"bridge {device.ifname}", fix)
+        wiring.raise_first(results, f"network {device.configuration}")
 
     def displace(self, link: str, address: str) -> None:
         """Take an address off a link, as a configuration's forceAddress demands."""

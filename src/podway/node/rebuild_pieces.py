@@ -10,7 +10,7 @@ import msgspec
 
 from podway.kernel.facade import DOOMED_GROUP, Kernel
 from podway.model import names
-from podway.model.dropin import AnyWant, BridgeDevice, BridgePod, Path, Piece, Ptp
+from podway.model.dropin import AnyWant, BridgeDevice, BridgePod, Path, Piece, Ptp, VlanGateway
 from podway.model.objects import MAIN_TABLE, Actual, Link, NftElement, Route
 from podway.node.rebuild import Inside, addresses_on, inside_of
 from podway.plan.attach.pod import BOOT_PROTOCOL
@@ -41,8 +41,12 @@ def _piece(kernel: Kernel, actual: Actual, link: Link, parts: list[str]) -> Piec
             mtu=link.mtu or 0,
             addresses=addresses_on(actual, link.name),
             promisc=bool(link.promisc),
+            vlan_filtering=bool(link.bridge and link.bridge.vlan_filtering),
         )
         return Piece(container="", ifname=ifname, configuration=configuration, want=device)
+    if plugin == "bridge-vlan":
+        own = _vlan_gateway(actual, link)
+        return Piece(container="", ifname=ifname, configuration=configuration, want=own) if own else None
     inside = inside_of(kernel, link.name, ifname)
     if inside is None:
         return None  # nobody can enter the pod any more
@@ -63,6 +67,27 @@ def _piece(kernel: Kernel, actual: Actual, link: Link, parts: list[str]) -> Piec
     )
 
 
+def _vlan_gateway(actual: Actual, link: Link) -> VlanGateway | None:
+    """By its own end; the port has the same alias."""
+    ports = (
+        one
+        for one in actual.values()
+        if isinstance(one, Link) and one.alias == link.alias and one.master and one.port is not None
+    )
+    port = next(ports, None)
+    if port is None or port.port is None or link.master:
+        return None
+    return VlanGateway(
+        name=link.name,
+        bridge=port.master or "",
+        port=port.name,
+        mac=link.mac or "",
+        mtu=link.mtu or 0,
+        addresses=addresses_on(actual, link.name),
+        vlans=port.port.vlans or (),
+    )
+
+
 def _bridged(actual: Actual, link: Link, ifname: str, inside: Inside, addresses: tuple[str, ...]) -> AnyWant:
     own = inside.objects["link", ifname]
     assert isinstance(own, Link)
@@ -78,6 +103,7 @@ def _bridged(actual: Actual, link: Link, ifname: str, inside: Inside, addresses:
         masquerade=_leaves(actual, addresses),
         mac_guard=("nftelement", "bridge", "mac_guarded", link.name) in actual,
         up=bool(own.up),
+        vlans=(link.port.vlans or ()) if link.port else (),
     )
 
 

@@ -219,7 +219,7 @@ class Reconciler:
         lost = {
             op.want.peer.namespace: op
             for op in ops
-            if op.have is None and isinstance(op.want, Link) and op.want.peer is not None
+            if op.have is None and isinstance(op.want, Link) and op.want.peer and op.want.peer.namespace
         }
         pods: dict[str, int] = {}
         try:

@@ -16,14 +16,15 @@ from podway.cni.errors import CONFIGURATION, CniError, wrong
 from podway.cni.protocol import Interface, Result, Route
 from podway.cni.reader import Section
 from podway.model import names
-from podway.model.dropin import BridgeDevice, BridgePod, Piece
+from podway.model.dropin import BridgeDevice, BridgePod, Piece, VlanGateway
 from podway.model.objects import Address as Addressed
-from podway.model.objects import Link, family_of
+from podway.model.objects import Link, PortVlan, family_of
 
 if TYPE_CHECKING:
     from podway.node.engine import NodeEngine
 
 _DEFAULT = "cni0"
+_LAST_VLAN = 4094
 
 
 def want(ask: Ask, given: Result) -> Made:
@@ -32,10 +33,6 @@ def want(ask: Ask, given: Result) -> Made:
     hairpin, promisc = section.flag("hairpinMode", False), section.flag("promiscMode", False)
     if hairpin and promisc:
         raise wrong("promiscMode", "and hairpinMode exclude each other", "set one of them to false")
-    for key in ("vlan", "vlanTrunk"):
-        if section.raw(key):
-            fix = "leave it out; this version makes no bridge that filters VLANs"
-            raise wrong(key, "needs a bridge that filters VLANs", fix)
     up = not section.flag("disableContainerInterface", False)
     if not up and section.section("ipam").text("type"):
         raise wrong("disableContainerInterface", "an interface that stays down has no addresses", "drop ipam")
@@ -56,8 +53,45 @@ def want(ask: Ask, given: Result) -> Made:
         mac_guard=section.flag("macspoofchk", False),
         dad=section.flag("enabledad", False),
         up=up,
+        vlans=port_vlans(section),
     )
     return Made(value, given)
+
+
+def port_vlans(section: Section) -> tuple[PortVlan, ...]:
+    """Of the pod's port, () where VLANs are of no concern. Raises CniError 7.
+
+    In the reference's order, of which the last holds: the native one, those of the trunk, and 1 as the native
+    one of a trunk without."""
+    native, trunk = section.number("vlan", highest=_LAST_VLAN), _trunk(section)
+    if not native and not trunk:
+        return ()
+    found = {1: PortVlan(1, True, True)} if section.flag("preserveDefaultVlan", False) else {}
+    for one in (
+        *([PortVlan(native, True, True)] if native else ()),
+        *map(PortVlan, sorted(trunk)),
+        *([] if native else [PortVlan(1, True, True)]),
+    ):
+        if one.pvid:  # there is but one
+            found = {vid: PortVlan(vid, False, other.untagged) for vid, other in found.items()}
+        found[one.vid] = one
+    return tuple(found[vid] for vid in sorted(found))
+
+
+def _trunk(section: Section) -> set[int]:
+    found: set[int] = set()
+    for one in section.sections("vlanTrunk"):
+        low, high, single = (one.maybe_number(key, highest=_LAST_VLAN) for key in ("minID", "maxID", "id"))
+        if 0 in (low, high, single):
+            raise wrong(one.path, "0 is no VLAN")
+        if (low is None) != (high is None):
+            raise wrong(one.path, "minID and maxID go together")
+        if low is not None and high is not None:
+            if high < low:
+                raise wrong(one.at("maxID"), f"{high} is less than minID")
+            found |= set(range(low, high + 1))
+        found |= {single} if single is not None else set()
+    return found
 
 
 def bridge_name(section: Section) -> str:
@@ -93,15 +127,58 @@ def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
         raise wrong("bridge", f"{name} is a {found.kind or 'hardware'} link, not a bridge")
     known = engine.pieces.known.get(f"/{name}//bridge-device")
     before = known.want if known is not None and isinstance(known.want, BridgeDevice) else None
-    wanted = _device(engine, ask, piece.want, found, before)
+    native = ask.section.number("vlan", highest=_LAST_VLAN)
+    wanted = _device(engine, ask, piece.want, found, before, () if native else piece.want.gateways)
     if before != wanted or found is None:
         device = Piece(container="", ifname=name, configuration="", want=wanted)
         engine.pieces.keep(device)
+    if native and piece.want.gateways:
+        _prepare_vlan(engine, ask, piece.want, native, wanted.mtu)
     return piece
 
 
+def _prepare_vlan(engine: NodeEngine, ask: Ask, want: BridgePod, native: int, mtu: int) -> None:
+    """See to it that the node's own link into the VLAN stands, with the gateways of this network."""
+    name = f"{want.bridge}.{native}"
+    if problem := config.ifname_problem(name):
+        raise wrong("bridge", f"{name!r}, the gateway's link, {problem}")
+    found = engine.kernel.rtnetlink.get_link(name)
+    known = engine.pieces.known.get(f"/{name}//bridge-vlan")
+    before = known.want if known is not None and isinstance(known.want, VlanGateway) else None
+    if found is not None and before is None:
+        raise wrong("vlan", f"{name}, the gateway's link, is there already, and isn't Podway's")
+    there = before or VlanGateway(
+        name=name,
+        bridge=want.bridge,
+        port=names.vlan_port(name),
+        mac=names.mac("bridge-vlan", engine.node, name),
+        mtu=mtu,
+    )
+    addresses = _with(engine, ask, name, there.addresses, want.gateways, found is not None)
+    vlans = tuple(one for one in want.vlans if one.untagged)
+    wanted = msgspec.structs.replace(there, addresses=addresses, vlans=vlans)
+    if before != wanted or found is None:
+        engine.pieces.keep(Piece(container="", ifname=name, configuration="", want=wanted))
+
+
+def _with(
+    engine: NodeEngine, ask: Ask, name: str, there: tuple[str, ...], wanted: tuple[str, ...], stands: bool
+) -> tuple[str, ...]:
+    """The addresses of link ``name`` with those that are wanted."""
+    addresses = list(there)
+    for one in wanted:
+        if one not in addresses:
+            addresses = [*_room_for(engine, ask, name, one, addresses, stands), one]
+    return tuple(addresses)
+
+
 def _device(
-    engine: NodeEngine, ask: Ask, want: BridgePod, found: Link | None, before: BridgeDevice | None
+    engine: NodeEngine,
+    ask: Ask,
+    want: BridgePod,
+    found: Link | None,
+    before: BridgeDevice | None,
+    gateways: tuple[str, ...],
 ) -> BridgeDevice:
     promisc, name = ask.section.flag("promiscMode", False), want.bridge
     if before is None:
@@ -112,11 +189,16 @@ def _device(
             mtu=config.mtu(ask.section),
             adopted=foreign,
         )
-    addresses = list(before.addresses)
-    for one in want.gateways:
-        if one not in addresses:
-            addresses = [*_room_for(engine, ask, name, one, addresses, found is not None), one]
-    return msgspec.structs.replace(before, addresses=tuple(addresses), promisc=promisc or before.promisc)
+    addresses = _with(engine, ask, name, before.addresses, gateways, found is not None)
+    if want.vlans and before.adopted and not (found and found.bridge and found.bridge.vlan_filtering):
+        fix = f"ip link set {name} type bridge vlan_filtering 1"
+        raise wrong("bridge", f"{name} filters no VLANs, and isn't Podway's to change", fix)
+    return msgspec.structs.replace(
+        before,
+        addresses=addresses,
+        promisc=promisc or before.promisc,
+        vlan_filtering=before.vlan_filtering or (bool(want.vlans) and not before.adopted),
+    )
 
 
 def _gateways(given: Result) -> tuple[str, ...]:
@@ -138,7 +220,7 @@ def _room_for(
         if old == wanted or one.version != new.version or (one.version == 6 and not _overlap(one, new)):
             continue
         if not ask.section.flag("forceAddress", False):
-            what = f"bridge {name} has the address {old}, not {wanted}"
+            what = f"{name} has the address {old}, not {wanted}"
             raise CniError(CONFIGURATION, what, fix="set forceAddress, or name another bridge")
         addresses = [kept for kept in addresses if kept != old]
         engine.pieces.displace(name, old)
@@ -155,11 +237,14 @@ def result(ask: Ask, piece: Piece, given: Result, engine: NodeEngine) -> Result:
     assert isinstance(piece.want, BridgePod)
     device = engine.pieces.known[f"/{piece.want.bridge}//bridge-device"].want
     assert isinstance(device, BridgeDevice)
-    interfaces = (
+    interfaces: tuple[Interface, ...] = (
         Interface(name=device.name, mac=device.mac),
         Interface(name=piece.want.link, mac=names.host_mac(piece.container, piece.ifname)),
         Interface(name=piece.ifname, mac=piece.want.mac, sandbox=ask.me.namespace),
     )
+    gateway = engine.pieces.known.get(f"/{device.name}.{ask.section.number('vlan')}//bridge-vlan")
+    if piece.want.gateways and gateway is not None and isinstance(gateway.want, VlanGateway):
+        interfaces += (Interface(name=gateway.want.name, mac=gateway.want.mac),)
     return options.answer(ask, interfaces, given)
 
 

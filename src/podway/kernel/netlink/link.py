@@ -15,11 +15,12 @@ from podway.model.objects import (
     IpTunnelOptions,
     Link,
     Peer,
+    PortVlan,
     VrfOptions,
     VxlanOptions,
 )
 
-NEWLINK, DELLINK, GETLINK = 16, 17, 18
+NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
 IFINFO = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
 ADDRESS, IFNAME, MTU, LINK, MASTER, LINKINFO, TXQLEN = 1, 3, 4, 5, 10, 18, 13
 NUM_TX_QUEUES, NUM_RX_QUEUES = 31, 32
@@ -31,7 +32,14 @@ VETH_INFO_PEER = 1
 IFF_UP, IFF_PROMISC, IFF_ALLMULTI = 0x1, 0x100, 0x200
 EXT_SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS
 
-BR_STP_STATE, BR_MCAST_SNOOPING = 5, 23
+EXT_BRVLAN = 2  # RTEXT_FILTER_BRVLAN
+
+BR_STP_STATE, BR_VLAN_FILTERING, BR_MCAST_SNOOPING = 5, 7, 23
+AF_BRIDGE, BRIDGE_FLAGS, BRIDGE_VLAN_INFO = 7, 0, 2
+FLAGS_MASTER = struct.pack("=H", 1)  # BRIDGE_FLAGS_MASTER: the port's own, not the bridge's
+VLAN_INFO = struct.Struct("=HH")  # struct bridge_vlan_info: flags, number
+VLAN_PVID, VLAN_UNTAGGED = 2, 4  # BRIDGE_VLAN_INFO_*
+FIRST_VLANS = (PortVlan(1, True, True),)  # of a new port, by the bridge's default_pvid
 VXLAN_ID, VXLAN_LOCAL, VXLAN_LEARNING, VXLAN_PORT, VXLAN_LOCAL6, VXLAN_UDP_CSUM = 1, 4, 7, 15, 17, 18
 IPTUN_LOCAL, IPTUN_TTL, IPTUN_FLAGS, IPTUN_PROTO, IPTUN_PMTUDISC, IPTUN_COLLECT = 2, 4, 8, 9, 10, 19
 TNL_IGN_ENCAP_LIMIT = 1  # IP6_TNL_F_IGN_ENCAP_LIMIT
@@ -39,7 +47,11 @@ VRF_TABLE = 1
 IPTUN_KINDS = {"ipip": 4, "ip6tnl": 41}  # kind → IPPROTO_* of what it carries
 BRPORT_HAIRPIN, BRPORT_LEARNING, BRPORT_ISOLATED = 4, 8, 33
 
-_BRIDGE_OPTIONS = {"stp": (BR_STP_STATE, 4), "mcast_snooping": (BR_MCAST_SNOOPING, 1)}
+_BRIDGE_OPTIONS = {
+    "stp": (BR_STP_STATE, 4),
+    "mcast_snooping": (BR_MCAST_SNOOPING, 1),
+    "vlan_filtering": (BR_VLAN_FILTERING, 1),
+}
 _PORT_OPTIONS = {"hairpin": BRPORT_HAIRPIN, "learning": BRPORT_LEARNING, "isolated": BRPORT_ISOLATED}
 
 
@@ -200,7 +212,45 @@ def encode_change(want: Link, have: Link | None, index: int, master: int) -> lis
         port = wire.nested(LINKINFO, wire.attribute(INFO_KIND, want.kind.encode()), *slave)
         # the port must be one before it has options: a message of its own, after the master's
         messages.append(wire.message(NEWLINK, 0, _header(index) + port))
+    if want.port is not None and want.port.vlans is not None:
+        found = have.port.vlans if have is not None and have.port is not None else None
+        messages += _vlans(want.port.vlans, FIRST_VLANS if found is None else found, index)
     return messages
+
+
+def _vlans(want: tuple[PortVlan, ...], have: tuple[PortVlan, ...], index: int) -> list[bytes]:
+    """What is wrong goes before what is missing comes: a port has one VLAN for what has no tag."""
+    gone = [one for one in have if one not in want]
+    new = [one for one in want if one not in have]
+    return [_vlan_message(kind, some, index) for kind, some in ((DELLINK, gone), (SETLINK, new)) if some]
+
+
+def _vlan_message(kind: int, vlans: list[PortVlan], index: int) -> bytes:
+    parts = [wire.attribute(BRIDGE_FLAGS, FLAGS_MASTER)]
+    for one in vlans:
+        flags = VLAN_PVID * one.pvid | VLAN_UNTAGGED * one.untagged
+        parts.append(wire.attribute(BRIDGE_VLAN_INFO, VLAN_INFO.pack(flags, one.vid)))
+    return wire.message(kind, 0, IFINFO.pack(AF_BRIDGE, 0, index, 0, 0) + wire.nested(AF_SPEC, *parts))
+
+
+def encode_vlan_dump() -> bytes:
+    """A request for the VLANs of all bridges and their ports."""
+    return wire.message(GETLINK, 0, IFINFO.pack(AF_BRIDGE, 0, 0, 0, 0) + wire.u32(EXT_MASK, EXT_BRVLAN))
+
+
+def decode_vlans(payload: bytes) -> tuple[int, tuple[PortVlan, ...]]:
+    """(ifindex, its VLANs by number) of such a message."""
+    spec, found = wire.attributes(payload, IFINFO.size).get(AF_SPEC, b""), []
+    at = 0
+    while at + 4 <= len(spec):
+        length, kind = wire.ATTRIBUTE.unpack_from(spec, at)
+        if length < 4:
+            break
+        if kind & wire.TYPE_MASK == BRIDGE_VLAN_INFO:
+            flags, vid = VLAN_INFO.unpack_from(spec, at + 4)
+            found.append(PortVlan(vid, bool(flags & VLAN_PVID), bool(flags & VLAN_UNTAGGED)))
+        at += (length + 3) & ~3
+    return IFINFO.unpack_from(payload)[2], tuple(sorted(found, key=lambda one: one.vid))
 
 
 def _link_local(want: Link, have: Link | None, index: int) -> list[bytes]:
@@ -301,6 +351,7 @@ def _decode_bridge(data: bytes) -> BridgeOptions:
     return BridgeOptions(
         stp=any(found.get(BR_STP_STATE, b"")),
         mcast_snooping=any(found.get(BR_MCAST_SNOOPING, b"")),
+        vlan_filtering=any(found.get(BR_VLAN_FILTERING, b"")),
     )
 
 

@@ -22,6 +22,7 @@ from podway.model.dropin import (
     Shaped,
     SourceRouted,
     Tuned,
+    VlanGateway,
 )
 from podway.model.objects import AnyObject
 from podway.plan.dropin import bandwidth, bridge, firewall, inner, portmap, ptp, sbr, tuning, vrf
@@ -30,6 +31,7 @@ Builder = Callable[[Piece, Any], tuple[AnyObject, ...]]
 
 _ON_NODE: dict[type, Builder] = {
     BridgeDevice: bridge.device,
+    VlanGateway: bridge.vlan_gateway,
     BridgePod: bridge.on_node,
     Ptp: ptp.on_node,
     Ports: portmap.on_node,
