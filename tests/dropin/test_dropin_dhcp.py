@@ -57,6 +57,20 @@ def test_a_pod_of_ours_comes_and_goes(lab: Lab, server: Dhcpd, pod: str) -> None
     assert server.said("DHCPRELEASE") == 1
 
 
+def test_a_link_in_the_pod_alone(lab: Lab, server: Dhcpd, pod: str) -> None:
+    """A macvlan on the segment, which is known by its own MAC."""
+    server.start()
+    body = {**conf(), "type": "macvlan", "master": BRIDGE}
+    result = lab.call("ADD", body, pod)
+    assert address(pod) == server.leases == [result["ips"][0]["address"].removesuffix("/24")]
+    mac = ip("link", "show", "eth0", inside=pod)[0]["address"]
+    assert result["interfaces"][0]["mac"] == mac and mac in server.log
+    lab.call("CHECK", body, pod, before=result)
+    lab.call("DEL", body, pod, before=result)
+    wait_for(lambda: not server.leases, "the address is given back")
+    assert [one["ifname"] for one in ip("link", inside=pod)] == ["lo"]
+
+
 def test_what_is_asked_and_provided(lab: Lab, server: Dhcpd, pod: str) -> None:
     """Names and numbers, values and arguments; classless routes are instead of the router."""
     server.start(50, "--dhcp-option=121,10.7.0.0/16,10.61.0.9")

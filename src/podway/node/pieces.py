@@ -112,8 +112,9 @@ class Pieces:
                 raise Conflict(f"{wiring.title(clash)} is wanted differently by another pod")
             new = [one for one in wanted if there.get(one.key) != one]
             ops = ordered(Op(one, there.get(one.key)) for one in new)
-            wiring.raise_first(self._kernel.apply(ops), f"container {piece.container}")
-            self.program_inside(piece, namespace)
+            who = f"container {piece.container}"
+            wiring.raise_first(self._kernel.apply(ops), who)
+            wiring.program_pod(self._kernel, dropin.in_pod(piece), namespace, who)
         except BaseException:
             self._begin(before, "ready")
             raise
