@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from changing import POOLS, Lab, until
+from changing import POOLS, Lab
 from lab_tools import running
 from streams import running as traffic
 
@@ -27,6 +28,14 @@ NODES = ("192.0.2.1", "192.0.2.2")
 LIAR = "192.0.2.3"
 RIGHT = "10.244.250.0/26"  # nobody's, and so its own to tell
 LIMIT = 200
+PATIENCE = 400.0  # seconds: ExaBGP takes minutes to read 100 000 routes
+
+
+def until(what: str, holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
 
 
 def document(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:

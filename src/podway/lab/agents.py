@@ -17,7 +17,7 @@ from podway.lab.wiring import inside
 from podway.model.errors import PodwayError, Unavailable
 from podway.observe import client
 
-READY, READY_EACH = 60.0, 3.0  # seconds, and as many for each node: they start on the same few cores
+READY, READY_EACH = 120.0, 2.0  # seconds, and so many for each node: they start on the same few cores
 SETTLED = 60.0
 PROVING = 3.0  # seconds: a path that isn't proved by then won't be soon
 PAUSE, LONGEST_PAUSE = 0.02, 1.0
