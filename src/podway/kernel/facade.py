@@ -11,6 +11,7 @@ import errno
 import ipaddress
 import socket
 import threading
+import time
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from itertools import groupby
 
@@ -39,6 +40,8 @@ from podway.model.objects import (
 )
 from podway.model.resources import NodeFacts, Uplink
 from podway.model.wireguard import WG_KINDS
+
+LINK_WATCH = 0.1  # seconds: the kernel's link watch takes a few milliseconds
 
 #: links that hold a dead pod's veth until they are deleted together
 DOOMED_GROUP = 0x706F64  # "pod"
@@ -209,6 +212,13 @@ class Kernel:
             else:
                 results += self.rtnetlink.apply(batch, pods or {})
         return results
+
+    def until_they_send(self, names: Iterable[str]) -> None:
+        """Wait for a link whose other end was just brought up, then for its bridge; but not for long."""
+        end = time.monotonic() + LINK_WATCH
+        for name in names:
+            while not self.rtnetlink.is_running(name) and time.monotonic() < end:
+                time.sleep(LINK_WATCH / 200)
 
     def apply_inside(self, namespace: int, ops: Sequence[Op]) -> list[OpResult]:
         """Apply in a pod's namespace, which no socket of ours outlives."""

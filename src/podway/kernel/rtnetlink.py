@@ -139,6 +139,14 @@ class Rtnetlink:
                 found[value.key] = value
         return found
 
+    def is_running(self, name: str) -> bool:
+        """Whether a link sends; one that is gone does not.
+
+        Since Linux 6.8 asking makes a link so whose other end has just come up (rtnl_getlink); otherwise the
+        kernel's link watch does a little later, and until then all that is sent by it is dropped."""
+        message = self._socket.ask(link.encode_get(name))
+        return message is not None and link.is_running(message.payload)
+
     def on_link(self, kind: str, name: str, parent: str = "") -> Actual:
         """The addresses, queueing disciplines or filters on one link; {} without such a link.
 

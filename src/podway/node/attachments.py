@@ -124,6 +124,7 @@ class Attachments:
         wiring.program_node(self._kernel, self._planner, fragment, _who(endpoint), pods)
         reach("add.wired")
         self.program_inside(endpoint, namespace)
+        self._kernel.until_they_send(filter(None, (endpoint.host_link, endpoint.bridge)))
         reach("add.inside")
         self.burial.forget_flows(endpoint)
 

@@ -80,6 +80,9 @@ class Pieces:
             reach("add.wired")
             if namespace >= 0:
                 self.program_inside(piece, namespace)
+                veths = [one for one in wanted if isinstance(one, Link) and one.peer is not None]
+                names = [name for veth in veths for name in (veth.name, veth.master) if name]
+                self._kernel.until_they_send(names)
             reach("add.inside")
             self._database.piece_state(piece.id, "ready")
         except BaseException:

@@ -29,7 +29,7 @@ AF_INET6, INET6_ADDR_GEN_MODE = 10, 8
 GEN_EUI64, GEN_NONE = 0, 1  # IN6_ADDR_GEN_MODE_*
 INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
 VETH_INFO_PEER = 1
-IFF_UP, IFF_PROMISC, IFF_ALLMULTI = 0x1, 0x100, 0x200
+IFF_UP, IFF_RUNNING, IFF_PROMISC, IFF_ALLMULTI = 0x1, 0x40, 0x100, 0x200
 EXT_SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS
 
 EXT_BRVLAN = 2  # RTEXT_FILTER_BRVLAN
@@ -295,6 +295,11 @@ def encode_dump() -> bytes:
 def encode_get(name: str) -> bytes:
     """A request for one link by name."""
     return wire.message(GETLINK, 0, _header(0) + wire.text(IFNAME, name) + wire.u32(EXT_MASK, EXT_SKIP_STATS))
+
+
+def is_running(payload: bytes) -> bool:
+    """Whether a link of a message is up and sends (IFF_RUNNING), as both ends of a veth must be for that."""
+    return bool(IFINFO.unpack_from(payload)[3] & IFF_RUNNING)
 
 
 def index_of(payload: bytes) -> int:
