@@ -218,6 +218,7 @@ def test_a_peer_with_a_nodes_name_has_not_its_blocks(applied: Podway) -> None:
     assert "password: geheim" in applied.good("get", "bgppeer", "a", "-o", "yaml")
     assert applied.good("delete", "bgppeer", "a") == "bgppeer a deleted\n"
     assert "10.244.3.0/24" in applied.good("get", "blocks")
+    assert applied.good("get", "bgptopologies") == "no bgptopologies\n"
 
 
 # the rest ------------------------------------------------------------------------------------------

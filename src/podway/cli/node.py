@@ -131,11 +131,11 @@ def doctor(node: str, store: str, state_dir: str, socket: str | None, output: st
 
     What the agent says is wrong is a warning, and so is what is wrong with a peer: it may be the peer's."""
     from podway.kernel.preflight import checks
-    from podway.observe import agent, bgp, machine, peers
+    from podway.observe import agent, bgp, machine, peers, routes
     from podway.observe import store as state
 
     path = agent_socket(node, socket)
-    found = [*checks(), *machine.checks(), *state.checks(store), *bgp.checks(store)]
+    found = [*checks(), *machine.checks(), *state.checks(store), *bgp.checks(store), *routes.checks(store)]
     found += [*agent.checks(path), *peers.checks(path)]
     if output == "json":
         click.echo(as_json(found))

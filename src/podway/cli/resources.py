@@ -32,6 +32,15 @@ COLUMNS: dict[str, list[str]] = {
 WIDE: dict[str, list[str]] = {"Network": ["MTU", "PRESET", "BRIDGE"], "Node": ["AGENT"]}
 
 
+def _plural(kind: str) -> str:
+    """ "Network" → "networks"."""
+    low = kind.lower()
+    return f"{low.removesuffix('y')}ies" if low.endswith("y") else f"{low}s"
+
+
+PLURALS = {_plural(kind): kind for kind in KINDS.values()}
+
+
 def kinds_of(text: str) -> list[str]:
     """ "networks,node" → ["Network", "Node"]. Raises InvalidInput with a suggestion."""
     found: list[str] = []
@@ -39,7 +48,7 @@ def kinds_of(text: str) -> list[str]:
         low = word.strip().lower()
         if low in ("peer", "peers"):
             raise InvalidInput("peers are not in the store, but what a node knows", fix="podway get peers")
-        kind = KINDS.get(low) or KINDS.get(low.removesuffix("s"))
+        kind = KINDS.get(low) or PLURALS.get(low)
         if kind is None:
             raise InvalidInput(f"{word!r} is no kind", fix=problems.suggest(low, KINDS))
         if kind not in found:
@@ -109,7 +118,7 @@ def _show(
     parts = []
     for kind in kinds:
         rows = [_row(record, output == "wide", alive) for record in records if record.kind == kind]
-        parts.append(_table(kind, rows, output == "wide") if rows else f"no {kind.lower()}s")
+        parts.append(_table(kind, rows, output == "wide") if rows else f"no {_plural(kind)}")
     return "\n\n".join(parts)
 
 
