@@ -21,10 +21,19 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.mark.parametrize(
     ("transport", "kinds"),
-    [("ipip", {"ipip", "ip6tnl"}), ("wireguard", {"wireguard"})],
-    ids=["vxlan to ipip", "ipip to wireguard"],
+    [
+        ("ipip", {"ipip", "ip6tnl"}),
+        ("wireguard", {"wireguard"}),
+        ("host-gw", set()),
+        ("wireguard", {"wireguard"}),
+        ("ipip", {"ipip", "ip6tnl"}),
+        ("host-gw", set()),
+        ("ipip", {"ipip", "ip6tnl"}),
+        ("vxlan", {"vxlan"}),
+    ],
 )
 def test_a_change_of_transport_loses_nothing(pair: Cluster, transport: str, kinds: set[str]) -> None:
+    """Each from the one before: vxlan, ipip, wireguard and host-gw into each other."""
     change(pair, {"attach": "routed", "transport": transport})
     for machine in pair.machines:
         links = machine.within(lambda kernel: kernel.observe({"link"})).values()

@@ -18,6 +18,7 @@ from podway.kernel.facade import Kernel
 from podway.model.objects import Address, Link, Op, Peer, Route
 from podway.node.engine import NodeEngine, open_engine
 from podway.node.requests import AttachRequest
+from podway.plan.path import Chosen, PathKey
 from podway.plan.way import by_family, wishes
 from podway.store import Record, Store, open_store
 
@@ -50,6 +51,13 @@ class Machine:
             report = self.engine.synchronize() if whole else self.engine.follow_store()
         assert not report.failures, report.failures
 
+    def prove(self, peer: str) -> None:
+        """What an agent's questions lead to on one segment: the peer can be sent to directly."""
+        found = {PathKey("pods", peer, family): Chosen("direct", "proved") for family in (4, 6)}
+        with namespaces.entered(self.namespace):
+            report = self.engine.choose(found)
+        assert report is None or not report.failures, report
+
     def attach(self) -> None:
         request = AttachRequest(container=self.name, ifname="eth0", network="pods", namespace=self.path)
         with namespaces.entered(self.namespace):
@@ -81,8 +89,9 @@ class Cluster:
         """Let both look until they accept and send the wanted ways only, and no look finds any work."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            for machine in self.machines:
+            for machine, other in zip(self.machines, reversed(self.machines), strict=True):
                 machine.look(whole=False)
+                machine.prove(other.name)
             if all(self._is_settled(machine.engine) for machine in self.machines):
                 break
             assert time.monotonic() < deadline, [one.engine.cluster.own_paths for one in self.machines]

@@ -105,19 +105,21 @@ def _family(address: str) -> int:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def sock(namespace: int, address: str, kind: int) -> socket.socket:
+def sock(namespace: int, address: str, kind: int, protocol: int = 0) -> socket.socket:
     """A socket of ``address``'s family in a namespace."""
     with namespaces.entered(namespace):
-        made = socket.socket(_family(address), kind)
+        made = socket.socket(_family(address), kind, protocol)
     made.settimeout(WAIT)
     return made
 
 
 @contextlib.contextmanager
-def server(namespace: int, port: int, kind: int = socket.SOCK_STREAM, family: int = 4) -> Iterator[int]:
+def server(
+    namespace: int, port: int, kind: int = socket.SOCK_STREAM, family: int = 4, protocol: int = 0
+) -> Iterator[int]:
     """Answers each connection or datagram with the address it came from. Yields the port."""
     anywhere = "0.0.0.0" if family == 4 else "::"
-    listening = sock(namespace, anywhere, kind)
+    listening = sock(namespace, anywhere, kind, protocol)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == 6:
         listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -148,9 +150,11 @@ def server(namespace: int, port: int, kind: int = socket.SOCK_STREAM, family: in
         listening.close()
 
 
-def ask(namespace: int, address: str, port: int, kind: int = socket.SOCK_STREAM) -> str | None:
+def ask(
+    namespace: int, address: str, port: int, kind: int = socket.SOCK_STREAM, protocol: int = 0
+) -> str | None:
     """The address that the server at ``address`` saw us come from; None when it isn't reached."""
-    client = sock(namespace, address, kind)
+    client = sock(namespace, address, kind, protocol)
     try:
         client.connect((address, port))
         if kind == socket.SOCK_DGRAM:
