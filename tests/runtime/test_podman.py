@@ -214,6 +214,9 @@ def test_podman_is_killed_while_containers_are_added(podman: Podman, node: Node)
     wait_for("the plugins' end", lambda: not machine.run("pgrep", "-f", str(podman.bin_dir), check=False))
     podman("rm", "-f", "-a", "-t", "0")
     collect(podman, node[1].file if type(node[1]) is Podway else network)
+    machine.run(
+        "find", "/var/lib/cni/results", "-type", "f", "-delete"
+    )  # libcni's, of calls that were cut off
     for name in machine.run("ip", "netns", "list").split():  # podman's own, which it forgot
         if name.startswith("netns-"):
             machine.run("ip", "netns", "delete", name)
