@@ -8,6 +8,8 @@ import pytest
 import walls
 from dropin_lab import CniFailed, Lab, wait_for
 
+from podway.observe import client
+
 pytestmark = pytest.mark.kernel
 
 Result = dict[str, Any]
@@ -40,6 +42,8 @@ def test_pods_pass_a_drop_policy_and_nothing_is_left(node: Lab, pod: str, other_
         node.call("CHECK", first, pod, before=before)
     wait_for(lambda: walls.run("iptables-nft", "-S", "FORWARD").count("podway:") == 4, "the passes again")
     assert walls.reaches(pod, address)
+    if node.process is not None:
+        assert client.status(str(node.directory / "agent.sock")).drop_in == 2
     for conf, name in ((first, pod), (second, other_pod)):
         node.call("DEL", conf, name, namespace="")
         node.call("DEL", conf, name, namespace="")

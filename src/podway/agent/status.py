@@ -39,6 +39,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     suspect: tuple[str, ...]  # nodes whose agents aren't heard of in the store
     bgp: BgpStatus
     probes: dict[str, int]  # "sent", "answered", "refused", "damaged", "foreign"
+    drop_in: int = 0  # pods' interfaces that came by the reference plugins' names
     controller: Lease = Lease()  # who acts for the cluster, and what was done
     paths: dict[str, int] = {}  # "direct", "tunnel", "none" → how many, by peer, network and family
 
@@ -66,6 +67,9 @@ def describe(
         uptime=time.time() - started,
         store="synced" if cluster.snapshot.synced else cluster.trouble,
         endpoints=len(engine.attachments.endpoints),
+        drop_in=len(
+            {(one.container, one.ifname) for one in list(engine.pieces.known.values()) if one.container}
+        ),
         blocks=tuple(sorted(block.cidr for block in blocks if block.spec.node == engine.node)),
         borrowed=tuple(sorted(one.address for one in borrows if one.spec.node == engine.node)),
         problems=tuple(problems),

@@ -57,6 +57,8 @@ def status(
         borrowed = f", and borrowed {', '.join(found.borrowed)}" if found.borrowed else ""
         blocks = ", ".join(found.blocks) or "none yet"
         click.echo(f"  {found.endpoints} pod interfaces in blocks {blocks}{borrowed}")
+        if found.drop_in:
+            click.echo(f"  {found.drop_in} pod interfaces by the reference plugins' names")
         click.echo(f"  {found.programmed} of {found.desired} wanted kernel objects stand")
         click.echo(f"  {found.readiness}")
         if found.peers:
