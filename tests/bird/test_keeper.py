@@ -73,6 +73,9 @@ def test_killed_it_is_back_at_once_and_adopted_it_is_left_alone(tmp_path: Path, 
         await one.until(lambda: successor.status().version)
         assert successor.status().pid == second
         one.keeper = successor
+        await one.until(
+            lambda: any("BGP session with node b" in text for text in successor.status().problems)
+        )
 
     kept(tmp_path, test)
 

@@ -26,7 +26,11 @@ def checks(path: str) -> list[Check]:
     bad = [peer for peer in found if peer.verdict not in ("ok", "unknown")]
     made = [Check(f"peer {peer.name}", "warning", f"{peer.title}: {peer.reason}", peer.fix) for peer in bad]
     well = sum(peer.verdict == "ok" for peer in found)
-    return [*made, Check("peers", "ok", f"{well} of {len(found)} answer by every path")] if found else made
+    return (
+        [*made, Check("peers", "ok", f"{well} of {len(found)} answer by every path that stands")]
+        if found
+        else made
+    )
 
 
 def rows(peers: list[PeerReport], choices: list[PeerPath], wide: bool) -> list[list[str]]:
