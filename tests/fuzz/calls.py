@@ -95,6 +95,7 @@ class Calls:
             "mode": "bridge",
             "linkInContainer": False,
             "bcqueuelen": 10,
+            "vlanId": 7,
             "cni.dev/valid-attachments": [],
             "prevResult": self.random.choice([None, self.previous()]),
         }

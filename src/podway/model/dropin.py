@@ -224,7 +224,19 @@ class Macvlan(Stacked, frozen=True, kw_only=True, tag="macvlan"):
     queue: int = 0
 
 
-InsideLink = Dummy | Macvlan
+class Ipvlan(Stacked, frozen=True, kw_only=True, tag="ipvlan"):
+    """``mode`` is l2, l3 or l3s."""
+
+    mode: str
+
+
+class Vlan(Stacked, frozen=True, kw_only=True, tag="vlan"):
+    """``number`` is the VLAN's, IEEE 802.1Q."""
+
+    number: int
+
+
+InsideLink = Dummy | Macvlan | Ipvlan | Vlan
 Interface = BridgePod | Ptp | InsideLink
 Further = Ports | Shaped | Tuned | Passed | SourceRouted | InVrf | Leased
 AnyWant = BridgeDevice | VlanGateway | Interface | Further

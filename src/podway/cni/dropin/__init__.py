@@ -54,6 +54,7 @@ NAMES = {
     "dummy": "dummy",
     "firewall": "firewall",
     "host-local": "host_local",
+    "ipvlan": "ipvlan",
     "loopback": "loopback",
     "macvlan": "macvlan",
     "portmap": "portmap",
@@ -61,6 +62,7 @@ NAMES = {
     "sbr": "sbr",
     "static": "static",
     "tuning": "tuning",
+    "vlan": "vlan",
     "vrf": "vrf",
 }
 COMMANDS = ("ADD", "DEL", "CHECK", "GC", "STATUS")

@@ -231,15 +231,17 @@ class Maker(_Shape):
         needs_ipam: bool = False,
         settles: Callable[[Piece], bool] = lambda _: False,
         kind: str = "veth",
+        source: Callable[[Ask, bool], ipam.Source] = ipam.source,
     ) -> None:
         super().__init__(name, prepare, undo, kind)
+        self._source_of = source
         self._want = want
         self._result = result
         self._needs_ipam = needs_ipam
         self._settles = settles
 
     def _source(self, ask: Ask) -> ipam.Source:
-        return ipam.source(ask, self._needs_ipam)
+        return self._source_of(ask, self._needs_ipam)
 
     def add(self, ask: Ask) -> Steps[Result | None]:
         source, namespace = self._source(ask), pod_namespace(ask.call)

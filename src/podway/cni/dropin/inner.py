@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from podway.cni import config
-from podway.cni.dropin import options
+from podway.cni.dropin import ipam, options
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.frame import Made, Maker, Prepare
 from podway.cni.dropin.paths import DEFAULTS
@@ -30,6 +30,7 @@ def maker(
     kind: str,
     prepare: Prepare | None = None,
     needs_ipam: bool = False,
+    source: Callable[[Ask, bool], ipam.Source] = ipam.source,
 ) -> Maker:
     """``kind``: IFLA_INFO_KIND of what the reference plugin makes."""
 
@@ -40,7 +41,7 @@ def maker(
         return Made(msgspec.structs.replace(value, link=passing), msgspec.structs.replace(given, ips=ips))
 
     ready: Prepare = prepare or (lambda engine, ask, piece: piece)
-    return Maker(name, made, result, ready, needs_ipam=needs_ipam, kind=kind)
+    return Maker(name, made, result, ready, needs_ipam=needs_ipam, kind=kind, source=source)
 
 
 def result(ask: Ask, piece: Piece, given: Result, engine: NodeEngine) -> Result:

@@ -64,6 +64,14 @@ class Source:
         """Give back what no valid attachment holds."""
 
 
+class Previous(Source):
+    """The addresses of the plugin before, which are that one's to free."""
+
+    def take(self, engine: NodeEngine, found: Result) -> Taken:
+        assert self._ask.before is not None
+        return self._ask.before, None
+
+
 class OwnHostLocal(Source):
     """host-local, in the directory of the reference plugin."""
 

@@ -14,6 +14,7 @@ from podway.model.dropin import (
     BridgePod,
     Dummy,
     InVrf,
+    Ipvlan,
     Macvlan,
     Passed,
     Piece,
@@ -23,6 +24,7 @@ from podway.model.dropin import (
     SourceRouted,
     Tuned,
     VlanGateway,
+    Vlan,
 )
 from podway.model.objects import AnyObject
 from podway.plan.dropin import bandwidth, bridge, firewall, inner, portmap, ptp, sbr, tuning, vrf
@@ -42,6 +44,8 @@ _IN_POD: dict[type, Builder] = {
     BridgePod: bridge.in_pod,
     Dummy: inner.in_pod,
     Macvlan: inner.in_pod,
+    Ipvlan: inner.in_pod,
+    Vlan: inner.in_pod,
     Ptp: ptp.in_pod,
     Tuned: tuning.in_pod,
     SourceRouted: sbr.in_pod,

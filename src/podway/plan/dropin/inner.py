@@ -1,15 +1,15 @@
-"""Drop-in plugins whose link stands in the pod alone: dummy, macvlan."""
+"""Drop-in plugins whose link stands in the pod alone: dummy, macvlan, ipvlan, vlan."""
 
 from __future__ import annotations
 
 from podway.model import names
-from podway.model.dropin import InPod, Macvlan, Piece, Stacked
-from podway.model.links import AnyOptions, MacvlanOptions
+from podway.model.dropin import InPod, Ipvlan, Macvlan, Piece, Vlan
+from podway.model.links import AnyOptions, IpvlanOptions, MacvlanOptions, VlanOptions
 from podway.model.objects import AnyObject, Link, Sysctl, family_of
 from podway.plan.dropin.pod import interface
 
 #: tag of a Want → IFLA_INFO_KIND
-KINDS = {"dummy": "dummy", "macvlan": "macvlan"}
+KINDS = {"dummy": "dummy", "macvlan": "macvlan", "ipvlan": "ipvlan", "vlan": "vlan"}
 
 
 def in_pod(piece: Piece, want: InPod) -> tuple[AnyObject, ...]:
@@ -22,13 +22,17 @@ def in_pod(piece: Piece, want: InPod) -> tuple[AnyObject, ...]:
         mtu=want.mtu or None,
         options=_options(want),
     )
-    announced = _announced(piece) if isinstance(want, Stacked) else ()
+    announced = _announced(piece) if isinstance(want, Macvlan | Ipvlan) else ()
     return (*announced, *interface(link, piece.addresses, want.routes))
 
 
 def _options(want: InPod) -> AnyOptions | None:
     if isinstance(want, Macvlan):
         return MacvlanOptions(mode=want.mode, queue=want.queue or None)
+    if isinstance(want, Ipvlan):
+        return IpvlanOptions(mode=want.mode)
+    if isinstance(want, Vlan):
+        return VlanOptions(number=want.number)
     return None
 
 
