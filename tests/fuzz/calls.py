@@ -60,7 +60,7 @@ class Calls:
             "cniVersion": self.random.choice(VERSIONS),
             "name": "pods",
             "type": self.plugin,
-            "bridge": "fz0",
+            "bridge": "" if self.plugin == "tap" else "fz0",  # a tap's is in the pod
             "isGateway": True,
             "isDefaultGateway": False,
             "forceAddress": False,
@@ -96,6 +96,14 @@ class Calls:
             "linkInContainer": False,
             "bcqueuelen": 10,
             "vlanId": 7,
+            "device": "fd0",
+            "hwaddr": "02:00:00:00:00:04",
+            "kernelpath": "/sys/devices/virtual/none",
+            "pciBusID": "0000:00:99.0",
+            "multiQueue": True,
+            "owner": 1000,
+            "group": 1000,
+            "selinuxContext": "",
             "cni.dev/valid-attachments": [],
             "prevResult": self.random.choice([None, self.previous()]),
         }

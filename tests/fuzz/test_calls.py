@@ -39,6 +39,7 @@ def engine(in_namespace: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "resolv.conf").write_text("nameserver 10.9.0.1\n")
     (tmp_path / "bin").mkdir()
     subprocess.run(["ip", "link", "add", "fm0", "type", "veth", "peer", "name", "fm1"], check=True)
+    subprocess.run(["ip", "link", "add", "fd0", "type", "veth", "peer", "name", "fd1"], check=True)
     url = f"sqlite:{tmp_path}/store.db"
     store = open_store(url, create=True)
     store.create(Record(kind="Network", name="pods", spec=json.dumps(NETWORK).encode()))
@@ -125,6 +126,7 @@ def run(name: str, count: int, seed: int, engine: NodeEngine, pod: int, director
             "host-local",
             "loopback",
             "macvlan",
+            "tap",
         )
         engine.attachments.burial.complete()
         assert stands(directory) == before

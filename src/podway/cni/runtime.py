@@ -59,6 +59,11 @@ def mac(section: Section) -> str:
     return _valid_mac(section.at("mac"), section.text("mac"))
 
 
+def hardware_address(section: Section) -> str:
+    """Key ``hwaddr`` of a link that is there, in the same form."""
+    return _valid_mac(section.at("hwaddr"), section.text("hwaddr"))
+
+
 def _valid_mac(key: str, value: str) -> str:
     if not value:
         return ""

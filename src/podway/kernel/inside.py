@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 
 import msgspec
 
-from podway.kernel import namespaces
+from podway.kernel import namespaces, tap
 from podway.kernel.rtnetlink import Rtnetlink
+from podway.model.links import TapOptions
 from podway.model.objects import Link
 
 
@@ -37,7 +39,9 @@ def make(node: Rtnetlink, namespace: int, link: Link, passing: str, lower: str, 
     with _within(namespace) as pod:
         if pod.get_link(link.name) is not None:
             raise OSError(errno.EEXIST, "File exists")
-        if not outside:
+        if isinstance(link.options, TapOptions):
+            tap.make(passing, link.options)
+        elif not outside:
             pod.make(early, lower)
     if outside:
         node.make(early, lower, namespace)
@@ -56,3 +60,39 @@ def remove(namespace: int, alias: str, passing: str) -> None:
         for found in pod.dump("link").values():
             if isinstance(found, Link) and (found.alias == alias or found.name == passing):
                 pod.delete(found.name)
+
+
+def move_in(node: Rtnetlink, namespace: int, device: str, name: str) -> Link | None:
+    """Move a link of the node into a pod, where its alias is what it was called; it is down then.
+
+    Raises OSError with nothing changed: EEXIST where the pod has one of that name."""
+    with _within(namespace) as pod:
+        if pod.get_link(name) is not None:
+            raise OSError(errno.EEXIST, "File exists")
+    node.move(device, namespace, name, device)
+    with _within(namespace) as pod:
+        return pod.get_link(name)
+
+
+def move_out(node: Rtnetlink, namespace: int, name: str, device: str, alias: str) -> None:
+    """Move a link that ``move_in`` has moved back, down and under its old name; others stay.
+
+    Raises OSError: EEXIST where the node has another of that name now."""
+    home = os.open(namespaces.OWN, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with _within(namespace) as pod:
+            found = pod.get_link(name)
+            if found is None or found.alias != device:
+                return
+            if node.get_link(device) is not None:
+                raise OSError(errno.EEXIST, f"the node has another {device} now")
+            pod.move(name, home, device, alias)
+    finally:
+        os.close(home)
+
+
+def fallen(node: Rtnetlink, device: str, mac: str, alias: str) -> None:
+    """Give a link its old name that the kernel brought back when its pod's namespace went. Raises OSError."""
+    for found in node.dump("link").values():
+        if isinstance(found, Link) and (found.alias, found.mac) == (device, mac) and not found.up:
+            node.rename(found.name, device, alias)

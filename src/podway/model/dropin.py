@@ -236,7 +236,26 @@ class Vlan(Stacked, frozen=True, kw_only=True, tag="vlan"):
     number: int
 
 
-InsideLink = Dummy | Macvlan | Ipvlan | Vlan
+class Tap(InPod, frozen=True, kw_only=True, tag="tap"):
+    """A device that a program in the pod opens; None: root alone may. ``bridge`` is one in the pod."""
+
+    multi_queue: bool = False
+    owner: int | None = None
+    group: int | None = None
+    bridge: str = ""
+
+
+class HostDevice(InPod, frozen=True, kw_only=True, tag="host-device"):
+    """A link of the node that is the pod's meanwhile: what it is called on the node, its kind and alias.
+
+    ``device`` "" is one that a driver in user space has, of which the kernel knows no link."""
+
+    device: str = ""
+    kind: str = ""
+    alias: str = ""
+
+
+InsideLink = Dummy | Macvlan | Ipvlan | Vlan | Tap | HostDevice
 Interface = BridgePod | Ptp | InsideLink
 Further = Ports | Shaped | Tuned | Passed | SourceRouted | InVrf | Leased
 AnyWant = BridgeDevice | VlanGateway | Interface | Further

@@ -10,7 +10,7 @@ import msgspec
 from podway.kernel import inside, namespaces
 from podway.kernel.facade import Kernel
 from podway.model import names
-from podway.model.dropin import Dummy, InPod, Piece, Stacked
+from podway.model.dropin import Dummy, HostDevice, InPod, Piece, Stacked
 from podway.model.errors import Conflict, InvalidInput
 from podway.model.objects import AnyObject, Link, Op, OpResult, Route
 from podway.node import wiring
@@ -19,10 +19,15 @@ from podway.node import wiring
 def make(kernel: Kernel, piece: Piece, want: InPod, objects: tuple[AnyObject, ...], namespace: int) -> None:
     """Raises Conflict, InvalidInput, Unavailable or OSError; ``remove`` takes away what stands then."""
     who = f"container {piece.container}"
+    if not objects:
+        return
     link = next(one for one in objects if isinstance(one, Link))
     lower, within = (want.master, want.inside) if isinstance(want, Stacked) else ("", False)
     try:
-        made = inside.make(kernel.rtnetlink, namespace, link, want.link, lower, within)
+        if isinstance(want, HostDevice):
+            made = inside.move_in(kernel.rtnetlink, namespace, want.device, piece.ifname)
+        else:
+            made = inside.make(kernel.rtnetlink, namespace, link, want.link, lower, within)
     except OSError as error:
         _explain(error, link, lower, who)
         raise
@@ -52,15 +57,30 @@ def tolerated(one: AnyObject, want: InPod, foreign: bool) -> AnyObject:
     return msgspec.structs.replace(one, up=up, alias=None if foreign else one.alias)
 
 
-def remove(piece: Piece, want: InPod, namespace: int = -1) -> None:
+def remove(kernel: Kernel, piece: Piece, want: InPod, namespace: int = -1) -> None:
     """Nothing being there, or no such namespace any more, is no error. Raises OSError.
 
     ``namespace``: a descriptor of the pod's, where one is at hand."""
     fd = namespaces.open_same(piece.namespace, piece.namespace_id) if namespace < 0 else namespace
     if fd is None:
+        if isinstance(want, HostDevice) and want.device:
+            inside.fallen(kernel.rtnetlink, want.device, want.mac, want.alias)
         return
     try:
-        inside.remove(fd, names.dropin_alias(piece.id), want.link)
+        if isinstance(want, HostDevice):
+            _give_back(kernel, piece, want, fd)
+        else:
+            inside.remove(fd, names.dropin_alias(piece.id), want.link)
     finally:
         if fd != namespace:
             os.close(fd)
+
+
+def _give_back(kernel: Kernel, piece: Piece, want: HostDevice, namespace: int) -> None:
+    if not want.device:
+        return
+    try:
+        inside.move_out(kernel.rtnetlink, namespace, piece.ifname, want.device, want.alias)
+    except FileExistsError as error:
+        fix = "rename that one, and send DEL again"
+        raise Conflict(error.strerror or str(error), f"container {piece.container}", fix) from None

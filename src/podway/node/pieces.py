@@ -192,7 +192,7 @@ class Pieces:
 
     def _take_out(self, piece: Piece, namespace: int = -1) -> None:
         if isinstance(piece.want, InPod):
-            inside.remove(piece, piece.want, namespace)
+            inside.remove(self._kernel, piece, piece.want, namespace)
         forget = functools.partial(self._planner.update_piece, piece.id, None)
         wanted = self._planner.fragment("piece", piece.id)
         passes = [" ".join(one.key) for one in wanted if isinstance(one, Passage)]

@@ -11,8 +11,9 @@ from collections.abc import Collection
 
 import msgspec
 
-from podway.kernel import foreign_rules, xtables
+from podway.kernel import foreign_rules, inside, xtables
 from podway.kernel.facade import Kernel, is_owned
+from podway.model import names
 from podway.model.dropin import AnyWant, BridgePod, Passed, Ports, Ptp, Shaped
 from podway.model.errors import Conflict
 from podway.model.gate import Where
@@ -44,6 +45,21 @@ def _rules(kernel: Kernel, of: Attached) -> _Rules:
     )
 
 
+#: instead of a kind: a link of the node's, whose alias is its name there
+MOVED = "host-device"
+
+
+def _moved(link: Link | None) -> str:
+    """What a link is called on the node, "" for one that wasn't moved in by the reference plugin."""
+    return link.alias or "" if link is not None and not is_owned(link) else ""
+
+
+def _is_of(link: Link, of: Attached) -> bool:
+    """Not one of another configuration's, which Podway knows."""
+    own = names.dropin_alias(f"{of.container}/{of.ifname}/{of.network}/")
+    return not is_owned(link) or (link.alias or "").startswith(own)
+
+
 def free(kernel: Kernel, database: Database, of: Attached, namespace: int = -1, kind: str = "veth") -> None:
     """Remove a container's rules and shaper, and with ``namespace`` its interface of ``kind``.
 
@@ -53,8 +69,11 @@ def free(kernel: Kernel, database: Database, of: Attached, namespace: int = -1, 
     link = kernel.link_inside(namespace, of.ifname) if namespace >= 0 else None
     shaper = _shaper(kernel, of)
     found = rules.texts()
-    if link is not None and link.kind == kind and not is_owned(link):
+    if link is not None and link.kind == kind and _is_of(link, of):
         found.append(f"link {of.ifname}")
+    moved = _moved(link) if kind == MOVED else ""
+    if moved:
+        found.append(f"link {of.ifname}, which is the node's {moved}")
     if shaper is not None:
         found.append(f"link {shaper.name}")
     if not found:
@@ -66,7 +85,9 @@ def free(kernel: Kernel, database: Database, of: Attached, namespace: int = -1, 
         xtables.restore(where, lines)
     if shaper is not None:
         wiring.raise_first(kernel.apply([Op(None, shaper)]), subject)
-    if link is not None and link.kind == kind and not is_owned(link):
+    if moved:
+        inside.move_out(kernel.rtnetlink, namespace, of.ifname, moved, "")
+    if link is not None and link.kind == kind and _is_of(link, of):
         wiring.raise_first(kernel.apply_inside(namespace, [Op(None, link)]), subject)
 
 

@@ -25,6 +25,8 @@ def want(ask: Ask, given: Result) -> Made:
     for one in given.ips:
         if not one.gateway:
             raise wrong("ipam", f"{one.address} came without a gateway, which is the pod's only next hop")
+    if not given.ips:
+        raise wrong("prevResult", "has no address, which the plugin needs")
     ips = tuple(msgspec.structs.replace(one, interface=1) for one in given.ips)
     value = Ptp(
         link=names.dropin_link(ask.me.container, ask.me.ifname, ask.conf.name),

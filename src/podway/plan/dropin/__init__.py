@@ -13,6 +13,7 @@ from podway.model.dropin import (
     BridgeDevice,
     BridgePod,
     Dummy,
+    HostDevice,
     InVrf,
     Ipvlan,
     Macvlan,
@@ -22,9 +23,10 @@ from podway.model.dropin import (
     Ptp,
     Shaped,
     SourceRouted,
+    Tap,
     Tuned,
-    VlanGateway,
     Vlan,
+    VlanGateway,
 )
 from podway.model.objects import AnyObject
 from podway.plan.dropin import bandwidth, bridge, firewall, inner, portmap, ptp, sbr, tuning, vrf
@@ -46,6 +48,8 @@ _IN_POD: dict[type, Builder] = {
     Macvlan: inner.in_pod,
     Ipvlan: inner.in_pod,
     Vlan: inner.in_pod,
+    Tap: inner.in_pod,
+    HostDevice: inner.moved,
     Ptp: ptp.in_pod,
     Tuned: tuning.in_pod,
     SourceRouted: sbr.in_pod,

@@ -1,15 +1,15 @@
-"""Drop-in plugins whose link stands in the pod alone: dummy, macvlan, ipvlan, vlan."""
+"""Drop-in plugins whose link stands in the pod alone: dummy, macvlan, ipvlan, vlan, tap, host-device."""
 
 from __future__ import annotations
 
 from podway.model import names
-from podway.model.dropin import InPod, Ipvlan, Macvlan, Piece, Vlan
-from podway.model.links import AnyOptions, IpvlanOptions, MacvlanOptions, VlanOptions
+from podway.model.dropin import HostDevice, InPod, Ipvlan, Macvlan, Piece, Tap, Vlan
+from podway.model.links import AnyOptions, IpvlanOptions, MacvlanOptions, TapOptions, VlanOptions
 from podway.model.objects import AnyObject, Link, Sysctl, family_of
 from podway.plan.dropin.pod import interface
 
 #: tag of a Want → IFLA_INFO_KIND
-KINDS = {"dummy": "dummy", "macvlan": "macvlan", "ipvlan": "ipvlan", "vlan": "vlan"}
+KINDS = {"dummy": "dummy", "macvlan": "macvlan", "ipvlan": "ipvlan", "vlan": "vlan", "tap": "tun"}
 
 
 def in_pod(piece: Piece, want: InPod) -> tuple[AnyObject, ...]:
@@ -20,6 +20,7 @@ def in_pod(piece: Piece, want: InPod) -> tuple[AnyObject, ...]:
         alias=names.dropin_alias(piece.id),
         mac=want.mac or None,
         mtu=want.mtu or None,
+        master=want.bridge or None if isinstance(want, Tap) else None,
         options=_options(want),
     )
     announced = _announced(piece) if isinstance(want, Macvlan | Ipvlan) else ()
@@ -33,7 +34,17 @@ def _options(want: InPod) -> AnyOptions | None:
         return IpvlanOptions(mode=want.mode)
     if isinstance(want, Vlan):
         return VlanOptions(number=want.number)
+    if isinstance(want, Tap):
+        return TapOptions(owner=want.owner, group=want.group, multi_queue=want.multi_queue)
     return None
+
+
+def moved(piece: Piece, want: HostDevice) -> tuple[AnyObject, ...]:
+    """A link of the node's, whose alias is its name there, as the reference plugin has it."""
+    if not want.device:
+        return ()
+    link = Link(name=piece.ifname, kind=want.kind, alias=want.device, mac=want.mac or None)
+    return interface(link, piece.addresses, want.routes)
 
 
 def _announced(piece: Piece) -> tuple[AnyObject, ...]:
