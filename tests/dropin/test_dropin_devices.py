@@ -118,3 +118,11 @@ def test_a_tap(served: Lab, pod: str) -> None:
     with pytest.raises(CniFailed, match="bridge: there is no bridge none0"):
         served.call("ADD", {**plain, "bridge": "none0"}, pod)
     assert names(pod) == {"lo", "pb0"}
+
+
+def test_uninstall_brings_a_device_back(served: Lab, pod: str) -> None:
+    """Nothing of Podway's stands on the node for it."""
+    served.call("ADD", conf(served, "host-device", device="dev0"), pod)
+    served.stop()
+    served.podway("uninstall")
+    assert names(pod) == {"lo"} and "dev0" in names()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import msgspec
@@ -9,7 +10,10 @@ import msgspec
 from podway.delta.differ import ordered
 from podway.kernel import sysctl
 from podway.kernel.facade import Kernel, is_owned
+from podway.model.dropin import InPod
+from podway.model.errors import Conflict
 from podway.model.objects import Actual, Link, Op, OpResult, Sysctl
+from podway.node import inside
 from podway.node.database import Database, LedgerEntry
 from podway.node.ledger import Settings
 
@@ -60,7 +64,13 @@ def _restored_link(path: str, entry: LedgerEntry, actual: Actual) -> tuple[Op | 
 
 
 def run(kernel: Kernel, database: Database, removal: Removal) -> Sequence[OpResult]:
-    """Apply ``removal``; endpoints are forgotten, and of the ledger all but what failed."""
+    """Apply ``removal``, and take what stands in pods alone out of them.
+
+    Endpoints are forgotten, and of the ledger all but what failed."""
+    for piece, _ in database.pieces().values():
+        if isinstance(piece.want, InPod):
+            with contextlib.suppress(OSError, Conflict):
+                inside.remove(kernel, piece, piece.want)
     results = kernel.apply(removal.ops)
     kernel.nft.remove_all()
     failed = {_ledger_path(result.op) for result in results if result.errno}
