@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     file.write_text(json.dumps(topology))
     with running(f"b{os.getpid()}", "-f", str(file)) as name:
         made = Lab(name, 3)
-        until(lambda: len(offered(made)) >= 4)
+        until(lambda: families(offered(made)) >= Counter({4: 2, 6: 2}))
         podway("add-node", "--name", name, "node3", "--pods", "2")
         yield made
 
@@ -48,6 +49,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def offered(lab: Lab) -> list[str]:
     blocks = json.loads(lab.inside("node1", "podway", "get", "blocks", "-o", "json"))
     return [address for block in blocks for address in block.get("status", {}).get("offers", ())]
+
+
+def families(addresses: list[str]) -> Counter[int]:
+    return Counter(6 if ":" in address else 4 for address in addresses)
 
 
 def borrowed(lab: Lab) -> dict[str, str]:
