@@ -120,6 +120,8 @@ def inner_cases(draw: st.DrawFn, versions: tuple[str, ...] = VERSIONS) -> Case:
     chained = [draw(_TUNING)] if draw(st.booleans()) else []
     version, script = draw(st.sampled_from(versions)), draw(st.sampled_from(sorted(SCRIPTS)))
     steps = SCRIPTS[script]
+    if version != "1.1.0":  # that has no GC
+        steps = tuple(msgspec.structs.replace(step, freed=()) for step in steps)
     if version == "0.3.1":
         steps = tuple(step for step in steps if step.command != "CHECK")
     main = draw(inner_mains())
