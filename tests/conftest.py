@@ -6,8 +6,20 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from podway.kernel import namespaces
+
+# one tree, one verdict, on slow machines too: what is drawn each day is drawn again, `make soak` draws anew
+settings.register_profile(
+    "daily", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("soak", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test's own settings are read, which build on these."""
+    settings.load_profile("soak" if config.option.markexpr == "soak" else "daily")
 
 
 @pytest.fixture

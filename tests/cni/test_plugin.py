@@ -238,7 +238,7 @@ TEXT = st.text(max_size=20)
 
 
 @pytest.mark.kernel
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     command=COMMANDS,
     stdin=st.binary(max_size=200) | ANY_CONF.map(msgspec.json.encode) | ANY_JSON.map(msgspec.json.encode),

@@ -353,7 +353,7 @@ DOCUMENTS = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     stdin=DOCUMENTS, at=st.integers(0), cut=st.booleans(), byte=st.sampled_from(b'"\\{}[],:0 x-\xff\xc3\x80u')
 )

@@ -21,13 +21,11 @@ EXAMPLES, THOUSANDS = 12, 2000
 MIXED = [("bridge", "ptp", "host-local"), ("portmap", "bandwidth", "firewall", "tuning"), ("host-local",)]
 _FEW = settings(
     max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
     database=None,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-_MANY = settings(_FEW, max_examples=THOUSANDS, derandomize=False)
+_MANY = settings(_FEW, max_examples=THOUSANDS)
 
 
 def _agree(case: Case, left: Side, right: Side, rules: tuple[Rule, ...]) -> None:

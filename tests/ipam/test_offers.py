@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from podway.ipam.blocks import candidates, number_of_blocks
@@ -54,7 +54,6 @@ def test_spare_are_the_last_that_a_pod_may_have() -> None:
 addresses = [f"10.0.0.{n}" for n in range(1, 30)]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data(), st.booleans())
 def test_offers_never_take_more_than_half_and_keep_what_is_borrowed(
     data: st.DataObject, used_up: bool

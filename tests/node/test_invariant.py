@@ -84,7 +84,7 @@ def _reach(kernel: Kernel, planner: Planner, pods: dict[str, int]) -> None:
     assert ops == ()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     cluster.snapshots.map(_possible),
     cluster.snapshots.map(_possible),

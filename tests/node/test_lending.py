@@ -305,6 +305,6 @@ class Lenders(RuleBasedStateMachine):
 
 
 Lenders.TestCase.settings = settings(
-    max_examples=15, stateful_step_count=35, deadline=None, suppress_health_check=[*HealthCheck]
+    max_examples=15, stateful_step_count=35, suppress_health_check=[*HealthCheck]
 )
 TestLenders = Lenders.TestCase

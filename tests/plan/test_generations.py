@@ -296,7 +296,7 @@ steps = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, len(SPECS) - 1), st.lists(steps, max_size=60))
 def test_any_interleaving(spec: int, moves: list[tuple[str, str, int]]) -> None:
     """Whatever the order: nothing is sent that isn't received, and in the end only the wanted way stands."""

@@ -28,7 +28,7 @@ from podway.plan.doubts import judge
 from podway.plan.judging import Judge
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(cluster.snapshots, max_size=6))
 def test_any_sequence_of_clusters(snapshots: list[Snapshot]) -> None:
     """Clusters with little in common and much in doubt."""

@@ -214,7 +214,7 @@ events = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(["tunnel", "none"]),
     st.booleans(),

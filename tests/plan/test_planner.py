@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -70,7 +70,7 @@ def _borrows(blocks: Iterable[Block]) -> dict[str, Borrow]:
     }
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(st.lists(changes, max_size=12))
 def test_updates_agree_with_a_fresh_plan_and_name_what_changed(steps: list[object]) -> None:
     planner = Planner(cluster.FACTS)

@@ -97,7 +97,7 @@ def test_a_lost_datagram_is_no_verdict(lost: set[int]) -> None:
     assert peer.verdict.name == "ok"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(SMALL, OVERLAY.full - 1))
 def test_a_hole_is_found_to_the_byte(size: int) -> None:
     """Whatever size passes is what is found, in a few rounds of a handful of datagrams."""
@@ -112,7 +112,7 @@ def test_a_hole_is_found_to_the_byte(size: int) -> None:
     assert f"over {size} bytes vanish" in peer.verdict.reason
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.integers(SMALL, OVERLAY.full - 1),
     st.integers(SMALL, OVERLAY.full - 1),
