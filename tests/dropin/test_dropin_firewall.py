@@ -50,6 +50,50 @@ def test_pods_pass_a_drop_policy_and_nothing_is_left(node: Lab, pod: str, other_
     assert walls.run("iptables-nft", "-S", "FORWARD") == "-P FORWARD DROP\n" and not walls.passes()
 
 
+def _forward(command: str = "iptables-nft") -> list[str]:
+    return [line for line in walls.run(command, "-S", "FORWARD").splitlines() if "podway:" in line]
+
+
+@pytest.mark.parametrize("command", ["iptables-nft", "iptables-legacy"])
+def test_an_administrators_chain_is_asked_before_a_pod_passes(
+    node: Lab, pod: str, other_pod: str, command: str
+) -> None:
+    """Its rules hold whether anything else drops or not, and for passes that come back after a flush."""
+    if command == "iptables-legacy":  # is spoken to only where it is what drops
+        walls.run(command, "-w", "-P", "FORWARD", "DROP")
+    first, before, address = _attach(node, pod, 51, iptablesAdminChainName="SITE")
+    second, _, other = _attach(node, other_pod, 52)
+    assert walls.reaches(other_pod, address)
+    walls.run(command, "-w", "-A", "SITE", "-s", other, "-d", address, "-j", "DROP")
+    assert not walls.reaches(other_pod, address) and walls.reaches(other_pod, "10.51.0.1")
+    walls.run(command, "-w", "-P", "FORWARD", "DROP")
+    walls.run(command, "-w", "-F", "FORWARD")
+
+    def again() -> bool:
+        if node.process is None:  # whoever calls next repairs it
+            node.call("CHECK", first, pod, before=before)
+        asked = ["-j SITE" in line for line in _forward(command)]
+        return (len(asked), sum(asked)) == (6, 2) and asked[:2] == [True, True]
+
+    wait_for(again, "the passes again, behind the chain")
+    node.call("CHECK", first, pod, before=before)
+    assert not walls.reaches(other_pod, address)
+    walls.run(command, "-w", "-F", "SITE")
+    for conf, name in ((first, pod), (second, other_pod)):
+        node.call("DEL", conf, name, namespace="")
+    assert walls.run(command, "-S") == "-P INPUT ACCEPT\n-P FORWARD DROP\n-P OUTPUT ACCEPT\n"
+
+
+def test_the_usual_chain_counts_where_it_is_there(node: Lab, pod: str, other_pod: str) -> None:
+    walls.run("iptables-nft", "-w", "-N", "CNI-ADMIN")
+    walls.run("iptables-nft", "-w", "-A", "CNI-ADMIN", "-d", "10.53.0.2", "-j", "REJECT")
+    conf, _, address = _attach(node, pod, 53)
+    _attach(node, other_pod, 54)
+    assert not walls.reaches(other_pod, address)
+    node.call("DEL", conf, pod, namespace="")
+    assert "-j REJECT" in walls.run("iptables-nft", "-S", "CNI-ADMIN") and "10.53." not in str(_forward())
+
+
 def test_same_bridge_and_isolated(lab: Lab, pod: str, other_pod: str, third_pod: str) -> None:
     """Between bridges that have a policy nothing new passes; one without a policy is reached and reaches."""
     lab.start()
@@ -65,7 +109,13 @@ def test_same_bridge_and_isolated(lab: Lab, pod: str, other_pod: str, third_pod:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("backend", "ebtables"), ("ingressPolicy", "shut"), ("iptablesAdminChainName", "X"), ("backend", 7)],
+    [
+        ("backend", "ebtables"),
+        ("ingressPolicy", "shut"),
+        ("iptablesAdminChainName", "FORWARD"),
+        ("iptablesAdminChainName", "a; b"),
+        ("backend", 7),
+    ],
 )
 def test_what_is_wrong_is_named(lab: Lab, pod: str, key: str, value: object) -> None:
     before = {"cniVersion": "1.0.0", "ips": [{"address": "10.0.0.2/24"}]}

@@ -22,6 +22,14 @@ def test_each_prefix_both_ways_in_every_chain_that_sees_its_family() -> None:
     assert len({one.key for one in passage.network(ASKS, FACTS)}) == 8
 
 
+def test_an_administrators_chain_is_asked_where_iptables_is() -> None:
+    legacy = Where("iptables-legacy", "ip", "filter", "FORWARD")
+    for gates, where in (((), Where("nftables", "ip", "filter", "FORWARD")), ((Gate(legacy, "x"),), legacy)):
+        (one, other) = passage.before(["10.0.0.2/32"], "SITE", NodeFacts(name="a", gates=gates))
+        assert (one.where, one.side, other.side, one.first) == (where, "saddr", "daddr", "SITE")
+    assert not passage.before(["10.0.0.2/32"], "", FACTS)
+
+
 def test_nothing_where_it_is_not_asked_for_or_nothing_drops() -> None:
     silent = msgspec.structs.replace(ASKS, spec=NetworkSpec(pools=POOLS))
     assert not passage.network(silent, FACTS)

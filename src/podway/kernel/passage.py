@@ -21,6 +21,7 @@ from podway.model.objects import TABLE, Actual, Op, OpResult
 NETLINK_NETFILTER = 12
 DEPTH = 8  # chains that jump to each other are followed so far
 MARK = "podway:"
+TOO_FAR = "Index of insertion too big"  # iptables' words
 
 
 class Firewalls:
@@ -43,6 +44,14 @@ class Firewalls:
             except (Unavailable, OSError) as error:
                 found.append(Gate(where, f"for all that is known; {error}"))
         return tuple(sorted((gate for gate in found if gate), key=lambda gate: str(gate.where)))
+
+    def has(self, where: Where) -> bool:
+        """Whether a chain is there."""
+        if where.firewall == "iptables-legacy":
+            with contextlib.suppress(Unavailable, OSError):
+                return bool(xtables.rules(where))
+            return False
+        return self._socket.ask(gatewire.get_chain(where)) is not None
 
     def observe(self) -> Actual:
         """Podway's rules in the chains of others."""
@@ -69,9 +78,9 @@ class Firewalls:
         assert isinstance(one, Passage)
         words = ""
         try:
-            if one.where.firewall == "iptables-legacy":
-                _by_iptables(one, remove=op.want is None)
-            elif op.want is None or not _inserted_as_theirs(one):
+            if one.where.firewall == "iptables-legacy" or one.first:
+                self._by_iptables(one, remove=op.want is None)
+            elif op.want is None or not self._inserted_as_theirs(one):
                 words = self._run(self._script(one, remove=op.want is None))
         except (OSError, Unavailable) as error:
             return OpResult(op, errno.EIO, str(error))
@@ -85,7 +94,47 @@ class Firewalls:
         side = "saddr" if one.side == "saddr" else "daddr"
         match = f"{'ip6' if ':' in one.prefix else 'ip'} {side} {one.prefix}"
         match += " ct state established,related" if one.side == "answers" else ""
-        return f'insert rule {chain} {match} counter accept comment "{_comment(one)}"\n'
+        jumps = [rule for rule in self._rules(one.where) if _asks(rule.comment)]
+        head = f"add rule {chain} handle {jumps[-1].handle}" if jumps else f"insert rule {chain}"
+        return f'{head} {match} counter accept comment "{_comment(one)}"\n'
+
+    def _inserted_as_theirs(self, one: Passage) -> bool:
+        """Whether iptables-nft took it: it can't list nftables' own match of a connection's state."""
+        if one.side == "answers" and xtables.shares(one.where):
+            with contextlib.suppress(
+                Unavailable, OSError
+            ):  # isn't installed, or can't list this chain anyway
+                self._by_iptables(one, remove=False)
+                return True
+        return False
+
+    def _by_iptables(self, one: Passage, remove: bool) -> None:
+        if remove:
+            xtables.run(one.where, "-D", one.where.chain, *_words(one))
+            if one.first:
+                with contextlib.suppress(OSError):  # it has rules, or others lead there
+                    xtables.run(one.where, "-X", one.first)
+            return
+        if one.first:
+            with contextlib.suppress(OSError):  # it is there
+                xtables.run(one.where, "-N", one.first)
+        for again in (True, True, False):
+            try:
+                xtables.run(one.where, "-I", one.where.chain, str(self._place(one)), *_words(one))
+                return
+            except OSError as error:  # somebody has flushed the chain since its rules were counted
+                if not again or TOO_FAR not in str(error):
+                    raise
+
+    def _place(self, one: Passage) -> int:
+        """Where a rule comes in its chain, from 1: the head, or behind what asks the administrator's."""
+        if one.where.firewall == "iptables-legacy":
+            lines = [words for words in xtables.rules(one.where) if words[0] == "-A"]
+            comments = [next((word for word in words if word.startswith(MARK)), "") for words in lines]
+        else:
+            comments = [rule.comment for rule in self._rules(one.where)]
+        jumps = [] if one.first else [n for n, said in enumerate(comments, 1) if _asks(said)]
+        return max(jumps, default=0) + 1
 
     def _bases(self) -> list[BaseChain]:
         dumps = [self._socket.dump(nftwire.dump(nftwire.GETCHAIN, family)) for family in gatewire.FAMILIES]
@@ -130,7 +179,12 @@ def _named(rule: ForeignRule, where: Where) -> str:
 
 
 def _comment(one: Passage) -> str:
-    return f"{MARK}{one.side}:{one.prefix}"
+    return f"{MARK}{one.side}:{one.prefix}" + (f">{one.first}" if one.first else "")
+
+
+def _asks(comment: str) -> bool:
+    """Whether a rule with that comment leads to an administrator's chain, which comes before all passes."""
+    return comment.startswith(MARK) and ">" in comment
 
 
 def _passage(where: Where, comment: str) -> Passage | None:
@@ -138,20 +192,12 @@ def _passage(where: Where, comment: str) -> Passage | None:
     side, _, prefix = comment.removeprefix(MARK).partition(":")
     if not comment.startswith(MARK) or side not in ("saddr", "daddr", "answers"):
         return None
-    return Passage(where=where, side=side, prefix=prefix)
+    prefix, _, first = prefix.partition(">")
+    return Passage(where=where, side=side, prefix=prefix, first=first)
 
 
-def _inserted_as_theirs(one: Passage) -> bool:
-    """Whether iptables-nft took it: it can't list nftables' own match of a connection's state."""
-    if one.side == "answers" and xtables.shares(one.where):
-        with contextlib.suppress(Unavailable, OSError):  # isn't installed, or can't list this chain anyway
-            _by_iptables(one, remove=False)
-            return True
-    return False
-
-
-def _by_iptables(one: Passage, remove: bool) -> None:
+def _words(one: Passage) -> tuple[str, ...]:
+    """The rule as iptables has it."""
     rule = ("-s" if one.side == "saddr" else "-d", one.prefix)
     state = ("-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED") if one.side == "answers" else ()
-    tagged = (*rule, *state, "-m", "comment", "--comment", _comment(one), "-j", "ACCEPT")
-    xtables.run(one.where, "-D" if remove else "-I", one.where.chain, *tagged)
+    return (*rule, *state, "-m", "comment", "--comment", _comment(one), "-j", one.first or "ACCEPT")

@@ -143,7 +143,7 @@ def _forwarding() -> Check:
             nft.close()
     except (PodwayError, OSError) as error:
         return Check("forwarding", "warning", f"firewalls can't be looked at: {error}")
-    opened = {one.where for one in passes if isinstance(one, Passage)}
+    opened = {one.where for one in passes if isinstance(one, Passage) and not one.first}
     shut = [gate for gate in gates if gate.where not in opened]
     if not gates:
         return Check("forwarding", "ok", "no firewall drops what is forwarded")

@@ -138,11 +138,12 @@ class Passed(Want, frozen=True, kw_only=True, tag="firewall"):
     """A pod that passes the host's firewalls: what it sends, and the answers. ``addresses`` are bare.
 
     ``bridge``, where new connections to it are held back: from other such bridges ("same-bridge"), from pods
-    of its own too ("isolated")."""
+    of its own too ("isolated"). ``first``: the administrator's chain of iptables that is asked before."""
 
     addresses: tuple[str, ...]
     bridge: str = ""
     ingress: str = "open"
+    first: str = ""
 
 
 class Moved(Want, frozen=True, kw_only=True):

@@ -31,14 +31,17 @@ class Gate(msgspec.Struct, frozen=True):
 class Passage(Object, frozen=True, kw_only=True):
     """A rule in another software's chain: what has ``prefix`` as its ``side`` passes.
 
-    ``side``: saddr, daddr, or "answers": daddr in a connection that stands or is expected."""
+    ``side``: saddr, daddr, or "answers": daddr in a connection that stands or is expected. ``first``: it does
+    not pass but goes through this chain of the administrator's, before any pass."""
 
     kind_name: ClassVar[str] = "passage"
 
     where: Where
     side: str
     prefix: str
+    first: str = ""
 
     @property
     def key(self) -> Key:
-        return ("passage", *str(self.where).split(" "), self.side, self.prefix)
+        first = (self.first,) if self.first else ()
+        return ("passage", *str(self.where).split(" "), self.side, self.prefix, *first)

@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Iterable
 
 from podway.model.dropin import Passed, Piece
-from podway.model.gate import Passage
+from podway.model.gate import Passage, Where
 from podway.model.objects import family_of
 from podway.model.resources import Network, NodeFacts
 
@@ -30,8 +30,27 @@ def piece(piece: Piece, facts: NodeFacts) -> tuple[Passage, ...]:
     """What the plugin ``firewall`` lets through of a pod: all that it sends, and the answers."""
     if not isinstance(piece.want, Passed):
         return ()
-    hosts = (str(ipaddress.ip_network(address)) for address in piece.want.addresses)
-    return through(hosts, facts, ("saddr", "answers"))
+    hosts = [str(ipaddress.ip_network(address)) for address in piece.want.addresses]
+    return (*before(hosts, piece.want.first, facts), *through(hosts, facts, ("saddr", "answers")))
+
+
+def before(prefixes: Iterable[str], chain: str, facts: NodeFacts) -> tuple[Passage, ...]:
+    """The ways of ``prefixes`` through a chain of iptables, () without one: whether anything drops or not,
+    for that chain may."""
+    return tuple(
+        Passage(where=forward(family_of(prefix), facts), side=side, prefix=prefix, first=chain)
+        for prefix in prefixes
+        for side in ("saddr", "daddr")
+        if chain
+    )
+
+
+def forward(family: int, facts: NodeFacts) -> Where:
+    """iptables' chain FORWARD: iptables-legacy's where that is what drops."""
+    name = "ip" if family == 4 else "ip6"
+    legacy = Where("iptables-legacy", name, "filter", "FORWARD")
+    drops = any(gate.where == legacy for gate in facts.gates)
+    return legacy if drops else Where("nftables", name, "filter", "FORWARD")
 
 
 def through(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from podway.cni import config
 from podway.cni.dropin.ask import Ask
@@ -10,10 +13,15 @@ from podway.cni.dropin.frame import Chained
 from podway.cni.errors import wrong
 from podway.cni.protocol import Result
 from podway.model.dropin import Passed, Piece
+from podway.model.objects import family_of
+from podway.plan.passage import forward
 
 if TYPE_CHECKING:
     from podway.node.engine import NodeEngine
 
+USUAL = "CNI-ADMIN"  # the reference plugin's name for the administrator's chain
+_CHAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,27}")  # XT_EXTENSION_MAXNAMELEN less the closing byte
+_TAKEN = ("INPUT", "FORWARD", "OUTPUT", "ACCEPT", "DROP", "REJECT", "RETURN", "QUEUE")
 _BACKENDS = ("", "iptables", "firewalld")
 _POLICIES = ("open", "same-bridge", "isolated")
 
@@ -23,15 +31,18 @@ def want(ask: Ask, before: Result) -> Passed | None:
     backend, section = ask.section.text("backend"), ask.section
     if backend not in _BACKENDS:
         raise wrong(section.at("backend"), f"{backend!r} is neither iptables nor firewalld")
-    if section.text("iptablesAdminChainName"):
-        fix = "put what has to come before the pods' passes to the head of FORWARD after them"
-        raise wrong(section.at("iptablesAdminChainName"), f"is not had: {fix}")
+    first = section.text("iptablesAdminChainName")
+    if first and (not _CHAIN.fullmatch(first) or first in _TAKEN):
+        what = f"{first!r} is no name for a chain of one's own: letters, digits, _ . and -, at most 28"
+        raise wrong(section.at("iptablesAdminChainName"), what)
     ingress = section.text("ingressPolicy") or "open"
     if ingress not in _POLICIES:
         raise wrong(section.at("ingressPolicy"), f"{ingress!r} is none of {', '.join(_POLICIES)}")
     bridge = _bridge(before) if ingress != "open" else ""
     addresses = tuple(one.address.partition("/")[0] for one in before.ips)
-    return Passed(addresses=addresses, bridge=bridge, ingress=ingress) if addresses or bridge else None
+    if not addresses and not bridge:
+        return None
+    return Passed(addresses=addresses, bridge=bridge, ingress=ingress, first=first)
 
 
 def _bridge(before: Result) -> str:
@@ -42,10 +53,18 @@ def _bridge(before: Result) -> str:
 
 
 def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
-    """The first of its kind: until now nobody has followed what the host's firewalls do."""
+    """The first of its kind: until now nobody has followed what the host's firewalls do.
+
+    Rules that an administrator has in the reference plugin's usual chain count without being named."""
     if not engine.planner.manages_firewalls:
         engine.look_at_firewalls()
-    return piece
+    want = piece.want
+    if not isinstance(want, Passed) or want.first or not want.addresses:
+        return piece
+    places = {forward(family_of(address), engine.planner.inputs.facts) for address in want.addresses}
+    if not any(engine.kernel.firewalls.has(msgspec.structs.replace(at, chain=USUAL)) for at in places):
+        return piece
+    return msgspec.structs.replace(piece, want=msgspec.structs.replace(want, first=USUAL))
 
 
 PLUGIN = Chained("firewall", want, prepare)

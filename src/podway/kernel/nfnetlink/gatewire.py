@@ -57,6 +57,12 @@ def dump_rules(where: Where) -> bytes:
     return nftwire.dump(nftwire.GETRULE, NUMBERS[where.family], *parts)
 
 
+def get_chain(where: Where) -> bytes:
+    """A question for one chain."""
+    parts = wire.text(nftwire.CHAIN_TABLE, where.table), wire.text(nftwire.CHAIN_NAME, where.chain)
+    return nftwire.dump(nftwire.GETCHAIN, NUMBERS[where.family], *parts)
+
+
 def decode_base(payload: bytes) -> BaseChain | None:
     """The chain of a message if it hooks what is forwarded, else None."""
     found = wire.attributes(payload, nftwire.HEADER.size)
