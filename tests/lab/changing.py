@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import time
@@ -17,7 +18,7 @@ from podway.lab.place import find
 from podway.model import documents
 from podway.model.resources import Paths
 from podway.plan.transport import TUNNELS
-from podway.plan.way import by_family, wishes
+from podway.plan.way import Way, by_family, wishes
 from podway.store import open_store
 
 POOLS = [{"cidr": "10.244.0.0/16"}, {"cidr": "fd00:10:244::/48"}]
@@ -84,6 +85,13 @@ class Lab:
                 return pid
         raise AssertionError(f"{node} has no agent")
 
+    def has_agent(self, node: str) -> bool:
+        """Whether a node's agent runs."""
+        try:
+            return bool(self.agent_of(node))
+        except AssertionError:
+            return False
+
     def start_agent(self, node: str) -> subprocess.Popen[bytes]:
         """A new agent of a node whose agent was killed."""
         place = find(self.name)
@@ -93,31 +101,28 @@ class Lab:
 
     def wait_settled(self, nodes: tuple[str, ...] = ()) -> None:
         """Until the nodes accept and send the wanted way only, and no other device is left."""
-        deadline = time.monotonic() + PATIENCE
-        store = open_store(find(self.name).store)
-        try:
-            while True:
-                records = [record for kind in ("Network", "Node") for record in store.list(kind)[0]]
-                found, _ = documents.snapshot(records)
-                network = documents.resolve(found.networks["pods"])
-                ways = {*wishes(network.spec), *by_family(network.spec)}
-                said = {
-                    name: node.paths.get("pods")
-                    for name, node in found.nodes.items()
-                    if name in (nodes or self.nodes)
-                }
-                texts = tuple(sorted(one.text for one in ways))
-                done = all(one and (one.accepts, one.sends) == (texts, texts) for one in said.values())
-                want = sum(way.transport in TUNNELS for way in ways)
-                done = done and all(one and _has_target(one) for one in said.values())
-                if done and all(
-                    len(self.devices(node)) == want and self.is_even(node) for node in nodes or self.nodes
-                ):
-                    return
-                assert time.monotonic() < deadline, said
-                time.sleep(0.05)
-        finally:
-            store.close()
+        nodes = nodes or self.nodes
+        until(f"{nodes} agree", lambda: self.agreed(nodes) and all(self.is_settled(node) for node in nodes))
+
+    def is_settled(self, node: str) -> bool:
+        """Whether a node has the wanted tunnels' devices alone, and its kernel is as planned."""
+        want = sum(way.transport in TUNNELS for way in self.stored()[0])
+        return len(self.devices(node)) == want and self.is_even(node)
+
+    def agreed(self, nodes: tuple[str, ...]) -> bool:
+        """Whether the nodes say that they accept and send the wanted way only, with the wanted MTU."""
+        ways, said = self.stored()
+        texts = tuple(sorted(one.text for one in ways))
+        found = [said.get(node) for node in nodes]
+        return all(one and (one.accepts, one.sends) == (texts, texts) and _has_target(one) for one in found)
+
+    def stored(self) -> tuple[set[Way], dict[str, Paths | None]]:
+        """The wanted ways, and what each node says of its own, by the store."""
+        with contextlib.closing(open_store(find(self.name).store)) as store:
+            records = [record for kind in ("Network", "Node") for record in store.list(kind)[0]]
+        found, _ = documents.snapshot(records)
+        spec = documents.resolve(found.networks["pods"]).spec
+        return {*wishes(spec), *by_family(spec)}, {n: one.paths.get("pods") for n, one in found.nodes.items()}
 
     def is_even(self, node: str) -> bool:
         """Whether a node's kernel is as planned."""
@@ -141,9 +146,9 @@ def _has_target(one: Paths) -> bool:
     return one.sizes is not None and one.sizes.sends == one.mtu == one.sizes.target
 
 
-def until(what: str, holds: Callable[[], bool]) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + PATIENCE
+def until(what: str, holds: Callable[[], bool], patience: float = PATIENCE) -> None:
+    """Wait for a condition, some seconds at most."""
+    deadline = time.monotonic() + patience
     while not holds():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
