@@ -33,10 +33,11 @@ test: setup-test lint
 	@$(PYTHON) scripts/leftovers $(PYTHON) -m pytest -m "not soak and not guest" -rfEs
 
 test-guest: setup-test
-	@$(PYTHON) scripts/guest -m guest -rfEs tests/guest
+	@$(PYTHON) scripts/guest -m "guest and not soak" -rfEs tests/guest
 
 soak: setup-test
-	@$(PYTHON) -m pytest -m soak
+	@$(PYTHON) -m pytest -m "soak and not guest"
+	@$(PYTHON) scripts/guest -m "guest and soak" tests/guest
 
 docs: setup-test
 	@$(PYTHON) tests/lab/transports_page.py

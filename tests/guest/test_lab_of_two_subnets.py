@@ -14,7 +14,7 @@ from changing import Lab, until
 from streams import running as traffic
 from two_subnets import PATIENCE, frames_of, plain, reach_all, tunnelled, two_subnets
 
-pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.guest, pytest.mark.soak, pytest.mark.timeout(900)]
 RATE, SIZE, DRAIN = 5, 200, 60.0  # for each of 12 flows: the guest is emulated
 ACROSS, WITHIN = {(4, "across"), (41, "across")}, {(4, "within"), (41, "within")}
 
