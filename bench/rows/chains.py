@@ -96,6 +96,8 @@ def twenty(rounds: int, directory: Path) -> list[Row]:
         place = directory / f"twenty-{number}"
         place.mkdir()
         with _sides(after, place) as sides:
+            for side in sides.values():  # the references' firewall fails where twenty make its chain at once
+                once(side, _capabilities(TWENTY))()
             work = {name: at_once(side, TWENTY, _capabilities) for name, side in sides.items()}
             taken = in_turn(work, max(rounds // 4, 5))
         ours = taken.pop(OURS)
