@@ -99,9 +99,7 @@ def extend(piece: Piece, lease: Leased, rebind: bool) -> Leased | None:
         if again is not None:
             _send_release(fd, piece.ifname, again)
         return msgspec.structs.replace(lease, lost="the server refused to extend it")
-    except ValueError:
-        return msgspec.structs.replace(lease, asked_at=began)
-    except OSError:  # the interface is down, or went
+    except (ValueError, OSError):  # no use can be made of the answer; the interface is down, or went
         return msgspec.structs.replace(lease, asked_at=began)
     finally:
         os.close(fd)

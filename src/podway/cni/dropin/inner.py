@@ -75,7 +75,8 @@ def settled(engine: NodeEngine, ask: Ask, piece: Piece) -> tuple[Piece, Link]:
     name = want.master or _default(engine, ask, want.inside)
     if not name:
         raise wrong("master", f"is missing, and there is no default route {where} to take it from")
-    found = _link(engine, ask, name, want.inside)
+    kernel = engine.kernel
+    found = kernel.link_inside(ask.call.pod_fd, name) if want.inside else kernel.rtnetlink.get_link(name)
     if found is None:
         raise wrong("master", f"there is no link {name} {where}")
     if want.mtu > (found.mtu or 0):
@@ -86,13 +87,6 @@ def settled(engine: NodeEngine, ask: Ask, piece: Piece) -> tuple[Piece, Link]:
 def with_its_mac(piece: Piece, lower: Link) -> Piece:
     """A link that shares its master's MAC."""
     return msgspec.structs.replace(piece, want=msgspec.structs.replace(piece.want, mac=lower.mac or ""))
-
-
-def _link(engine: NodeEngine, ask: Ask, name: str, inside: bool) -> Link | None:
-    if not inside:
-        return engine.kernel.rtnetlink.get_link(name)
-    found = engine.kernel.observe_inside(ask.call.pod_fd).get(("link", name))
-    return found if isinstance(found, Link) else None
 
 
 def _default(engine: NodeEngine, ask: Ask, inside: bool) -> str:
