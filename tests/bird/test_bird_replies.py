@@ -28,8 +28,19 @@ def test_sessions() -> None:
 def test_states_alone() -> None:
     """A line each, as "show protocols" has them."""
     heads = [line for line in _reply("protocols").splitlines() if line[:4] != "1006" and line[:1] != " "]
-    assert replies.states("\n".join(heads)) == {"n_x": "Established", "n_y": "Connect"}
-    assert replies.states(_reply("protocols")) == {"n_x": "Established", "n_y": "Connect"}
+    for reply in ("\n".join(heads), _reply("protocols")):
+        found = replies.standings(reply)
+        assert {name: one.state for name, one in found.items()} == {"n_x": "Established", "n_y": "Connect"}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("2026-11-30T12:24:51+0530", 1796021691.0), ("12:24:51.123", 0.0), ("2026-11-30", 0.0), ("", 0.0)],
+)
+def test_since_when(text: str, seconds: float) -> None:
+    """As Podway has BIRD say it, in any time zone; BIRD's own form, which has no date, is left out."""
+    found = replies.standings(f"1002-n_x        BGP        ---        up     {text}  Established   \n")
+    assert found["n_x"].since == seconds
 
 
 def test_bfd() -> None:
@@ -62,8 +73,8 @@ def test_later_versions(version: str) -> None:
         1,
     )
     assert (down.name, down.established, list(down.channels)) == ("n_gone", False, ["ipv4", "ipv6"])
-    states = replies.states(_reply("protocols", version))
-    assert states["n_b_1234"] == "Established" and states["n_gone"] != "Established"
+    found = replies.standings(_reply("protocols", version))
+    assert found["n_b_1234"].state == "Established" and found["n_gone"].state != "Established"
     (route,) = replies.routes(_reply("routes", version))
     assert (route.prefix, route.session, route.via) == ("10.244.2.0/26", "n_b_1234", ("192.0.2.2",))
     assert (route.best, route.as_path, route.local_pref) == (True, "", "100")
@@ -81,5 +92,6 @@ def test_an_error() -> None:
 @given(st.text(st.sampled_from("0123456789- \n:[]*abcBGPUp./"), max_size=300))
 def test_anything_else_is_left_out(text: str) -> None:
     replies.sessions(text)
+    replies.standings(text)
     replies.bfd(text)
     replies.routes(text)

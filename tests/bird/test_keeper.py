@@ -19,6 +19,7 @@ import speakers
 from podway.agent import speaker as keeping
 from podway.agent.speaker import BirdKeeper
 from podway.bird.process import BirdProcess
+from podway.bird.render import render
 from podway.plan.bgp import Told
 
 pytestmark = pytest.mark.kernel
@@ -59,6 +60,11 @@ def kept(directory: Path, test: Callable[[Kept], Coroutine[Any, Any, None]]) -> 
         asyncio.run(whole())
     finally:
         BirdProcess(directory).kill()
+
+
+def ails(one: Kept, words: str) -> bool:
+    """Whether that is told as a problem."""
+    return any(words in text for text in one.keeper.status().problems)
 
 
 def test_killed_it_is_back_at_once_and_adopted_it_is_left_alone(tmp_path: Path, in_namespace: int) -> None:
@@ -112,6 +118,7 @@ def test_what_bird_refuses_does_not_replace_what_it_runs_with(
 ) -> None:
     async def test(one: Kept) -> None:
         first = await one.started()
+        monkeypatch.setattr(keeping, "POLL", 0.2)
         before = one.keeper.process.installed()
         bad = msgspec.structs.replace(ALONE, uplinks=("up0", "up1"))
         true_render = keeping.render
@@ -120,11 +127,34 @@ def test_what_bird_refuses_does_not_replace_what_it_runs_with(
         )
         one.told = Told(bad)
         one.keeper.follow()
-        await one.until(lambda: any("would not take" in text for text in one.keeper.status().problems))
+        for _ in range(3):  # it is told for as long as it is so
+            await asyncio.sleep(2 * keeping.POLL)
+            await one.until(lambda: ails(one, "would not take"))
         assert one.keeper.process.installed() == before and one.keeper.status().pid == first
         one.told = Told(msgspec.structs.replace(ALONE, draining=True))
         one.keeper.follow()
-        await one.until(lambda: one.keeper.process.installed() != before and not one.keeper.status().problems)
+        await one.until(lambda: one.keeper.process.installed() != before and not ails(one, "would not take"))
+        assert one.keeper.status().pid == first
+
+    kept(tmp_path, test)
+
+
+def test_one_that_is_too_busy_to_answer_is_told_again(
+    tmp_path: Path, in_namespace: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer to a new configuration is no refusal of it."""
+    monkeypatch.setattr("podway.bird.client.PATIENCE", 0.5)
+    monkeypatch.setattr(keeping, "POLL", 0.2)
+    monkeypatch.setattr(keeping, "HUNG", 1000)
+
+    async def test(one: Kept) -> None:
+        first = await one.started()
+        os.kill(first, signal.SIGSTOP)
+        one.told = Told(msgspec.structs.replace(ALONE, draining=True))
+        wanted = render(one.told.speaker, str(one.keeper.process.log)) if one.told.speaker else ""
+        await one.until(lambda: ails(one, "does not answer"))
+        os.kill(first, signal.SIGCONT)
+        await one.until(lambda: one.keeper.process.installed() == wanted and not ails(one, "does not answer"))
         assert one.keeper.status().pid == first
 
     kept(tmp_path, test)

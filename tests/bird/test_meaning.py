@@ -8,7 +8,7 @@ import speakers
 
 from podway.agent.sessions import LATELY, RECENT, History, Recently, Turn
 from podway.bird.meaning import Clues, why
-from podway.bird.replies import SessionState
+from podway.bird.replies import SessionState, Standing
 from podway.model.bgp import Session
 
 TOR = Session(**speakers.TOR | {"hold": 9, "bfd": "graceful"})
@@ -74,18 +74,35 @@ def test_a_session_that_is_up_and_not_as_it_should_be() -> None:
 
 
 def test_what_is_remembered_of_sessions() -> None:
-    history = History()
-    assert history.look({"a": "Connect", "b": "Established"}, 10.0) == [Turn("b", True, 0.0)]
-    assert history.look({"a": "OpenSent", "b": "Established"}, 12.0) == []
-    assert history.look({"a": "Established", "b": "Idle"}, 14.0) == [
+    history = History(10.0)
+    up, idle = Standing("Established"), Standing("Idle")
+    assert history.look({"a": Standing("Connect"), "b": up}, 10.0) == [Turn("b", True, 0.0)]
+    assert history.look({"a": Standing("OpenSent"), "b": up}, 12.0) == []
+    assert history.look({"a": up, "b": idle}, 14.0) == [
         Turn("a", True, 4.0),
         Turn("b", False, 4.0),
     ]
     assert (history.since("a", 20.0), history.since("never", 20.0)) == (14.0, 20.0)
-    history.look({"b": "Established"}, 15.0)
-    history.look({"b": "Idle"}, 16.0)
+    history.look({"b": up}, 15.0)
+    history.look({"b": idle}, 16.0)
     assert (history.flaps("b"), history.lost_lately("b", 17.0), history.flaps("a")) == (2, 2, 0)
     assert history.lost_lately("b", 17.0 + LATELY) == 0 and history.flaps("b") == 2
+
+
+def test_since_is_birds_word_and_what_was_up_before_is_no_news() -> None:
+    """An agent that is started again goes on counting; of a session that is down, from when it was lost."""
+    history = History(1000.0)
+    assert history.look({"a": Standing("Established", 500.0), "b": Standing("Active", 400.0)}, 1001.0) == []
+    assert (history.since("a", 1001.0), history.since("b", 1001.0)) == (500.0, 400.0)
+    history.look({"a": Standing("Established", 1002.0), "b": Standing("Active", 1002.0)}, 1003.0)
+    assert (history.since("a", 1003.0), history.since("b", 1003.0)) == (1002.0, 400.0)
+    assert history.look({"a": Standing("Idle", 1007.0), "b": Standing("Established", 1006.0)}, 1007.5) == [
+        Turn("a", False, 5.5),
+        Turn("b", True, 606.0),
+    ]
+    history.look({"a": Standing("Active", 1020.0)}, 1021.0)
+    assert history.since("a", 1021.0) == 1007.5
+    assert history.look({"a": Standing("Established", 9999.0)}, 1022.0) == [Turn("a", True, 14.5)]
 
 
 def test_counters_are_of_interest_for_a_while() -> None:

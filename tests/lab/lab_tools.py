@@ -142,7 +142,7 @@ def running(name: str, *arguments: str) -> Iterator[str]:
     try:
         yield name
     finally:
-        podway("down", name, check=None)
+        podway("down", "--name", name, check=None)
     assert left_of(processes, name) == []
     wait_let_go(networks)
 

@@ -86,6 +86,8 @@ true"""
 
 
 def test_an_agent_that_is_killed_leaves_its_bird_and_its_successor_adopts_it(lab: str) -> None:
+    """And shows its sessions as up since they are, not since it was started itself."""
+    until(lambda: established("node3"))
     before = bgp("node3")
     inside("node3", "sh", "-c", KILL_AGENT)
     assert "process" not in inside("node3", "podway", "bgp", "status", check=None)
@@ -94,6 +96,8 @@ def test_an_agent_that_is_killed_leaves_its_bird_and_its_successor_adopts_it(lab
     until(lambda: "process" in inside("node3", "podway", "bgp", "status", check=None))
     assert bgp("node3")["pid"] == before["pid"]
     until(lambda: established("node3"))
+    since = [{peer["name"]: peer["since"] for peer in one["peers"]} for one in (before, bgp("node3"))]
+    assert since[0] == since[1]
     assert inside("node3", "ip", "route").count("proto bird") == 2
 
 

@@ -57,7 +57,7 @@ def test_killing_init_ends_everything_but_the_directory() -> None:
     assert left_of(processes, NAME) == [str(BASE / NAME)]
     assert "dead" in podway("status", "--name", NAME, check=1).stdout
     assert "ended" in podway("test", "--name", NAME, check=1).stderr
-    assert "was dead" in podway("down", NAME).stdout
+    assert "was dead" in podway("down", "--name", NAME).stdout
     assert left_of(processes, NAME) == []
 
 
@@ -69,7 +69,7 @@ def test_a_starter_that_is_killed_takes_its_lab_along(words: str) -> None:
     processes = processes_of(init)
     kill(starter)
     wait_gone(init)
-    podway("down", NAME)
+    podway("down", "--name", NAME)
     assert left_of(processes, NAME) == []
 
 
@@ -124,7 +124,7 @@ def test_two_labs_side_by_side_do_not_meet(tmp_path: Path) -> None:
         both = podway("exec", "node1", "--", "true", check=1)
         assert "several labs" in both.stderr and other in both.stderr
         assert (directory / "node1" / "cni.sock").exists()
-        podway("down", NAME)
+        podway("down", "--name", NAME)
         assert "16 of 16" in podway("test", "--name", other).stdout
     assert not directory.exists()
 
@@ -172,7 +172,8 @@ def test_a_file_says_what_a_lab_is(tmp_path: Path) -> None:
         (["up", "-f", "/nowhere.yaml"], "/nowhere.yaml"),
         (["up", "--nodes", "2", "-f", "-"], "-f says everything"),
         (["up", "--dir", "/tmp/" + "x" * 100], "too long"),
-        (["down", "nobody"], "no lab 'nobody'"),
+        (["down", "--name", "nobody"], "no lab 'nobody'"),
+        (["down", "--name", "one", "--all"], "--all ends every lab"),
         (["test", "--name", "nobody"], "no lab 'nobody'"),
     ],
 )

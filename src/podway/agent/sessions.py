@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from podway.bird.replies import Counts
+from podway.bird.replies import Counts, Standing
 
 RECENT = 30.0  # seconds until what was counted is of no interest any more
 LATELY = 300.0  # seconds in which losses are counted together
@@ -15,7 +15,8 @@ UP = "Established"
 
 
 class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One session as ``podway bgp peers`` shows it. ``since``: seconds (wall clock), up or not up."""
+    """One session as ``podway bgp peers`` shows it. ``since``: seconds (wall clock), up or not up, by BIRD's
+    word: whenever the agent was started."""
 
     name: str
     description: str
@@ -58,29 +59,34 @@ class Turn(NamedTuple):
 
 
 class _Seen:
-    def __init__(self, now: float) -> None:
-        self.up = False
-        self.since = now
+    def __init__(self, up: bool, since: float) -> None:
+        self.up = up
+        self.since = since
         self.flaps = 0
         self.losses: list[float] = []
 
 
 class History:
-    """Sessions by name. Times are seconds of the wall clock."""
+    """Sessions by name. Times are seconds of the wall clock; ``began``: when they were looked at first."""
 
-    def __init__(self) -> None:
+    def __init__(self, began: float) -> None:
+        self._began = began
         self._seen: dict[str, _Seen] = {}
 
-    def look(self, states: Mapping[str, str], now: float) -> list[Turn]:
-        """Take in the state of every session; who turned. One that is configured no more is forgotten."""
-        self._seen = {name: self._seen.get(name) or _Seen(now) for name in states}
-        turns = []
-        for name, seen in self._seen.items():
-            up = states[name] == UP
+    def look(self, standings: Mapping[str, Standing], now: float) -> list[Turn]:
+        """Take in every session as it is; who turned. One that is configured no more is forgotten, and of one
+        that was up before there was anybody to look it is no news."""
+        turns, before = [], self._seen
+        self._seen = {}
+        for name, standing in standings.items():
+            up, told = standing.state == UP, min(standing.since, now) or now
+            seen = self._seen[name] = before.get(name) or _Seen(up and told < self._began, told)
             if up == seen.up:
+                seen.since = told if up and standing.since else seen.since
                 continue
-            turns.append(Turn(name, up, now - seen.since))
-            seen.up, seen.since = up, now
+            turned = told if up else now  # BIRD counts anew at each try of one that is down
+            turns.append(Turn(name, up, max(0.0, turned - seen.since)))
+            seen.up, seen.since = up, turned
             if not up:
                 seen.flaps += 1
                 seen.losses = [at for at in seen.losses if at > now - LATELY] + [now]

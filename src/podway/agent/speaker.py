@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -22,10 +22,10 @@ from podway.agent.sessions import BgpStatus, History, PeerStatus, Recently, Turn
 from podway.bird.meaning import OFTEN, Clues, why
 from podway.bird.process import BirdProcess
 from podway.bird.render import digest, render
-from podway.bird.replies import BfdState, BgpRoute, SessionState
+from podway.bird.replies import BfdState, BgpRoute, SessionState, Standing
 from podway.kernel import counters, listeners
 from podway.model.bgp import Session, Speaker
-from podway.model.errors import PodwayError
+from podway.model.errors import InvalidInput, PodwayError
 from podway.plan.bgp import Told
 from podway.plan.notes import Note, fold
 
@@ -71,7 +71,7 @@ class BirdKeeper:
         self._sessions: dict[str, SessionState] = {}
         self._detailed_at = 0.0  # when details may be read again by themselves
         self._bfd: dict[str, BfdState] = {}
-        self._history = History()
+        self._history = History(time.time())
         self._md5 = Recently()
         self._watch_over = DeathWatch(loop, self.process.client)
 
@@ -122,7 +122,7 @@ class BirdKeeper:
                 return
             self._version = self._version or await self.process.version()
             await self._converge(speaker)
-            self._trouble = ""
+            self._trouble = self._refused.get(digest(self._text(speaker)), "")
         except PodwayError as error:
             if str(error) != self._trouble:
                 _log.error("BGP", extra={"why": str(error)})
@@ -176,7 +176,8 @@ class BirdKeeper:
             await self.process.client.configure()
         except PodwayError as error:
             self.process.install(before)
-            self._refused[digest(text)] = str(error)
+            if isinstance(error, InvalidInput):  # else it is busy, or hangs: it is told again
+                self._refused[digest(text)] = str(error)
             raise
 
     # its life --------------------------------------------------------------------------------------
@@ -211,7 +212,8 @@ class BirdKeeper:
             return
         before = self._states
         try:
-            self._states = await self.process.client.states()
+            standings = await self.process.client.standings()
+            self._states = _states(standings)
             if self._states != before and time.monotonic() >= self._detailed_at:
                 await self._read_details()
         except PodwayError as error:
@@ -223,7 +225,7 @@ class BirdKeeper:
             return
         self._silent = 0
         self._md5.take(counters.md5_drops(), time.monotonic())
-        self._say(self._history.look(self._states, time.time()))
+        self._say(self._history.look(standings, time.time()))
         speaker = self._told().speaker
         self._watch_over.follow(speaker.sessions if speaker is not None else (), self._states)
         await self._look_at_handover()
@@ -366,6 +368,10 @@ class BirdKeeper:
         if self.process.pid() is None:
             return []
         return await self.process.client.routes()
+
+
+def _states(standings: Mapping[str, Standing]) -> dict[str, str]:
+    return {name: standing.state for name, standing in standings.items()}
 
 
 def _learned() -> bool:

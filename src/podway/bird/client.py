@@ -63,9 +63,9 @@ class Client:
         finally:
             writer.close()
 
-    async def states(self) -> dict[str, str]:
-        """The state of every BGP session, by name."""
-        return replies.states(await self.ask("show protocols"))
+    async def standings(self) -> dict[str, replies.Standing]:
+        """What every BGP session is and since when, by name."""
+        return replies.standings(await self.ask("show protocols"))
 
     async def sessions(self) -> list[replies.SessionState]:
         """Every BGP session, with all that is known of it."""

@@ -8,6 +8,7 @@ version may say more.
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
@@ -23,6 +24,14 @@ class Line(NamedTuple):
     text: str
 
 
+class Standing(NamedTuple):
+    """What a session is ("Established", "Active"), and ``since`` when its protocol is up, or is not: seconds
+    of the wall clock, 0 where BIRD says it in another form than ``bird.conf.j2`` asks for."""
+
+    state: str
+    since: float = 0.0
+
+
 class Counts(msgspec.Struct, frozen=True):
     """Routes of one channel."""
 
@@ -33,11 +42,11 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class SessionState(msgspec.Struct, frozen=True, kw_only=True):
-    """One BGP protocol. ``state`` is the session's ("Established", "Active"), ``since`` BIRD's own text."""
+    """One BGP protocol. ``state`` and ``since``: as of ``Standing``."""
 
     name: str
     state: str
-    since: str = ""
+    since: float = 0.0
     neighbor: str = ""
     remote_as: int = 0
     neighbor_id: str = ""
@@ -105,14 +114,24 @@ def sessions(reply: str) -> list[SessionState]:
     return found
 
 
-def states(reply: str) -> dict[str, str]:
-    """The state of every BGP protocol of "show protocols", by name: a line each, cheap to look at often."""
+def standings(reply: str) -> dict[str, Standing]:
+    """Of every BGP protocol of "show protocols", by name: a line each, cheap to look at often."""
     found = {}
     for line in lines(reply):
-        name, protocol, _, state, _, words = (line.text.split(maxsplit=5) + [""] * 6)[:6]
+        name, protocol, _, state, since, words = (line.text.split(maxsplit=5) + [""] * 6)[:6]
         if line.code == PROTOCOL and protocol == "BGP":
-            found[name] = words.split()[0] if words.strip() else state.capitalize()
+            shown = words.split()[0] if words.strip() else state.capitalize()
+            found[name] = Standing(shown, _seconds(since))
     return found
+
+
+def _seconds(text: str) -> float:
+    """ISO 8601 with its offset → seconds of the wall clock."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return 0.0
+    return at.timestamp() if at.tzinfo is not None else 0.0
 
 
 _FIELDS = {
@@ -139,11 +158,10 @@ def _session(texts: list[str]) -> SessionState:
             channels[channel] = msgspec.convert(counts, Counts)
         elif colon and key in _FIELDS and not channel:
             values.setdefault(_FIELDS[key], value.strip())
-    since = " ".join(word for word in head[4:5])
     number = re.match(r"\d+", values.pop("remote_as", "0"))
     return SessionState(
         name=head[0],
-        since=since,
+        since=_seconds(head[4]) if len(head) > 4 else 0.0,
         remote_as=int(number[0]) if number else 0,
         channels=channels,
         **({"state": head[3]} | values),

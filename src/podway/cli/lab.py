@@ -86,7 +86,7 @@ def up(
     for node in look(place).nodes:
         for problem in node.problems:
             click.echo(f"  {node.name}: {problem}")
-    click.echo(f"next: podway lab test --name {name}; the end of it: podway lab down {name}")
+    click.echo(f"next: podway lab test --name {name}; the end of it: podway lab down --name {name}")
 
 
 @lab.command()
@@ -281,14 +281,17 @@ def remove_node(name: str | None, node: str) -> None:
 
 
 @lab.command()
-@click.argument("names", nargs=-1)
+@NAME
 @click.option("--all", "every", is_flag=True, help="all labs of this machine, dead ones too")
-def down(names: tuple[str, ...], every: bool) -> None:
-    """End labs and remove all that is left of them."""
+def down(name: str | None, every: bool) -> None:
+    """End a lab and remove all that is left of it."""
     from podway.lab.lab import destroy as end
     from podway.lab.place import find, labs
+    from podway.model.errors import InvalidInput
 
-    places = list(labs().values()) if every else [find(name) for name in names or (None,)]
+    if name and every:
+        raise InvalidInput("--all ends every lab", fix="leave out --name, or --all")
+    places = list(labs().values()) if every else [find(name)]
     for place in places:
         alive = end(place)
         click.echo(

@@ -166,7 +166,7 @@ def condition(screen: Console, one: Condition) -> None:
 
     screen.print(f"lab {one.name}: {one.state}" + (f", init is process {one.init}" if one.init else ""))
     if one.state == "dead":
-        screen.print(f"  podway lab down {one.name} removes what is left of it, {one.directory}")
+        screen.print(f"  podway lab down --name {one.name} removes what is left of it, {one.directory}")
         return
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("node", "addresses", "pods", "blocks", "agent"):

@@ -239,7 +239,9 @@ def reserve(name: str, directory: Path | None, topology: Topology) -> Place:
     if longest > SUN_PATH:
         raise InvalidInput("a socket's path would be too long", str(place.directory), "a shorter --dir")
     if os.path.lexists(BASE / name):
-        raise Conflict(f"there is a lab {name!r} already", fix=f"podway lab down {name}, or another --name")
+        raise Conflict(
+            f"there is a lab {name!r} already", fix=f"podway lab down --name {name}, or another --name"
+        )
     _make(place)
     return place
 
