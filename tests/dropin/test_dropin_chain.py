@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dropin_lab import CniFailed, Lab, ip, links
+from dropin_lab import CniFailed, Lab, buried, ip, links, wait_for
 
 from podway.cni.dropin.tuning import path
 from podway.cni.errors import CniError
@@ -190,3 +190,19 @@ def test_sysctls_never_leave_the_network(key: str, found: str | None) -> None:
             path("sysctl", key, "eth0")
     else:
         assert path("sysctl", key, "eth0") == found
+
+
+def test_podway_plan_has_nothing_to_change(lab: Lab, pod: str) -> None:
+    """Beside an agent whose pod came by the whole chain: what is asked changes nothing, and finds nothing."""
+    tuning = _conf("tuning", sysctl={"net.ipv4.conf.IFNAME.arp_notify": "1"}, mtu=1400)
+    portmap, limits = _portmap(UDP, snat=True), _conf("bandwidth", **LIMITS)
+    chain = [_bridge(lab) | {"ipMasq": True}, portmap, limits, _conf("firewall"), tuning]
+    lab.start()
+    result: Any = None
+    for conf in chain:
+        result = lab.call("ADD", conf, pod, before=result)
+    assert lab.podway("plan") == "nothing to change\n"
+    for conf in reversed(chain):
+        lab.call("DEL", conf, pod, before=result)
+    wait_for(lambda: buried(lab), "all of the pod is gone")
+    assert lab.podway("plan") == "nothing to change\n"

@@ -10,6 +10,8 @@ from podway.model.objects import ROUTE_PROTOCOL, Op
 from podway.node import facts, holes
 from podway.node.cluster import Cluster
 from podway.node.database import Database
+from podway.node.engine import BOOT_ID
+from podway.node.keys import Keys
 from podway.node.reconciler import plan_pass
 from podway.plan.planner import Planner
 from podway.plan.targets import standing
@@ -33,14 +35,18 @@ def preview(node: str, state_dir: str, store_url: str) -> Preview:
     cluster = Cluster(node, store_url, database)
     try:
         cluster.refresh(remember=False)
-        planner = Planner(facts.look(kernel, cluster, state_dir))
+        keys = Keys(state_dir)
+        kernel.wireguard.keys = keys.private
+        found = facts.look(kernel, cluster, state_dir)
+        planner = Planner(msgspec.structs.replace(found, keys=dict(keys.public)))
         planner.update_holes(holes.load(state_dir))
         routes = kernel.rtnetlink.dump("route", protocol=ROUTE_PROTOCOL).values()
         planner.update_paths({**standing(routes, cluster.snapshot, planner.inputs.facts)})
         planner.update_learned({route.dst for route in kernel.learned()})
+        if keys.public:
+            planner.update_met(kernel.met())
         planner.update_snapshot(cluster.snapshot)
-        for endpoint, _ in database.endpoints().values():
-            planner.update_endpoint(endpoint.id, endpoint)
+        _enter_pods(planner, database)
         ops, refusals, _ = plan_pass(kernel, planner, database.put_on_foreign())
         if not cluster.snapshot.synced:
             return Preview(tuple(op for op in ops if op.want is not None), refusals, cluster.trouble)
@@ -49,3 +55,14 @@ def preview(node: str, state_dir: str, store_url: str) -> Preview:
         cluster.close()
         database.close()
         kernel.close()
+
+
+def _enter_pods(planner: Planner, database: Database) -> None:
+    """Those that the agent holds: pods of an earlier boot went with it."""
+    boot_id = BOOT_ID.read_text().strip()
+    for endpoint, state in database.endpoints().values():
+        if endpoint.boot_id == boot_id and state != "deleting":
+            planner.update_endpoint(endpoint.id, endpoint)
+    for piece, state in database.pieces().values():
+        if piece.boot_id == boot_id and state != "deleting":
+            planner.update_piece(piece.id, piece)
