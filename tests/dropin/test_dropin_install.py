@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from dropin_lab import Lab
 
 from podway.cli.cni import cni
 from podway.cni import dropin, install_dropin
@@ -19,7 +20,7 @@ from podway.model.errors import Conflict, InvalidInput
 @pytest.fixture
 def bin_dir(tmp_path: Path) -> Path:
     """A directory with a foreign bridge, and one that no name of Podway's is in the way of."""
-    directory = tmp_path / "bin"
+    directory = tmp_path / "plugins"
     directory.mkdir()
     for name in ("bridge", "unknown"):
         (directory / name).write_text(f"foreign {name}")
@@ -105,3 +106,32 @@ def test_the_command(bin_dir: Path, tmp_path: Path) -> None:
     done = run.invoke(cni, ["remove", *places])
     assert f"put back {bin_dir}/bridge" in done.output
     assert sorted(os.listdir(bin_dir)) == ["bridge", "unknown"]
+
+
+def test_pods_go_before_what_they_came_by(lab: Lab, pod: str, bin_dir: Path) -> None:
+    """What comes back could not free what Podway made: refused, naming the pod, with nothing changed."""
+    lab.podway("cni", "install", "--drop-in", "--replace", "--bin-dir", str(bin_dir))
+    ranges = [[{"subnet": "10.88.0.0/16"}]]
+    ipam = {"type": "host-local", "dataDir": str(lab.data), "ranges": ranges}
+    conf = {"cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "cni0", "ipam": ipam}
+    lab.call("ADD", conf, pod)
+    run, there = CliRunner(), sorted(os.listdir(bin_dir))
+    remove = ["remove", "--bin-dir", str(bin_dir), "--conf-dir", str(bin_dir)]
+    refused = run.invoke(cni, remove)
+    assert isinstance(refused.exception, Conflict) and f"{pod[:12]} (network net)" in str(refused.exception)
+    assert sorted(os.listdir(bin_dir)) == there
+    assert run.invoke(cni, [*remove, "--drop-in", "ptp"]).exit_code == 0  # by which none came
+    assert run.invoke(cni, [*remove, "--drop-in", "host-local", "--force"]).exit_code == 0
+    lab.call("DEL", conf, pod)
+    assert run.invoke(cni, remove).exit_code == 0
+    assert sorted(os.listdir(bin_dir)) == ["bridge", "unknown"]
+
+
+def test_loopback_comes_with_a_network_where_nobody_elses_is(bin_dir: Path) -> None:
+    """containerd executes it for each pod."""
+    socket, fallback = "/run/x.sock", ["/bin/false"]
+    (bin_dir / "loopback").write_text("foreign")
+    assert install_dropin.complete(bin_dir, socket, fallback) == []
+    (bin_dir / "loopback").unlink()
+    assert bin_dir / "loopback" in install_dropin.complete(bin_dir, socket, fallback)
+    assert install_dropin.complete(bin_dir, socket, fallback) == []

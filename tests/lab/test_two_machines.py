@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from podway.kernel import namespaces
+from readme import ROOT, blocks
 
 pytestmark = pytest.mark.kernel
 
-ROOT = Path(__file__).parents[2]
 #: its own files for all that Podway, etcd and "ip netns" keep, its own host name and processes
-PLACES = ["/var/lib/podway", "/run", "/etc/cni", "/opt/cni", "/var/log"]
+PLACES = ["/var/lib/podway", "/run", "/etc/cni", "/etc/containerd", "/opt/cni", "/var/log"]
 PREPARE = """
 hostname {name}
 for place in {places}; do mount -t tmpfs tmpfs $place; done
@@ -86,14 +84,12 @@ def machines(in_namespace: int) -> Iterator[dict[str, Machine]]:
             os.rmdir(place)
 
 
-def blocks() -> list[tuple[str, str]]:
+def steps() -> list[tuple[str, str]]:
     """("east", "west" or "both", commands), in the order of the page."""
-    section = (ROOT / "README.md").read_text().partition("## Two machines\n")[2].partition("\n## ")[0]
-    found = re.findall(r"(?:^(?:    .*|)\n)+", section, re.MULTILINE)
     made = []
-    for text in found:
-        for part in re.split(r"(?m)^(?=    # on )", text):
-            head, _, commands = textwrap.dedent(part).partition("\n")
+    for text in blocks("Two machines"):
+        for part in re.split(r"(?m)^(?=# on )", text):
+            head, _, commands = part.partition("\n")
             if head.startswith("# on "):
                 made.append((head.removeprefix("# on "), commands))
     return made
@@ -101,8 +97,8 @@ def blocks() -> list[tuple[str, str]]:
 
 def test_the_readme_works_by_copy_and_paste(machines: dict[str, Machine]) -> None:
     shown = ""
-    assert [where for where, _ in blocks()] == ["both", "east", "both", "east", "west"]
-    for where, commands in blocks():
+    assert [where for where, _ in steps()] == ["both", "east", "both", "east", "west"]
+    for where, commands in steps():
         for machine in machines.values() if where == "both" else [machines[where]]:
             shown = machine.run(commands)
     assert "3 received, 0% packet loss" in shown, shown

@@ -142,9 +142,6 @@ class Podway:
         self.podway("apply", "-f", str(document), "--store", self.store)
         self.start()
         self.install_network("pods")
-        # containerd runs the reference's loopback beside every network.
-        if not (self.runtime.bin_dir / "loopback").exists():
-            (self.runtime.bin_dir / "loopback").symlink_to(REFERENCE_PLUGINS / "loopback")
         self.runtime.wait_network()
 
     def install_network(self, name: str) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from podway.cli.options import BIN_DIR, CONF_DIR, cni_socket, node_options
+from podway.cli.options import CONF_DIR, bin_dir_of_runtime, cni_socket, node_options
 
 _BIN = click.option(
     "--bin-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    default=BIN_DIR,
-    show_default=True,
+    default=bin_dir_of_runtime,
+    show_default="containerd's, else /opt/cni/bin",
     help="where the runtime looks for CNI executables",
 )
 _CONF = click.option(
@@ -66,6 +66,7 @@ def install(
 
     Atomically. Drop-ins have the names of the reference plugins. Run again, it changes nothing."""
     from podway.cni import install as installer
+    from podway.cni import install_dropin
 
     if not network and drop_in is None:
         raise click.UsageError("name a --network, or --drop-in")
@@ -76,6 +77,7 @@ def install(
         _make_store(store)
     if network:
         changed += installer.install(bin_dir, conf_dir, network, socket, fallback)
+        changed += install_dropin.complete(bin_dir, socket, fallback)
     for path in changed:
         click.echo(f"installed {path}")
     if not changed:
@@ -129,18 +131,26 @@ def _absent(network: str, store: str) -> str:
 @_CONF
 @click.option("--network", default="", help="only this network's configuration [default: all of Podway's]")
 @_DROP_IN
-def remove(bin_dir: Path, conf_dir: Path, network: str, drop_in: str | None) -> None:
+@click.option("--force", is_flag=True, help="even while containers are attached by it")
+def remove(bin_dir: Path, conf_dir: Path, network: str, drop_in: str | None, force: bool) -> None:
     """Remove what install made, and nothing else.
 
     What it put aside comes back.
-    With --network or --drop-in only that."""
+    With --network or --drop-in only that.
+
+    Refused while containers are attached by it:
+    what comes back can't free what they have."""
     from podway.cni import install as installer
     from podway.cni import install_dropin
 
-    done = []
-    if drop_in is not None or not network:
-        done.append(install_dropin.remove(bin_dir, install_dropin.chosen(drop_in or "all")))
-    if network or drop_in is None:
+    names = install_dropin.chosen(drop_in or "all") if drop_in is not None or not network else []
+    networks = bool(network) or drop_in is None
+    if not force:
+        install_dropin.require_unused(bin_dir, names)
+        if networks:
+            installer.require_unused(bin_dir, conf_dir, network)
+    done = [install_dropin.remove(bin_dir, names)] if names else []
+    if networks:
         done.append(installer.remove(bin_dir, conf_dir, network))
     for one in done:
         for path in one.removed:

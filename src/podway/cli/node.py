@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from podway.cli.options import BIN_DIR, agent_socket, node_options, socket_option
+from podway.cli.options import BIN_DIRS, agent_socket, bin_dir_of_runtime, node_options, socket_option
 from podway.cli.output import as_json
 
 if TYPE_CHECKING:
@@ -154,8 +154,9 @@ def _left_over(node: str, store: str) -> Iterator[str]:
     from podway.model.errors import PodwayError
     from podway.store import open_store
 
-    for path in installed(Path(BIN_DIR)):
-        yield f"{path}, so that the next pod brings all back; podway cni remove"
+    for directory in sorted({*BIN_DIRS, bin_dir_of_runtime()}):
+        for path in installed(Path(directory)):
+            yield f"{path}, so that the next pod brings all back; podway cni remove --bin-dir {directory}"
     try:
         with contextlib.closing(open_store(store)) as opened:
             opened.get("Node", node)

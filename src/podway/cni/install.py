@@ -11,6 +11,7 @@ import os
 import sys
 from pathlib import Path
 
+from podway.cni.attached import require_none
 from podway.cni.config import NAME
 from podway.cni.installed import Record, Removed, digest, digest_of, write
 from podway.model.errors import Conflict, InvalidInput
@@ -26,6 +27,7 @@ CAPABILITIES = (
     "aliases",
     "io.kubernetes.cri.pod-annotations",
 )
+_PREFIX = "10-podway-"  # runtimes take the first in order of names
 _COMPILED = Path(__file__).parent / "shim" / EXECUTABLE
 _SCRIPT = """#!{python} -I
 import sys
@@ -92,14 +94,17 @@ def install(bin_dir: Path, conf_dir: Path, network: str, socket: str, fallback: 
     return changed
 
 
+def require_unused(bin_dir: Path, conf_dir: Path, network: str = "") -> None:
+    """Raise Conflict while pods are attached by what ``remove`` would remove."""
+    for path in _conflists(Record.read(bin_dir.absolute()), conf_dir.absolute(), network):
+        require_none(path, network=path.stem.removeprefix(_PREFIX))
+
+
 def remove(bin_dir: Path, conf_dir: Path, network: str = "") -> Removed:
     """Remove the configuration of ``network`` ("" = all in ``conf_dir``); the executable after the last."""
     bin_dir, conf_dir = bin_dir.absolute(), conf_dir.absolute()
     record, done = Record.read(bin_dir), Removed([], [], [])
-    confs = [path for path in record.paths() if path.parent == conf_dir and path.suffix == ".conflist"]
-    if network:
-        confs = [path for path in confs if path.name == conflist_name(network)]
-    for path in confs:
+    for path in _conflists(record, conf_dir, network):
         record.remove(path, done)
     if not any(path.suffix == ".conflist" for path in record.paths()):
         record.remove(bin_dir / EXECUTABLE, done)
@@ -107,15 +112,22 @@ def remove(bin_dir: Path, conf_dir: Path, network: str = "") -> Removed:
     return done
 
 
+def _conflists(record: Record, conf_dir: Path, network: str) -> list[Path]:
+    confs = [path for path in record.paths() if path.parent == conf_dir and path.suffix == ".conflist"]
+    return [path for path in confs if network in ("", path.stem.removeprefix(_PREFIX))]
+
+
 def installed(bin_dir: Path) -> list[Path]:
-    """The configurations that stand as ``install`` with this ``bin_dir`` wrote them."""
+    """The configurations, and the settings of drop-ins, that stand as ``install`` with this ``bin_dir`` wrote
+    them."""
     record = Record.read(bin_dir)
-    return [path for path in sorted(record.paths()) if path.suffix == ".conflist" and record.is_own(path)]
+    telling = (path for path in sorted(record.paths()) if path.suffix in (".conflist", ".json"))
+    return [path for path in telling if record.is_own(path)]
 
 
 def conflist_name(network: str) -> str:
-    """The file name of a network's configuration: runtimes take the first in order of names."""
-    return f"10-podway-{network}.conflist"
+    """The file name of a network's configuration."""
+    return f"{_PREFIX}{network}.conflist"
 
 
 def is_compiled() -> bool:

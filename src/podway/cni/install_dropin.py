@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from podway.cni.attached import require_none
 from podway.cni.dropin import NAMES
 from podway.cni.install import executable
 from podway.cni.installed import Record, Removed, digest, digest_of, write
@@ -55,6 +56,20 @@ def install(
     for path in changed:
         write(path, *wanted[path])
     return changed
+
+
+def complete(bin_dir: Path, socket: str, fallback: list[str]) -> list[Path]:
+    """What runtimes need beside a network of Podway's, where nobody else's is there: containerd executes
+    ``loopback`` for each pod."""
+    names = ["loopback"]
+    return [] if foreign(bin_dir, names) else install(bin_dir, names, socket, fallback)
+
+
+def require_unused(bin_dir: Path, names: Sequence[str] = tuple(NAMES)) -> None:
+    """Raise Conflict while pods are attached by what ``remove`` would remove."""
+    bin_dir = bin_dir.absolute()
+    own = {path.name for path in Record.read(bin_dir).paths()}.intersection(names)
+    require_none(bin_dir / SETTINGS, plugins=own)
 
 
 def remove(bin_dir: Path, names: Sequence[str] = tuple(NAMES)) -> Removed:
