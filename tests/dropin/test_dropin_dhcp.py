@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 import pytest
 from dhcp_server import BRIDGE, SERVER, Dhcpd, segment
 from dropin_lab import CniFailed, Lab, ip, wait_for
+
+from podway.observe import client
 
 pytestmark = pytest.mark.kernel
 
@@ -34,6 +38,18 @@ def address(pod: str) -> list[str]:
     """IPv4 addresses of the pod's interface, if that is up."""
     (link,) = ip("-4", "addr", "show", "eth0", inside=pod) or [{"flags": [], "addr_info": []}]
     return [one["local"] for one in link["addr_info"] if "UP" in link["flags"]]
+
+
+def doctor(lab: Lab) -> list[str]:
+    """What it says of leases."""
+    lines = lab.podway("doctor", "--socket", lab.socket).splitlines()
+    return [line for line in lines if "DHCP" in line]
+
+
+def get_leases(lab: Lab) -> str:
+    """The whole table."""
+    command = [sys.executable, "-m", "podway", "get", "leases", "-o", "wide", "--socket", lab.socket]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def test_a_pod_of_ours_comes_and_goes(lab: Lab, server: Dhcpd, pod: str) -> None:
@@ -126,7 +142,36 @@ def test_a_refusal_takes_the_interface_down(lab: Lab, server: Dhcpd, pod: str) -
         lab.call("CHECK", conf(), pod, before=result)
     assert failed.value.code == 101
     wait_for(lambda: "refused to extend" in lab.podway("journal"))
+    (found,) = doctor(lab)
+    ended = f"from server {SERVER} ended at 2"
+    assert all(
+        part in found for part in (pod[:12], "interface eth0 network lan", ended, "start the container")
+    )
+    (listed,) = client.leases(str(lab.directory / "agent.sock"))
+    assert listed.state == "lost" and listed.ends < time.time()
     lab.call("DEL", conf(), pod, before=result)
+    wait_for(lambda: not doctor(lab))
+
+
+def test_a_server_that_is_away_is_named_before_the_lease_ends(lab: Lab, server: Dhcpd, pod: str) -> None:
+    """From the first question that nobody answers until one is answered, as `podway get leases` shows."""
+    options = (SHORT[0], "--dhcp-option=option:T2,43")  # asked again after 20 s, 10, 6
+    server.start(50, *options)
+    lab.call("ADD", conf(), pod)
+    (own,) = address(pod)
+    shown = get_leases(lab).splitlines()
+    assert shown[1].split()[:5] == [pod[:12], "eth0", "lan", f"{own}/24", "held"] and SERVER in shown[1]
+    assert not doctor(lab)
+    server.stop()
+    wait_for(lambda: doctor(lab), "the agent asks in vain")
+    (found,) = doctor(lab)
+    assert f"lease of {own}/24 from server {SERVER} is not extended since" in found and "it ends at" in found
+    assert "unanswered" in get_leases(lab) and address(pod) == [own]
+    server.start(50, *options)
+    wait_for(lambda: not doctor(lab), "it is extended")
+    assert "held" in get_leases(lab)
+    lab.call("DEL", conf(), pod)
+    wait_for(lambda: get_leases(lab) == "no leases\n")
 
 
 def test_it_runs_out(lab: Lab, server: Dhcpd, pod: str) -> None:

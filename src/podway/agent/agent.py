@@ -33,7 +33,7 @@ from podway.agent.pace import Pace
 from podway.agent.pages import AgentPages
 from podway.agent.proofs import Proofs
 from podway.agent.speaker import BirdKeeper
-from podway.agent.status import AgentStatus, describe
+from podway.agent.status import AgentStatus, describe, leases
 from podway.agent.writer import BULK, POD, REPAIR, Writer
 from podway.cni import dropin, home
 from podway.cni.dropin.steps import Others, drive_async
@@ -145,7 +145,9 @@ class Agent:
     async def _serve(self) -> None:
         server = Server(self._options.socket, self._call)
         await server.start()
-        shown = AgentPages(self._describe, self._paths_now, self._health, self._bird)
+        shown = AgentPages(
+            self._describe, self._paths_now, lambda: leases(self._engine), self._health, self._bird
+        )
         admin = Path(self._options.socket).with_name("agent.sock")
         pages = await shown.start(admin, self._options.listen)
         self._echo.start(self._loop)

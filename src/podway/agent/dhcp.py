@@ -13,6 +13,7 @@ import time
 
 import msgspec
 
+from podway.agent.dhcp_report import POD_GONE
 from podway.agent.writer import REPAIR, Writer
 from podway.cni.dropin.inside import put_back
 from podway.ipam import lease as times
@@ -88,7 +89,9 @@ class Leases:
             return msgspec.structs.replace(lease, lost="it has run out")
         new = await asyncio.to_thread(dhcp.extend, piece, lease, action == "rebind")
         if new is None:  # the pod went; its DEL or GC frees the rest
-            return msgspec.structs.replace(lease, lost="its pod is gone")
+            new = msgspec.structs.replace(lease, lost=POD_GONE)
+        if new.lost:  # before its time
+            new = msgspec.structs.replace(new, expires_at=min(new.expires_at, dhcp.now()))
         return new
 
     def _keep(self, before: Piece, after: Piece, lease: Leased) -> bool:

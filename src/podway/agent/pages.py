@@ -11,6 +11,7 @@ import msgspec
 
 from podway.agent import metrics
 from podway.agent.choices import PeerPath
+from podway.agent.dhcp_report import LeaseReport
 from podway.agent.health import Health
 from podway.agent.http import Pages
 from podway.agent.speaker import BirdKeeper
@@ -27,17 +28,19 @@ def _json(value: object) -> Response:
 
 
 class AgentPages:
-    """The pages of one agent. ``describe`` and ``paths`` are asked anew for each request."""
+    """The pages of one agent. ``describe``, ``paths`` and ``leases`` are asked anew for each request."""
 
     def __init__(
         self,
         describe: Callable[[], AgentStatus],
         paths: Callable[[], tuple[PeerPath, ...]],
+        leases: Callable[[], list[LeaseReport]],
         health: Health,
         bird: BirdKeeper,
     ) -> None:
         self._describe = describe
         self._paths = paths
+        self._leases = leases
         self._bird = bird
         self._pages = Pages(
             {
@@ -49,6 +52,7 @@ class AgentPages:
                 "/bgp": self._bgp,
                 "/bgp/routes": self._bgp_routes,
                 "/paths": self._of_paths,
+                "/leases": self._of_leases,
             }
         )
 
@@ -93,3 +97,6 @@ class AgentPages:
 
     async def _of_paths(self) -> Response:
         return _json(self._paths())
+
+    async def _of_leases(self) -> Response:
+        return _json(self._leases())

@@ -8,10 +8,12 @@ from collections import Counter
 import msgspec
 
 import podway
+from podway.agent import dhcp_report
 from podway.agent.health import Health
 from podway.agent.liveness import Liveness
 from podway.agent.sessions import BgpStatus
 from podway.controller.controller import Lease
+from podway.node import dhcp
 from podway.node.engine import NodeEngine
 from podway.plan import generation
 from podway.plan.notes import Note, fold
@@ -45,7 +47,13 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _notes(engine: NodeEngine) -> list[Note]:
-    return [*engine.membership.standing.notes, *engine.planner.notes, *engine.flannel.notes]
+    of_leases = dhcp_report.notes(leases(engine))
+    return [*engine.membership.standing.notes, *engine.planner.notes, *engine.flannel.notes, *of_leases]
+
+
+def leases(engine: NodeEngine) -> list[dhcp_report.LeaseReport]:
+    """The DHCP leases of this node's pods now."""
+    return dhcp_report.reports(list(engine.pieces.known.values()), dhcp.now(), time.time())
 
 
 def describe(

@@ -46,8 +46,8 @@ def kinds_of(text: str) -> list[str]:
     found: list[str] = []
     for word in text.split(","):
         low = word.strip().lower()
-        if low in ("peer", "peers"):
-            raise InvalidInput("peers are not in the store, but what a node knows", fix="podway get peers")
+        if low in KNOWN_BY_NODES:
+            raise InvalidInput(f"{low} are not in the store, but what a node knows", fix=f"podway get {low}")
         kind = KINDS.get(low) or PLURALS.get(low)
         if kind is None:
             raise InvalidInput(f"{word!r} is no kind", fix=problems.suggest(low, KINDS))
@@ -127,15 +127,17 @@ def _show(
 @click.argument("name", required=False)
 @OUTPUT
 @click.option("--watch", is_flag=True, help="go on showing what changes, until Ctrl-C")
-@click.option("--node", envvar="PODWAY_NODE", help="whose peers [default: the host name]")
+@click.option("--node", envvar="PODWAY_NODE", help="whose peers or leases [default: the host name]")
 @socket_option
 @store_option
 def get(
     kind: str, name: str | None, output: str, watch: bool, node: str | None, socket: str | None, store: str
 ) -> None:
-    """List resources: networks, nodes, blocks, or several with commas; or what a node knows of its peers."""
-    if kind in ("peer", "peers"):
-        click.echo(_peers(agent_socket(node, socket), name, output))
+    """List resources: networks, nodes, blocks, or several with commas.
+
+    Or what a node knows: its peers, or the DHCP leases of its pods."""
+    if known := KNOWN_BY_NODES.get(kind):
+        click.echo(known(agent_socket(node, socket), name, output))
         return
     kinds = kinds_of(kind)
     with contextlib.closing(open_store(store)) as opened:
@@ -163,6 +165,24 @@ def _peers(path: str, name: str | None, output: str) -> str:
     wide = output == "wide"
     titles = peers.WIDE if wide else peers.COLUMNS
     return columns(titles, peers.rows(found, chosen, wide)) if found else "no peers"
+
+
+def _leases(path: str, name: str | None, output: str) -> str:
+    from podway.observe import client, leases
+
+    found = [lease for lease in client.leases(path) if lease.container.startswith(name or "")]
+    if name and not found:
+        raise InvalidInput(f"no container {name!r} has a lease", path)
+    if output in ("json", "yaml"):
+        values = msgspec.to_builtins(found)
+        return json.dumps(values, indent=2) if output == "json" else _yaml(values)
+    wide = output == "wide"
+    titles = leases.WIDE if wide else leases.COLUMNS
+    return columns(titles, leases.rows(found, wide)) if found else "no leases"
+
+
+#: what is in no store, and asked of the agent
+KNOWN_BY_NODES = {"peer": _peers, "peers": _peers, "lease": _leases, "leases": _leases}
 
 
 def _yaml(values: object) -> str:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from podway.agent.choices import PeerPath
+from podway.agent.dhcp_report import LeaseReport
 from podway.agent.health import PeerReport
 from podway.agent.sessions import BgpStatus
 from podway.agent.status import AgentStatus
@@ -43,6 +44,11 @@ def peers(path: str) -> list[PeerReport]:
 def choices(path: str) -> list[PeerPath]:
     """How the agent at ``path`` chose to reach its peers. Raises Unavailable when nobody answers."""
     return _ask(path, "/paths", list[PeerPath])
+
+
+def leases(path: str) -> list[LeaseReport]:
+    """The DHCP leases of pods that the agent at ``path`` extends. Raises Unavailable when nobody answers."""
+    return _ask(path, "/leases", list[LeaseReport])
 
 
 def bgp(path: str) -> BgpStatus:
