@@ -40,7 +40,7 @@ class Pair:
         self.directory = directory
         self.a, self.b = BirdProcess(directory / "a"), BirdProcess(directory / "b")
         self.near, self.far = near, namespaces.create()
-        self._daemons: list[subprocess.Popen[bytes]] = []
+        self._daemons: list[tuple[subprocess.Popen[bytes], bool]] = []  # and whether it is near
         run("ip", "link", "set", "lo", "up")
         path = f"/proc/{os.getpid()}/fd/{self.far}"
         run("ip", "link", "add", "up0", "type", "veth", "peer", "name", "up0", "netns", path)
@@ -78,12 +78,19 @@ class Pair:
 
         self.do(whole(), far)
 
-    def daemon(self, *command: str, **more: Any) -> subprocess.Popen[bytes]:
-        """A process in the far namespace, ended with the test."""
-        with namespaces.entered(self.far):
+    def daemon(self, *command: str, place: int = -1, **more: Any) -> subprocess.Popen[bytes]:
+        """A process in a namespace, the far one unless it is said, ended with the test."""
+        with namespaces.entered(self.far if place < 0 else place):
             made = subprocess.Popen(command, stdin=subprocess.DEVNULL, **more)
-        self._daemons.append(made)
+        self._daemons.append((made, place == self.near))
         return made
+
+    def end_daemons(self, near: bool) -> None:
+        """Kill those of the near namespace, or those of the far one."""
+        for daemon, place in self._daemons:
+            if place == near:
+                daemon.kill()
+                daemon.wait()
 
     def close(self) -> None:
         """End everything."""
@@ -92,7 +99,6 @@ class Pair:
         self.a.adopt()
         self.a.kill()
         self.b.kill()
-        for daemon in self._daemons:
-            daemon.kill()
-            daemon.wait()
+        self.end_daemons(near=True)
+        self.end_daemons(near=False)
         os.close(self.far)

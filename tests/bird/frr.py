@@ -21,12 +21,13 @@ BINARIES = Path("/usr/lib/frr")
 class Frr:
     """``directory`` holds sockets, logs and pid files; FRR's own user writes there."""
 
-    def __init__(self, pair: Pair, directory: Path) -> None:
+    def __init__(self, pair: Pair, directory: Path, near: bool) -> None:
         self._pair = pair
+        self._place = pair.near if near else pair.far
         self.directory = directory
 
-    def start(self, configuration: str, *more: str) -> None:
-        """zebra, then bgpd (and ``more``), with the lines of a configuration."""
+    def start(self, configuration: str, *more: str, arguments: tuple[str, ...] = ()) -> None:
+        """zebra, then bgpd (with ``arguments``; and ``more``), with the lines of a configuration."""
         for name in ("zebra", "bgpd", *more):
             # never /dev/null: FRR opens its log file anew, and waits for whatever reads it
             text = f"log file {self.directory}/{name}.log\n" + (configuration if name == "bgpd" else "")
@@ -35,7 +36,9 @@ class Frr:
         for path in self.directory.iterdir():
             shutil.chown(path, "frr", "frr")
         for name in ("zebra", "bgpd", *more):
-            self._pair.daemon(*self._command(name), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            command = [*self._command(name), *(arguments if name == "bgpd" else ())]
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            self._pair.daemon(*command, place=self._place, **quiet)
             wait((self.directory / f"{name}.vty").exists)
 
     def _command(self, name: str) -> list[str]:
@@ -48,7 +51,7 @@ class Frr:
 
     def ask(self, command: str) -> Any:
         """The JSON answer to a command of its shell."""
-        with namespaces.entered(self._pair.far):
+        with namespaces.entered(self._place):
             shell = ["vtysh", "--vty_socket", str(self.directory), "-c", f"{command} json"]
             done = subprocess.run(shell, capture_output=True, text=True, check=False, timeout=20)
         try:
@@ -62,8 +65,8 @@ class Frr:
 
 
 @contextmanager
-def frr(pair: Pair) -> Iterator[Frr]:
-    """An FRR in the far namespace; what it wrote is gone afterwards."""
+def frr(pair: Pair, near: bool = False) -> Iterator[Frr]:
+    """An FRR in the far namespace, or in the near one; what it wrote is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="frr") as place:
         Path(place).chmod(0o755)
-        yield Frr(pair, Path(place))
+        yield Frr(pair, Path(place), near)

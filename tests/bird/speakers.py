@@ -74,5 +74,6 @@ FEATURES: dict[str, Speaker] = {
         own=("10.244.2.0/26", "10.244.9.17/32", "fd00:10:244::/122"),
         lent=("10.244.2.63/32", "fd00:10:244::3f/128"),
     ),
+    "strict": speaker(NODE, TOR | {"neighbor": "198.51.100.0/24", "dynamic": True}, strict=True),
     "draining": speaker(NODE, draining=True),
 }

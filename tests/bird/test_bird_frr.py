@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -14,77 +13,13 @@ from typing import Any
 import pytest
 from bird_pair import FAR4, FAR6, NEAR4, NEAR6, Pair, run, wait
 from frr import frr
+from rack import OWN, POOL, exabgp, learned, router, session, told, tor
 
-from podway.bird.replies import SessionState
 from podway.kernel import namespaces
-from podway.model.bgp import Speaker
-from podway.model.documents import decode
-from podway.model.resources import Bgp, BgpResource, Block, BlockSpec, Node, NodeFacts, NodeSpec, Uplink
-from podway.plan.bgp import Cluster, speaker
 
 pytestmark = pytest.mark.kernel
 
-OWN = "10.244.1.0/26"
-POOL = "10.244.0.0/16"
 PING = ("ping", "-q", "-c", "1", "-W", "1", "-I", "10.244.1.1", "10.244.9.1")
-FACTS = NodeFacts(name="a", uplinks=(Uplink(name="up0", mtu=1500, addresses=(f"{NEAR4}/24",)),))
-
-
-def told(*documents: tuple[str, str, dict[str, Any]]) -> Speaker:
-    """What node a is told: mesh off, and these (kind, name, spec)."""
-    found: dict[str, dict[str, Any]] = {"BGPConfiguration": {}, "BGPPeer": {}, "BGPFilter": {}}
-    off = ("BGPConfiguration", "default", {"mesh": "off", "hold": 9, "keepalive": 3})
-    for kind, name, spec in (off, *documents):
-        value = decode(
-            {"apiVersion": "podway.dev/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
-        )
-        assert isinstance(value, BgpResource)
-        found[kind][name] = value.spec
-    bgp = Bgp(
-        configuration=found["BGPConfiguration"]["default"],
-        peers=found["BGPPeer"],
-        filters=found["BGPFilter"],
-    )
-    me = Node(name="a", spec=NodeSpec(addresses=(f"{NEAR4}/24", f"{NEAR6}/64")))
-    block = Block(cidr=OWN, spec=BlockSpec(network="pods", node="a", attach="routed"))
-    planned = speaker(Cluster(FACTS, {"a": me}, (block,), {"pods": (POOL,)}, bgp))
-    assert planned.speaker is not None and not planned.notes
-    return planned.speaker
-
-
-def tor(**spec: Any) -> tuple[str, str, dict[str, Any]]:
-    return ("BGPPeer", "tor", {"asNumber": 65001, "peerAddress": FAR4} | spec)
-
-
-def session(pair: Pair) -> SessionState:
-    found: list[SessionState] = pair.do(pair.a.client.sessions())
-    return found[0]
-
-
-ROUTER = f"""
-router bgp 65001
- bgp router-id {FAR4}
- no bgp ebgp-requires-policy
- no bgp network import-check
- timers bgp 3 9
- neighbor {NEAR4} remote-as 64512
- {{more}}
- address-family ipv4 unicast
-  network 0.0.0.0/0
-  network 10.244.9.0/26
-  network 10.244.1.0/28
-  network 203.0.113.0/24
-  {{family}}
- exit-address-family
-"""
-
-
-def router(more: str = "", family: str = "") -> str:
-    return ROUTER.format(more=more, family=family)
-
-
-def learned() -> set[str]:
-    return {line.split()[0] for line in run("ip", "route").splitlines() if "proto bird metric 2048" in line}
 
 
 def test_a_top_of_rack_router(pair: Pair) -> None:
@@ -228,16 +163,7 @@ def _liar(pair: Pair, many: int = 0, more: str = "") -> None:
     lines = more + "\n".join(
         f"route 10.{i >> 16 & 255}.{i >> 8 & 255}.{i & 255}/32 next-hop {FAR4};" for i in range(many)
     )
-    file = pair.directory / "exabgp.conf"
-    file.write_text(textwrap.dedent(EXABGP.format(near=NEAR4, far=FAR4, own=OWN, many=lines)))
-    pair.daemon(
-        str(Path(sys.executable).with_name("exabgp")),
-        "server",
-        str(file),
-        env=os.environ | {"exabgp_daemon_user": "root", "exabgp_tcp_bind": ""},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    exabgp(pair, EXABGP.format(near=NEAR4, far=FAR4, own=OWN, many=lines))
 
 
 def test_a_liar_changes_nothing(pair: Pair) -> None:

@@ -53,8 +53,8 @@ def test_it_is_adopted_and_told_something_new(pair: Pair) -> None:
     adopted = BirdProcess(pair.a.directory)
     assert adopted.pid() == pair.a.pid() is not None
     new = speakers.speaker(speakers.NODE | FAST, speakers.TOR | FAST | {"neighbor": "192.0.2.9"})
-    adopted.install(pair.text(new, pair.a))
-    pair.do(adopted.client.configure())
+    pair.do(adopted.tell(pair.text(new, pair.a)))
+    assert adopted.installed() == pair.text(new, pair.a)
     found = {one.name: one for one in pair.do(adopted.client.sessions())}
     assert found["n_b_1234"] == before and not found["p_tor_5678"].established
 
@@ -87,16 +87,22 @@ def test_one_whose_number_was_never_written_is_adopted_and_ended(pair: Pair) -> 
     assert pair.a.adopt() is None
 
 
-def test_what_it_refuses_is_not_installed(pair: Pair) -> None:
+def test_what_it_refuses_is_not_installed(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether ``bird -p`` refuses it, or only the BIRD that runs; nor is what that has not answered to."""
     text = pair.text(A, pair.a)
     pair.start(A)
     with pytest.raises(InvalidInput, match="syntax error"):
-        pair.do(pair.a.check(text + "\nnonsense\n"))
-    assert pair.a.installed() == text
-    pair.a.install(text + "\nnonsense\n")
-    with pytest.raises(InvalidInput, match="syntax error"):
-        pair.do(pair.a.client.configure())
-    assert pair.do(pair.a.client.sessions())
+        pair.do(pair.a.tell(text + "\nnonsense\n"))
+    with monkeypatch.context() as patched:
+        patched.setattr(pair.a, "check", lambda _: asyncio.sleep(0))  # leaves what was tried before
+        with pytest.raises(InvalidInput, match=r"BIRD refuses: .*syntax error"):
+            pair.do(pair.a.tell(text + "\nnonsense\n"))
+    os.kill(pair.a.pid() or 0, 19)
+    monkeypatch.setattr("podway.bird.client.PATIENCE", 0.3)
+    with pytest.raises(Unavailable, match="no answer"):
+        pair.do(pair.a.tell(text + "\n"))
+    os.kill(pair.a.pid() or 0, 18)
+    assert pair.a.installed() == text and pair.do(pair.a.client.sessions())
 
 
 def test_ended_for_good_its_routes_go(pair: Pair) -> None:

@@ -50,6 +50,13 @@ def test_a_password_of_81_characters() -> None:
         render(speakers.speaker(speakers.TOR | {"password": "x" * 81}), LOG)
 
 
+@pytest.mark.parametrize("name", ['x"; }', 'a"', "é0"])
+def test_a_link_with_a_name_of_tricks(name: str) -> None:
+    """The kernel takes quotes, braces and any byte above 127 in a link's name."""
+    with pytest.raises(InvalidInput, match="its name holds"):
+        render(speakers.speaker(speakers.NODE, uplinks=("up0", name)), LOG)
+
+
 def test_a_log_path_with_a_quote() -> None:
     with pytest.raises(InvalidInput, match="path"):
         render(speakers.speaker(), '/tmp/"x')

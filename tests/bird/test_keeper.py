@@ -18,6 +18,7 @@ import speakers
 
 from podway.agent import speaker as keeping
 from podway.agent.speaker import BirdKeeper
+from podway.bird import process
 from podway.bird.process import BirdProcess
 from podway.bird.render import render
 from podway.plan.bgp import Told
@@ -39,6 +40,13 @@ class Kept:
         while not condition():
             assert time.monotonic() < end, (condition, self.keeper.status())
             await asyncio.sleep(0.05)
+
+    async def looked(self) -> None:
+        """Until it has looked once more, from begin to end."""
+        task = self.keeper._task
+        await self.until(lambda: self.keeper._task not in (None, task))
+        task = self.keeper._task
+        await self.until(lambda: self.keeper._task is not task)
 
     async def started(self) -> int:
         self.keeper.follow()
@@ -113,12 +121,39 @@ def test_one_that_hangs_is_killed_and_started_anew(
     kept(tmp_path, test)
 
 
+@pytest.mark.parametrize("away", ["hung", "being installed anew"])
+def test_what_bird_did_not_answer_to_is_told_again(
+    tmp_path: Path, in_namespace: int, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    """It was not refused: a BIRD that hangs, or whose package is just being replaced, gets it afterwards."""
+    monkeypatch.setattr("podway.bird.client.PATIENCE", 0.5)
+    monkeypatch.setattr(keeping, "POLL", 0.2)
+
+    async def test(one: Kept) -> None:
+        first = await one.started()
+        before = one.keeper.process.installed()
+        with monkeypatch.context() as patched:
+            if away == "hung":
+                os.kill(first, signal.SIGSTOP)
+            else:
+                patched.setattr(process, "_executable", lambda: "/nowhere/bird")
+            one.told = Told(msgspec.structs.replace(ALONE, draining=True))
+            one.keeper.follow()
+            words = "does not answer" if away == "hung" else "can't be run: No such file"
+            await one.until(lambda: ails(one, words))
+        await one.until(lambda: one.keeper.process.installed() != before)
+        await one.until(lambda: not ails(one, words))
+
+    kept(tmp_path, test)
+
+
 def test_what_bird_refuses_does_not_replace_what_it_runs_with(
     tmp_path: Path, in_namespace: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(keeping, "POLL", 0.2)
+
     async def test(one: Kept) -> None:
         first = await one.started()
-        monkeypatch.setattr(keeping, "POLL", 0.2)
         before = one.keeper.process.installed()
         bad = msgspec.structs.replace(ALONE, uplinks=("up0", "up1"))
         true_render = keeping.render
@@ -128,9 +163,14 @@ def test_what_bird_refuses_does_not_replace_what_it_runs_with(
         one.told = Told(bad)
         one.keeper.follow()
         for _ in range(3):  # it is told for as long as it is so
-            await asyncio.sleep(2 * keeping.POLL)
             await one.until(lambda: ails(one, "would not take"))
+            await one.looked()
         assert one.keeper.process.installed() == before and one.keeper.status().pid == first
+        os.kill(first, signal.SIGKILL)  # one that is started anew has what it had
+        await one.until(lambda: one.keeper.status().pid not in (None, first))
+        first = one.keeper.status().pid or 0
+        await one.until(lambda: ails(one, "would not take"))
+        assert one.keeper.process.installed() == before
         one.told = Told(msgspec.structs.replace(ALONE, draining=True))
         one.keeper.follow()
         await one.until(lambda: one.keeper.process.installed() != before and not ails(one, "would not take"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 import speakers
 
-from podway.agent.sessions import LATELY, RECENT, History, Recently, Turn
+from podway.agent.sessions import LATELY, RECENT, History, Recently, Turn, called
 from podway.bird.meaning import Clues, why
 from podway.bird.replies import SessionState, Standing
 from podway.model.bgp import Session
@@ -30,6 +32,11 @@ def said(state: str, error: str = "", session: Session = TOR, **clues: object) -
         ("Received: Hold timer expired", "it heard nothing of this node"),
         ("Received: Unknown error 6.10", "UDP port 3784 let through from here to there"),
         ("BFD session down", "192.0.2.2 or the way to it is down"),
+        ("Received: Maximum number of prefixes reached", "this node told it more prefixes than it takes"),
+        ("Error: Link down", "this node's link to 192.0.2.2 has no carrier"),
+        ("Socket: Connection closed", "its BGP speaker ended, or does not know 192.0.2.1"),
+        ("Received: Administrative reset", "its operator reset it"),
+        ("Automatic shutdown: Route limit exceeded", "it told more than"),
         ("Received: Administrative shutdown", "shut down by its operator"),
         ("Received: Connection rejected", "does not know 192.0.2.1"),
         ("Something new", "Something new"),
@@ -38,7 +45,7 @@ def said(state: str, error: str = "", session: Session = TOR, **clues: object) -
 def test_the_last_error_and_what_it_means(error: str, words: str) -> None:
     found = said("Idle", error)
     assert words in found and "Error" not in found.replace("Unknown error", "")
-    assert found.startswith(error.removeprefix("Socket: ").removeprefix("BGP Error: "))
+    assert found.startswith(re.sub("^(Socket|BGP Error|Error): ", "", error))
 
 
 @pytest.mark.parametrize(
@@ -52,6 +59,13 @@ def test_the_last_error_and_what_it_means(error: str, words: str) -> None:
 @pytest.mark.parametrize("error", ["", "BGP Error: Hold timer expired"])
 def test_silence_is_told_apart_by_how_far_one_comes(state: str, bfd: str, words: str, error: str) -> None:
     assert words in said(state, error, bfd=bfd)
+
+
+def test_where_no_link_leads_there() -> None:
+    """BIRD waits without a word for a link into the neighbour's network: it may be beyond a router."""
+    assert "no link of this node that is up leads to 192.0.2.2" in said("Idle") and "multihop" in said("Idle")
+    assert "multihop" not in said("Idle", session=NODE)
+    assert "leads" not in said("Idle", session=msgspec.structs.replace(TOR, multihop=2))
 
 
 def test_passwords_by_what_the_kernel_dropped() -> None:
@@ -71,6 +85,24 @@ def test_a_session_that_is_up_and_not_as_it_should_be() -> None:
     assert (
         coming.startswith("it comes and goes, lost 4 times") and "its BFD does not hear this node" in coming
     )
+
+
+def test_sessions_of_a_range_are_those_who_called() -> None:
+    ranged = msgspec.structs.replace(
+        TOR, name="p_x_12ab", neighbor="192.0.2.0/24", dynamic=True, passive=True
+    )
+
+    def seen(*names: str) -> dict[str, SessionState]:
+        return {n: SessionState(name=n, state="Passive", neighbor=f"192.0.2.{n[-1]}") for n in names}
+
+    assert called(ranged, seen("p_x_12ab_z9", "p_x_12abc_1")) == [ranged]
+    found = called(ranged, seen("p_x_12ab_1", "p_x_12ab_2"))
+    assert [(one.name, one.neighbor) for one in found] == [
+        ("p_x_12ab_1", "192.0.2.1"),
+        ("p_x_12ab_2", "192.0.2.2"),
+    ]
+    assert why(ranged, SessionState(name="p_x_12ab", state="Passive"), Clues()) == ""
+    assert called(TOR, seen("p_tor_5678_1")) == [TOR]
 
 
 def test_what_is_remembered_of_sessions() -> None:

@@ -212,6 +212,24 @@ def test_speed_and_hitless() -> None:
         assert "failover: both is not had with it" in note.reason and words in note.reason and note.fix
 
 
+def test_a_selector_that_names_nobody_takes_no_session_away() -> None:
+    """Of reflectors: as if nothing was said, with the reason; of advertisements too it is told."""
+    typo = BGPConfigurationSpec(reflectors=ReflectorsSpec(selector="rol=reflector"))
+    told = _told(configuration=typo)
+    assert told.speaker is not None and len(told.speaker.sessions) == 2
+    assert told.notes[0].subject == "BGPConfiguration" and "no node has rol=reflector" in told.notes[0].reason
+    assert shape(MANY, typo).reflectors == ("n001", "n002")
+    nobody = BGPAdvertisementSpec(prefixes=("10.96.0.0/16",), node_selector="rack=z")
+    gone = BGPAdvertisementSpec(
+        prefixes=("198.51.100.1/32",), nodes=("b", "x"), external_traffic_policy="Local"
+    )
+    notes = [(note.subject, note.reason) for note in _told(advertisements={"n": nobody, "g": gone}).notes]
+    assert notes == [
+        ("BGPAdvertisement g", "there is no node x"),
+        ("BGPAdvertisement n", "no node has rack=z"),
+    ]
+
+
 def test_without_its_filter_nothing_passes() -> None:
     told = _told(peers={"x": msgspec.structs.replace(TOR, filters=("none",))})
     assert told.speaker is not None

@@ -51,7 +51,7 @@ class _Collector:
 
     def collect(self) -> list[Metric]:
         status = self._status
-        return [*_of_work(), *_of_node(status), *_of_peers(status), *_of_bgp(status.bgp)]
+        return [*_of_work(), *_of_node(status), *_of_peers(status), *of_bgp(status.bgp)]
 
 
 def _of_work() -> list[Metric]:
@@ -104,21 +104,23 @@ def _of_peers(status: AgentStatus) -> list[Metric]:
     return [peers, probes, paths, ready, suspect]
 
 
-def _of_bgp(status: BgpStatus) -> list[Metric]:
+def of_bgp(status: BgpStatus) -> list[Metric]:
+    """Of every session, by peer and address."""
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    up = GaugeMetricFamily("podway_bgp_session_up", "1 if established", labels=["peer", "address"])
-    flaps = CounterMetricFamily("podway_bgp_flaps", "Times a session was lost", labels=["peer"])
-    bfd = GaugeMetricFamily("podway_bgp_bfd_up", "1 if BFD sees the peer", labels=["peer"])
-    labels = ["peer", "family", "what"]
+    who = ["peer", "address"]  # a peer of two families has a session of each
+    up = GaugeMetricFamily("podway_bgp_session_up", "1 if established", labels=who)
+    flaps = CounterMetricFamily("podway_bgp_flaps", "Times a session was lost", labels=who)
+    bfd = GaugeMetricFamily("podway_bgp_bfd_up", "1 if BFD sees the peer", labels=who)
+    labels = [*who, "family", "what"]
     prefixes = GaugeMetricFamily("podway_bgp_prefixes", "Routes of a session", labels=labels)
     for peer in status.peers:
-        name = peer.description or peer.neighbor
-        up.add_metric([name, peer.neighbor], peer.state == "Established")
-        flaps.add_metric([name], peer.flaps)
+        name = [peer.shown, peer.neighbor]
+        up.add_metric(name, peer.state == "Established")
+        flaps.add_metric(name, peer.flaps)
         if peer.bfd:
-            bfd.add_metric([name], peer.bfd == "Up")
+            bfd.add_metric(name, peer.bfd == "Up")
         for family, counts in peer.channels.items():
             for what in counts.__struct_fields__:
-                prefixes.add_metric([name, family, what], getattr(counts, what))
+                prefixes.add_metric([*name, family, what], getattr(counts, what))
     return [up, flaps, bfd, prefixes]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
 
-from podway.bird.replies import Counts, Standing
+from podway.bird.replies import Counts, SessionState, Standing
+from podway.model.bgp import Session
 
 RECENT = 30.0  # seconds until what was counted is of no interest any more
 LATELY = 300.0  # seconds in which losses are counted together
@@ -56,6 +58,19 @@ class Turn(NamedTuple):
     name: str
     up: bool
     lasted: float
+
+
+def called(session: Session, seen: Mapping[str, SessionState]) -> list[Session]:
+    """The session as it is to be shown: in place of one that takes calls from a prefix, one for each that
+    called. BIRD numbers those, and keeps them when they are lost."""
+    if not session.dynamic:
+        return [session]
+    theirs = re.compile(rf"{session.name}_\d+")
+    return [
+        msgspec.structs.replace(session, name=name, neighbor=one.neighbor)
+        for name, one in seen.items()
+        if theirs.fullmatch(name) and one.neighbor
+    ] or [session]
 
 
 class _Seen:

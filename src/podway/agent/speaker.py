@@ -12,20 +12,20 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from podway.agent.deathwatch import DeathWatch
-from podway.agent.sessions import BgpStatus, History, PeerStatus, Recently, Turn
+from podway.agent.sessions import BgpStatus, History, PeerStatus, Recently, Turn, called
 from podway.bird.meaning import OFTEN, Clues, why
 from podway.bird.process import BirdProcess
 from podway.bird.render import digest, render
 from podway.bird.replies import BfdState, BgpRoute, SessionState, Standing
 from podway.kernel import counters, listeners
 from podway.model.bgp import Session, Speaker
-from podway.model.errors import InvalidInput, PodwayError
+from podway.model.errors import Conflict, InvalidInput, PodwayError
 from podway.plan.bgp import Told
 from podway.plan.notes import Note, fold
 
@@ -57,7 +57,7 @@ class BirdKeeper:
         self._loop = loop
         self._told = told
         self._rendered: tuple[Speaker, str] | None = None
-        self._refused: dict[str, str] = {}  # digest of a configuration → what BIRD said of it
+        self._refused: dict[str, tuple[str, str]] = {}  # digest of a configuration → what BIRD said, of what
         self._trouble = self._version = ""
         self._task: asyncio.Task[None] | None = None
         self._again = False
@@ -120,10 +120,9 @@ class BirdKeeper:
                 await self.process.end()
                 self._states, self._sessions, self._version = {}, {}, ""
                 return
-            self._version = self._version or await self.process.version()
             await self._converge(speaker)
-            self._trouble = self._refused.get(digest(self._text(speaker)), "")
-        except PodwayError as error:
+            self._trouble = ""
+        except (PodwayError, OSError) as error:  # a full disk, too
             if str(error) != self._trouble:
                 _log.error("BGP", extra={"why": str(error)})
             self._trouble = str(error)
@@ -140,44 +139,46 @@ class BirdKeeper:
         running = self.process.adopt()
         if running is not None:
             self._watch(running)
-            if text != self.process.installed() and digest(text) not in self._refused:
-                await self._tell(text)
+            self._version = self._version or await self.process.version()
+            if text != self.process.installed():
+                await self._offer(text, self.process.tell)
             return
         if self._running:
             self._died()  # so soon that nobody was watching
-        if time.monotonic() < self._retry_at:
-            return
-        taken = listeners.find("tcp", "", speaker.port)
-        if taken is not None:
-            fix = "stop it, or give another port: BGPConfiguration spec.port"
-            raise PodwayError(f"TCP port {speaker.port} is taken by {taken}", "BIRD", fix)
-        if digest(text) not in self._refused:
-            await self._check(text)
+        if time.monotonic() >= self._retry_at:
+            await self._begin(speaker, text)
+
+    async def _begin(self, speaker: Speaker, text: str) -> None:
+        """Start BIRD: with what it took before where it refuses ``text``."""
+        self._version = await self.process.version()  # it may be another one than that which ended
+        require_port(speaker)
+        refusal = None
+        try:
+            await self._offer(text, self.process.check)
             self.process.install(text)
+        except InvalidInput as error:
+            if not self.process.installed():
+                raise
+            refusal = error
         await self.process.start(recover=bool(_learned()))
         self._started, self._running = time.monotonic(), True
         pid = self.process.pid()
         if pid is not None:
             self._watch(pid)
         _log.info("BIRD started", extra={"pid": pid, "version": self._version})
+        if refusal is not None:
+            raise refusal
 
-    async def _check(self, text: str) -> None:
+    async def _offer(self, text: str, offer: Callable[[str], Awaitable[None]]) -> None:
+        """Offer BIRD a configuration. One that it refused is not offered again, and said to be refused again;
+        that it didn't answer, or couldn't be run, says nothing of the configuration."""
+        refused = self._refused.get(digest(text))
+        if refused is not None:
+            raise InvalidInput(*refused)
         try:
-            await self.process.check(text)
-        except PodwayError as error:
-            self._refused[digest(text)] = str(error)
-            raise
-
-    async def _tell(self, text: str) -> None:
-        await self._check(text)
-        before = self.process.installed()
-        self.process.install(text)
-        try:
-            await self.process.client.configure()
-        except PodwayError as error:
-            self.process.install(before)
-            if isinstance(error, InvalidInput):  # else it is busy, or hangs: it is told again
-                self._refused[digest(text)] = str(error)
+            await offer(text)
+        except InvalidInput as error:
+            self._refused[digest(text)] = error.what, error.where
             raise
 
     # its life --------------------------------------------------------------------------------------
@@ -296,7 +297,9 @@ class BirdKeeper:
         if told.speaker is None:
             return BgpStatus()
         speaker = told.speaker
-        peers = tuple(self._peer(session) for session in speaker.sessions)
+        peers = tuple(
+            self._peer(one) for session in speaker.sessions for one in called(session, self._sessions)
+        )
         return BgpStatus(
             version=self._version,
             pid=self.process.pid(),
@@ -372,6 +375,16 @@ class BirdKeeper:
 
 def _states(standings: Mapping[str, Standing]) -> dict[str, str]:
     return {name: standing.state for name, standing in standings.items()}
+
+
+def require_port(speaker: Speaker) -> None:
+    """Raises Conflict where somebody else listens at the addresses that BIRD is to listen at."""
+    places = sorted({session.local for session in speaker.sessions}) if speaker.strict else [""]
+    for address in places:
+        taken = listeners.find("tcp", address, speaker.port)
+        if taken is not None:
+            fix = "stop it, or give another port or place in the BGPConfiguration: spec.port, spec.listen"
+            raise Conflict(f"TCP port {speaker.port} is taken by {taken}", "BIRD", fix)
 
 
 def _learned() -> bool:

@@ -82,9 +82,9 @@ class Client:
         """Every route that a session brought."""
         return replies.routes(await self.ask("show route all"))
 
-    async def configure(self) -> None:
-        """Read the file again and take it up, without touching sessions that it leaves alone."""
-        await self.ask("configure")
+    async def configure(self, file: Path) -> None:
+        """Read a file and take it up, without touching sessions that it leaves alone."""
+        await self.ask(f'configure "{file}"')
 
     async def shut_down(self) -> None:
         """End BIRD for good: its sessions are closed, its routes go."""

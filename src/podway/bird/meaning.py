@@ -23,14 +23,27 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
         "its BFD does not hear this node: is UDP port {bfd_port} let through from here to there?",
     ),
     (
+        r"Received: Maximum number of prefixes",
+        "this node told it more prefixes than it takes: look at its limit, and at what is told to it",
+    ),
+    (
         r"Received: Hold timer expired",
         "it heard nothing of this node: packets from here to there are lost",
     ),
     (r"Connection refused", "nothing listens on TCP port {port} there: is its BGP speaker running?"),
     (
-        r"No route to host|Network is unreachable",
+        r"No route to host|Network is unreachable|Neighbor lost",
         "no way leads to {neighbor}: is it up, and on this segment?",
     ),
+    (r"Link down", "this node's link to {neighbor} has no carrier: look at cable, switch port and ip link"),
+    (
+        r"Connection closed",
+        "it ended the connection without a word: its BGP speaker ended, or does not know {local}",
+    ),
+    (r"Received: (Administrative reset|Other configuration change)", "its operator reset it: it calls again"),
+    (r"Received: .*Out of Resources", "the peer has no memory or place left for routes: look at it"),
+    (r"No listening socket", "BIRD can't listen on TCP port {port} of {local}: see its log"),
+    (r"Kernel MD5", "this kernel takes no TCP MD5 passwords: see BIRD's log"),
     (
         r"Connection timed out|Connection reset",
         "TCP port {port} is blocked underway, or a password differs",
@@ -42,7 +55,7 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
         r"Neighbor.*BFD|BFD session down",
         "{neighbor} or the way to it is down; look at its console and cables",
     ),
-    (r"Maximum Number of Prefixes|[Ll]imit", "it told more than {max_prefixes} prefixes (maxPrefixes)"),
+    (r"[Ll]imit", "it told more than {max_prefixes} prefixes (maxPrefixes)"),
     (r"Administrative shutdown|Administratively", "the peer was shut down by its operator"),
     (r"Peer de-configured|Connection rejected", "the peer does not know {local}: is it configured there?"),
     (r"Authentication", "the password differs, or only one side has one"),
@@ -81,8 +94,13 @@ def why(session: Session, state: SessionState | None, clues: Clues) -> str:
         return f"nothing was heard for {session.hold} s (hold): {_no_answer(session, state, clues)}"
     if state.last_error:
         return _told(session, state)
-    if session.passive and not session.dynamic:
+    if session.dynamic:
+        return ""  # nobody has called from there yet
+    if session.passive:
         return f"{session.neighbor} has not called yet (it opens this session)"
+    if state.state == "Idle" and not session.multihop:
+        what = f"no link of this node that is up leads to {session.neighbor}: look at ip link and ip address"
+        return what + ("" if session.node else ", or, if it is beyond a router, set multihop")
     if session.ttl_security and state.state in ("Active", "Connect"):
         return "no answer: with TTL security both sides must have it, and no router may be between"
     return f"no answer from {session.neighbor} yet ({state.state}): {_no_answer(session, state, clues)}"

@@ -1,7 +1,7 @@
 """BIRD as a process that outlives the agent: found, checked, started, told, ended.
 
 It runs in the background on its own, so that an agent that is restarted finds it at work and adopts it.
-A configuration becomes the file that BIRD reads only after ``bird -p`` took it.
+A configuration becomes the file that BIRD starts with only when ``bird -p`` took it, and the BIRD that runs.
 """
 
 from __future__ import annotations
@@ -32,17 +32,25 @@ class BirdProcess:
         self.file = directory / "bird.conf"
         self.socket = directory / "bird.ctl"
         self.log = directory / "bird.log"
+        self._trial = directory / "bird.conf.trial"
         self._pid_file = directory / "bird.pid"
         self.client = Client(self.socket)
 
     async def check(self, text: str) -> None:
         """Raises InvalidInput with BIRD's own words when it would not take ``text``."""
-        trial = self.directory / "bird.conf.trial"
         self.directory.mkdir(parents=True, exist_ok=True)
-        _write(trial, text)
-        code, said = await _run(_executable(), "-p", "-c", str(trial))
+        _write(self._trial, text)
+        code, said = await _run(_executable(), "-p", "-c", str(self._trial))
         if code:
-            raise InvalidInput(f"BIRD would not take its configuration: {said}", str(trial))
+            raise InvalidInput(f"BIRD would not take its configuration: {said}", str(self._trial))
+
+    async def tell(self, text: str) -> None:
+        """Have the BIRD that runs take up ``text``, which becomes the installed file when it has: an agent
+        that is killed in between leaves a difference, and its successor tells BIRD again. What BIRD refuses
+        (InvalidInput), or does not answer to (Unavailable), replaces nothing."""
+        await self.check(text)
+        await self.client.configure(self._trial)
+        self._trial.rename(self.file)
 
     async def version(self) -> str:
         """BIRD's version. Raises Unavailable when it is missing or too old, with what to do."""
@@ -53,12 +61,12 @@ class BirdProcess:
         return match[0]
 
     def install(self, text: str) -> None:
-        """Make ``text`` the file that BIRD reads; password included, so nobody else may read it."""
+        """Make ``text`` the file that BIRD starts with; password included, so nobody else may read it."""
         self.directory.mkdir(parents=True, exist_ok=True)
         _write(self.file, text)
 
     def installed(self) -> str:
-        """What BIRD was last told to read, "" for nothing."""
+        """What BIRD has last taken up, "" for nothing."""
         try:
             return self.file.read_text()
         except FileNotFoundError:
@@ -146,20 +154,24 @@ def _executable() -> str:
 
 
 async def _run(*command: str) -> tuple[int, str]:
-    """Exit code, and what was said on either stream in one line."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
+    """Exit code, and what was said on either stream in one line. Raises Unavailable where that can't be had
+    now: a package being replaced, a machine that is too busy."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+    except OSError as error:
+        raise Unavailable(f"BIRD can't be run: {error.strerror}", command[0], FIX) from error
     try:
         async with asyncio.timeout(PATIENCE):
             said, _ = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()
-        return 1, f"no end after {PATIENCE:.0f} s"
+        raise Unavailable(f"no end after {PATIENCE:.0f} s", " ".join(command)) from None
     return process.returncode or 0, " ".join(said.decode(errors="replace").split())
 
 

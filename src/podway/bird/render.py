@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from podway.model.bgp import MAX_PASSWORD, METRIC, Rule, Session, Speaker, check_text
 from podway.model.errors import InvalidInput
+from podway.model.objects import ROUTE_PROTOCOL
 
 if TYPE_CHECKING:
     import jinja2
@@ -32,6 +33,7 @@ def render(speaker: Speaker, log: str) -> str:
         speaker=speaker,
         log=log,
         metric=METRIC,
+        agent=ROUTE_PROTOCOL,
         own4=four(speaker.own, "+"),
         own6=six(speaker.own, "+"),
         lent4=four(speaker.lent, ""),
@@ -43,10 +45,8 @@ def render(speaker: Speaker, log: str) -> str:
         bfd=any(session.bfd for session in speaker.sessions),
         restart_wait=RECOVERY,
     )
-    lent = bool(speaker.lent)
-    return head + "".join(
-        _session(one, speaker.port, speaker.reflector, outside, lent) for one in speaker.sessions
-    )
+    shared = (speaker.port, speaker.strict, speaker.reflector, outside, bool(speaker.lent))
+    return head + "".join(_session(one, *shared) for one in speaker.sessions)
 
 
 def digest(text: str) -> str:
@@ -55,11 +55,12 @@ def digest(text: str) -> str:
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
-def _session(session: Session, port: int, reflector: bool, outside: str, lent: bool) -> str:
+def _session(session: Session, port: int, strict: bool, reflector: bool, outside: str, lent: bool) -> str:
     """Filters and protocol of one session: all that they depend on are the arguments."""
     return _template(SESSION).render(
         session=session,
         port=port,
+        strict=strict,
         reflector=reflector,
         outside=outside,
         lent=lent,
@@ -93,6 +94,9 @@ def _outside(speaker: Speaker) -> str:
 def _check(speaker: Speaker, log: str) -> None:
     if check_text(log):
         raise InvalidInput(f"the path {check_text(log)}", log, "choose another state directory")
+    for name in speaker.uplinks:  # the kernel takes all but spaces, "/" and ":" in a link's name
+        if check_text(name):
+            raise InvalidInput(f"its name {check_text(name)}", f"link {name!r}", "give it another name")
     for session in speaker.sessions:
         for text, longest, what in (
             (session.description, 255, "description"),

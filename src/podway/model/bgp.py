@@ -89,6 +89,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 class Speaker(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration of one node's BIRD.
 
+    ``port`` is listened on at every address, ``strict``: at those alone that sessions speak from.
     ``own``: this node's blocks, and what it has borrowed; ``lent``: addresses of its blocks that other nodes
     have borrowed, and announce; ``advertised``: further prefixes that it announces; ``pools``: prefixes of
     the cluster, the only ones that are taken from peers without a rule. ``draining``: announced with the
@@ -96,7 +97,7 @@ class Speaker(msgspec.Struct, frozen=True, kw_only=True):
 
     router_id: str
     port: int = 179
-    listen: str = ""
+    strict: bool = False
     uplinks: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
     lent: tuple[str, ...] = ()

@@ -30,6 +30,13 @@ class BGPConfigurationSpec(Spec, frozen=True, kw_only=True):
 
     as_number: Annotated[int, Meta(description="The nodes' AS, 1 to 4294967294.")] = DEFAULT_AS
     port: Annotated[int, Meta(description="TCP port that nodes listen on.")] = 179
+    listen: Annotated[
+        Literal["all", "node"],
+        Meta(
+            description="Where: at every address; node: at the node's own alone, "
+            "so that another speaker can have the port at others of the machine."
+        ),
+    ] = "all"
     mesh: Annotated[
         Literal["auto", "on", "off"],
         Meta(description="Every node with every other; auto: up to meshLimit nodes, reflectors above it."),

@@ -71,7 +71,7 @@ def speaker(cluster: Cluster) -> Told:
         return Told(None, (note,))
     configuration = cluster.bgp.configuration
     shapes = topology(cluster)
-    notes: list[Note] = []
+    notes = list(_of_selectors(cluster))
     sessions = _inside(cluster, own, (shapes.old, shapes.new))
     handover = None
     if shapes.old != shapes.new:
@@ -84,6 +84,7 @@ def speaker(cluster: Cluster) -> Told:
     told = Speaker(
         router_id=four or _number_of(own),
         port=configuration.port,
+        strict=configuration.listen == "node",
         uplinks=tuple(sorted(uplink.name for uplink in cluster.facts.uplinks)),
         own=tuple(sorted(block.cidr for block in blocks)),
         lent=borrowed.lent(own.name, every),
@@ -128,13 +129,12 @@ def shape(
 ) -> Shape:
     """Who of the nodes should speak with whom, as declared, or chosen where that is left open.
 
-    The same from the same arguments. Of reflectors that are ``standing`` those stay that may: not drained,
-    not ``gone``. Others come first that differ in the label ``spread``, in the order of their names, and none
-    that is ``unfit`` while there are enough that aren't."""
+    The same from the same arguments. A selector that names no node leaves it open. Of reflectors that are
+    ``standing`` those stay that may: not drained, not ``gone``. Others come first that differ in the label
+    ``spread``, in the order of their names, and none that is ``unfit`` while there are enough that aren't."""
     wanted = configuration.reflectors
-    if wanted.selector:
-        matches = selector.parse(wanted.selector)
-        return Shape(reflectors=tuple(sorted(n for n, node in nodes.items() if matches(node.spec.labels))))
+    if named := _named_reflectors(nodes, configuration):
+        return Shape(reflectors=named)
     if configuration.mesh != "auto":
         return Shape(mesh=configuration.mesh == "on")
     before = standing.reflectors if standing is not None else ()
@@ -147,6 +147,29 @@ def shape(
     if len(chosen) < min(wanted.count, len(before)):  # nobody better is there
         chosen = _filled(chosen, [name for name in before if name in nodes], nodes, configuration)
     return Shape(reflectors=tuple(sorted(chosen)))
+
+
+def _named_reflectors(nodes: Mapping[str, Node], configuration: BGPConfigurationSpec) -> tuple[str, ...]:
+    if not configuration.reflectors.selector:
+        return ()
+    matches = selector.parse(configuration.reflectors.selector)
+    return tuple(sorted(name for name, node in nodes.items() if matches(node.spec.labels)))
+
+
+def _of_selectors(cluster: Cluster) -> Iterator[Note]:
+    """Those of the configuration and of advertisements that name no node, and nodes that don't exist."""
+    configuration = cluster.bgp.configuration
+    wanted = configuration.reflectors.selector
+    if wanted and not _named_reflectors(cluster.nodes, configuration):
+        what = f"no node has {wanted}, which reflectors are to have: it is as if nothing was said of them"
+        yield Note("BGPConfiguration", what, "label some, or mend spec.reflectors.selector")
+    for name, spec in sorted(cluster.bgp.advertisements.items()):
+        subject = f"BGPAdvertisement {name}"
+        matches = selector.parse(spec.node_selector)
+        if not any(matches(node.spec.labels) for node in cluster.nodes.values()):
+            yield Note(subject, f"no node has {spec.node_selector}", "label one, or mend the selector")
+        if missing := sorted(set(spec.nodes) - cluster.nodes.keys()):
+            yield Note(subject, f"there is no node {', '.join(missing)}", "mend spec.nodes")
 
 
 def _filled(
@@ -289,7 +312,8 @@ def _with_peer(
         password=peer.password,
         hold=hold,
         keepalive=peer.keepalive or max(1, hold // 3),
-        bfd="on" if peer.bfd and fast else "graceful" if peer.bfd else "",
+        # nobody could ask who called from a range whether it lives, and so BFD's word is taken
+        bfd="" if not peer.bfd else "on" if fast or peer.peer_range else "graceful",
         ttl_security=peer.ttl_security,
         graceful="on" if peer.graceful_restart else "aware",
         restart_time=configuration.restart_time,
