@@ -18,7 +18,7 @@ def compiled_shim(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """argv of the C program, compiled with the flags of scripts/setup."""
     target = tmp_path_factory.mktemp("shim") / "podway-cni"
     flags = ["-static", "-Os", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run(["cc", *flags, "-o", target, SOURCE], check=True)
+    subprocess.run(["musl-gcc", *flags, "-o", target, SOURCE], check=True)
     return [str(target)]
 
 

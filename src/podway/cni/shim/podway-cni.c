@@ -7,6 +7,9 @@
  * code 11: nobody can know what it did, and a request must never be executed twice.
  *
  * The message is described in wire.py; shim.py does the same in Python.
+ *
+ * A runtime starts it for each plugin of a chain, so it is linked with musl: glibc asks the processor dozens
+ * of questions before main, each of which leaves a virtual machine for its host.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -16,6 +19,8 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/auxv.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -32,6 +37,7 @@
 #define NEWEST "1.1.0"
 #define SETTINGS ".podway-cni.json"
 #define ARGV0_VARIABLE "PODWAY_ARGV0"
+#define GET_NAMESPACE 0x894c /* SIOCGSKNS, linux/sockios.h */
 
 enum tag { ARGV0 = 1, ENV, PATH, STDIN, DESCRIPTORS, POD_ERRNO };
 enum kind { DONE = 0, ELSEWHERE = 1 };
@@ -229,17 +235,31 @@ static bool scan_conf(const struct buffer *in)
 	return good;
 }
 
-/* A configuration written for another plugin names no agent: the file beside the executable does. */
+/* Opens the settings beside the executable of this path. */
+static int open_settings(const char *executable)
+{
+	char path[PATH_MAX + sizeof SETTINGS];
+	const char *slash = executable ? strrchr(executable, '/') : NULL;
+	if (!slash || slash - executable >= PATH_MAX)
+		return -1;
+	size_t size = (size_t)(slash - executable) + 1;
+	memcpy(path, executable, size);
+	strcpy(path + size, SETTINGS);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+/* A configuration written for another plugin names no agent: the file beside the executable does, be this a
+ * link. Its path is known without /proc, whose files the kernel makes anew for each process. */
 static void read_settings(void)
 {
 	struct buffer in = {0};
-	char path[PATH_MAX + sizeof SETTINGS];
-	ssize_t size = readlink("/proc/self/exe", path, PATH_MAX);
-	if (size <= 0)
-		return;
-	path[size] = 0;
-	strcpy(strrchr(path, '/') + 1, SETTINGS);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char path[PATH_MAX];
+	int fd = open_settings((const char *)getauxval(AT_EXECFN));
+	if (fd < 0) {
+		ssize_t size = readlink("/proc/self/exe", path, sizeof path - 1);
+		path[size > 0 ? size : 0] = 0;
+		fd = open_settings(path);
+	}
 	if (fd < 0)
 		return;
 	read_all(fd, &in);
@@ -266,7 +286,7 @@ __attribute__((noreturn)) static void run_in_process(const struct buffer *in, co
 	fail(BAD_IO, "%s, and %s can't be run: %s", why, conf.fallback[0], strerror(errno));
 }
 
-static int dial(const struct buffer *in)
+static struct sockaddr_un address_of_agent(const struct buffer *in)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	if (!conf.socket)
@@ -274,27 +294,37 @@ static int dial(const struct buffer *in)
 	if (strlen(conf.socket) >= sizeof address.sun_path)
 		fail(BAD_CONF, "socket: %s is longer than %zu bytes", conf.socket, sizeof address.sun_path - 1);
 	strcpy(address.sun_path, conf.socket);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		fail(BAD_IO, "can't open a socket: %s", strerror(errno));
-	while (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+	return address;
+}
+
+static void dial(int fd, const struct sockaddr_un *address, const struct buffer *in)
+{
+	while (connect(fd, (const struct sockaddr *)address, sizeof *address) < 0) {
 		if (errno == ENOENT || errno == ECONNREFUSED)
 			run_in_process(in, "no agent listens");
 		if (errno != EINTR)
 			fail(BAD_IO, "can't reach the agent at %s: %s", conf.socket, strerror(errno));
 	}
+}
+
+/* The caller's network namespace: the socket's, which costs less than to ask /proc; 4.10 and CAP_NET_ADMIN. */
+static int own_namespace(int socket)
+{
+	int fd = ioctl(socket, GET_NAMESPACE);
+	if (fd < 0)
+		fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		fail(BAD_IO, "can't open /proc/self/ns/net: %s", strerror(errno));
 	return fd;
 }
 
 /* Opens the namespaces into fds and builds the message; returns the number of descriptors. */
-static size_t build(struct buffer *out, const struct buffer *in, int fds[2])
+static size_t build(struct buffer *out, const struct buffer *in, int socket, int fds[2])
 {
 	const char *path = getenv("PATH"), *pod = getenv("CNI_NETNS");
 	size_t count = 1;
 	char error[16];
-	fds[0] = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	if (fds[0] < 0)
-		fail(BAD_IO, "can't open /proc/self/ns/net: %s", strerror(errno));
+	fds[0] = own_namespace(socket);
 	reserve(out, in->size + 65536);
 	put(out, "PWRQ", 4);
 	put_u16(out, WIRE_VERSION);
@@ -373,8 +403,12 @@ static uint32_t read_u32(const char *data)
 static int ask_agent(const struct buffer *in)
 {
 	struct buffer out = {0};
-	int fds[2], fd = dial(in);
-	size_t count = build(&out, in, fds);
+	struct sockaddr_un address = address_of_agent(in);
+	int fds[2], fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		fail(BAD_IO, "can't open a socket: %s", strerror(errno));
+	size_t count = build(&out, in, fd, fds);
+	dial(fd, &address, in); /* last, so that the agent finds the message when it accepts */
 	if (!send_message(fd, &out, fds, count))
 		run_in_process(in, "the agent went away");
 	char header[ANSWER_HEADER];
