@@ -15,11 +15,10 @@ import msgspec
 
 from podway.agent.dhcp_report import POD_GONE
 from podway.agent.writer import REPAIR, Writer
-from podway.cni.dropin.inside import put_back
 from podway.ipam import lease as times
 from podway.model.dropin import Leased, Piece
 from podway.model.objects import Link
-from podway.node import dhcp
+from podway.node import dhcp, inside, wiring
 from podway.node.database import JournalEntry
 from podway.node.engine import NodeEngine
 
@@ -103,8 +102,10 @@ class Leases:
         return True
 
     def _lose(self, after: Piece, lease: Leased) -> None:
-        down = Link(name=after.ifname, kind="", up=False)
-        put_back(self._engine, after, [down])
+        with inside.living(after) as fd:
+            if fd is not None:
+                down = Link(name=after.ifname, kind="", up=False)
+                wiring.program_pod(self._engine.kernel, [down], fd, f"container {after.container}")
         entry = JournalEntry(time.time(), "lost", f"lease {lease.address}", lease.lost, 0.0, "")
         self._engine.database.journal_add([entry])
         _log.warning("a lease is lost", extra={"lease": after.id, "why": lease.lost})

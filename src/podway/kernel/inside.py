@@ -30,8 +30,8 @@ def _within(namespace: int) -> Iterator[Rtnetlink]:
             socket.close()
 
 
-def make(node: Rtnetlink, namespace: int, link: Link, passing: str, lower: str, inside: bool) -> Link:
-    """Make ``link``, down, on ``lower`` (of the node, or ``inside``); what the kernel made of it.
+def begin(node: Rtnetlink, namespace: int, link: Link, passing: str, lower: str, inside: bool) -> None:
+    """Make ``link`` under its ``passing`` name, down, on ``lower`` (of the node, or ``inside``).
 
     Raises OSError with nothing left: EEXIST where the pod has one of that name, ENODEV without ``lower``."""
     early = msgspec.structs.replace(link, name=passing)
@@ -45,6 +45,10 @@ def make(node: Rtnetlink, namespace: int, link: Link, passing: str, lower: str, 
             pod.make(early, lower)
     if outside:
         node.make(early, lower, namespace)
+
+
+def finish(namespace: int, link: Link, passing: str) -> Link:
+    """Give what was begun its name; what the kernel made of it. Raises OSError with nothing left."""
     with _within(namespace) as pod:
         try:
             pod.rename(passing, link.name, link.alias or "")
@@ -55,7 +59,7 @@ def make(node: Rtnetlink, namespace: int, link: Link, passing: str, lower: str, 
 
 
 def remove(namespace: int, alias: str, passing: str) -> None:
-    """Delete what ``make`` has made, or begun to. Raises OSError."""
+    """Delete what was made, or begun. Raises OSError."""
     with _within(namespace) as pod:
         for found in pod.dump("link").values():
             if isinstance(found, Link) and (found.alias == alias or found.name == passing):

@@ -50,6 +50,23 @@ def obtain(
         return _leased(granted[0], granted[1], mac, options, began, began)
 
 
+def confirmed(
+    fd: int, ifname: str, mac: str, options: dict[int, bytes], address: str, patience: float = PATIENCE
+) -> Leased | None:
+    """The lease of an interface that has its address already, of which nothing else is known: asked for as by
+    a client that was started anew (INIT-REBOOT, RFC 2131 4.3.2). None if no server confirms it.
+
+    Raises OSError, and ValueError when the server's answer can't be used."""
+    with Client(fd, ifname) as client:
+        xid, began = _xid(), now()
+        asked = dhcp.options_of(options, requested=_packed(address))
+        request = Message(type=dhcp.REQUEST, xid=xid, mac=mac, options=asked)
+        granted = client.ask(request, lambda one: one.type in (ACK, NAK), patience)
+    if granted is None or granted[0].type == NAK or granted[0].yours != address:
+        return None
+    return _leased(granted[0], granted[1], mac, options, began, began)
+
+
 def _packed(address: str) -> bytes:
     return bytes(int(part) for part in address.split("."))
 

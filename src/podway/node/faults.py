@@ -24,6 +24,13 @@ POINTS = (
     "delete.finished",
 )
 
+#: those that only a link has that stands in the pod alone, and what puts something back in there
+INSIDE_POINTS = (
+    "inside.begun",  # the link has a passing name
+    "inside.made",  # it has its own, and no settings yet
+    "inside.undone",  # it is gone, or moved back; what was changed inside the pod is as it was
+)
+
 #: the same of addresses that nodes lend each other, where there is no block left
 LENDING_POINTS = (
     "lend.kept",  # kept back, nobody was told

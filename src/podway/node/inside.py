@@ -1,19 +1,27 @@
-"""Making and removing the links of pieces that stand in a pod alone."""
+"""What pieces have inside pods: links that stand there alone, and what they put back when they go."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from podway.kernel import inside, namespaces
 from podway.kernel.facade import Kernel
 from podway.model import names
-from podway.model.dropin import Dummy, HostDevice, InPod, Piece, Stacked
-from podway.model.errors import Conflict, InvalidInput
+from podway.model.dropin import Dummy, HostDevice, InPod, InVrf, Piece, Stacked
+from podway.model.errors import Conflict, InvalidInput, PodwayError
 from podway.model.objects import AnyObject, Link, Op, OpResult, Route
-from podway.node import wiring
+from podway.node import takeover, wiring
+from podway.node.faults import reach
+from podway.plan import dropin
+
+if TYPE_CHECKING:
+    from podway.node.engine import NodeEngine
 
 
 def make(kernel: Kernel, piece: Piece, want: InPod, objects: tuple[AnyObject, ...], namespace: int) -> None:
@@ -27,10 +35,13 @@ def make(kernel: Kernel, piece: Piece, want: InPod, objects: tuple[AnyObject, ..
         if isinstance(want, HostDevice):
             made = inside.move_in(kernel.rtnetlink, namespace, want.device, piece.ifname)
         else:
-            made = inside.make(kernel.rtnetlink, namespace, link, want.link, lower, within)
+            inside.begin(kernel.rtnetlink, namespace, link, want.link, lower, within)
+            reach("inside.begun")
+            made = inside.finish(namespace, link, want.link)
     except OSError as error:
         _explain(error, link, lower, who)
         raise
+    reach("inside.made")
     last = [one for one in objects if isinstance(one, Link | Route)]
     # addresses first: it tells of them when it comes up
     wiring.program_pod(kernel, [one for one in objects if one not in last], namespace, who)
@@ -57,11 +68,16 @@ def tolerated(one: AnyObject, want: InPod, foreign: bool) -> AnyObject:
     return msgspec.structs.replace(one, up=up, alias=None if foreign else one.alias)
 
 
-def remove(kernel: Kernel, piece: Piece, want: InPod, namespace: int = -1) -> None:
-    """Nothing being there, or no such namespace any more, is no error. Raises OSError.
+def by(piece: Piece, namespace: int) -> Piece:
+    """The piece with another way to its pod, a descriptor that stays open so long, if that is the same pod."""
+    if namespace < 0 or namespaces.identity(namespace) != piece.namespace_id:
+        return piece
+    return msgspec.structs.replace(piece, namespace=f"/proc/self/fd/{namespace}")
 
-    ``namespace``: a descriptor of the pod's, where one is at hand."""
-    fd = namespaces.open_same(piece.namespace, piece.namespace_id) if namespace < 0 else namespace
+
+def remove(kernel: Kernel, piece: Piece, want: InPod) -> None:
+    """Nothing being there, or no such namespace any more, is no error. Raises OSError."""
+    fd = namespaces.open_same(piece.namespace, piece.namespace_id)
     if fd is None:
         if isinstance(want, HostDevice) and want.device:
             inside.fallen(kernel.rtnetlink, want.device, want.mac, want.alias)
@@ -72,8 +88,45 @@ def remove(kernel: Kernel, piece: Piece, want: InPod, namespace: int = -1) -> No
         else:
             inside.remove(fd, names.dropin_alias(piece.id), want.link)
     finally:
-        if fd != namespace:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def living(piece: Piece) -> Iterator[int | None]:
+    """A descriptor of the pod's namespace, None when it is gone; what can't be done in there is no error."""
+    fd = namespaces.open_same(piece.namespace, piece.namespace_id)
+    try:
+        with contextlib.suppress(PodwayError, OSError):
+            yield fd
+    finally:
+        if fd is not None:
             os.close(fd)
+
+
+def put_back(kernel: Kernel, piece: Piece) -> None:
+    """What the piece changed inside the pod is as it was, if pod and interface are still there."""
+    if not dropin.puts_back(piece):
+        return
+    with living(piece) as fd:
+        if fd is not None:
+            actual = kernel.observe_inside(fd) if isinstance(piece.want, InVrf) else {}
+            objects, gone = dropin.as_found(piece, actual)
+            wiring.program_pod(kernel, objects, fd, f"container {piece.container}", gone)
+
+
+def take_over(
+    engine: NodeEngine,
+    container: str,
+    namespace: int,
+    objects: Iterable[AnyObject] = (),
+    gone: Iterable[AnyObject] = (),
+) -> None:
+    """Undo what a reference plugin made inside a pod, the journal first. Raises PodwayError, OSError."""
+    objects, gone = tuple(objects), tuple(gone)
+    if objects or gone:
+        subject = f"container {container}"
+        takeover.note(engine.database, subject, [wiring.title(one.key) for one in (*objects, *gone)])
+        wiring.program_pod(engine.kernel, objects, namespace, subject, gone)
 
 
 def _give_back(kernel: Kernel, piece: Piece, want: HostDevice, namespace: int) -> None:

@@ -26,6 +26,7 @@ from podway.node.faults import reach
 from podway.node.ledger import remember
 from podway.plan import dropin, passage
 from podway.plan.dropin.foreign import Attached
+from podway.plan.dropin.pod import moved_on
 from podway.plan.planner import Planner
 
 
@@ -86,7 +87,7 @@ class Pieces:
             reach("add.inside")
             self._database.piece_state(piece.id, "ready")
         except BaseException:
-            self._take_out(piece, namespace)
+            self._take_out(inside.by(piece, namespace))
             self.burial.complete(cooling=False)
             raise
         self.burial.forget_flows(piece)
@@ -179,20 +180,24 @@ class Pieces:
             self._planner.update_piece(piece.id, None)
             raise
 
-    def delete(self, name: str) -> None:
-        """Take a piece out of service; unknown is no error. Its links and addresses go at the burial."""
+    def delete(self, name: str, namespace: int = -1) -> None:
+        """Take a piece out of service; unknown is no error. Its links and addresses go at the burial.
+
+        ``namespace``: a descriptor of the pod's, where one is at hand."""
         reach("delete.begin")
         piece = self.known.get(name)
         if piece is None:
             return
         self._database.piece_state(piece.id, "deleting")
         reach("delete.journalled")
-        self._take_out(piece)
+        self._take_out(inside.by(piece, namespace))
         reach("delete.detached")
 
-    def _take_out(self, piece: Piece, namespace: int = -1) -> None:
+    def _take_out(self, piece: Piece) -> None:
         if isinstance(piece.want, InPod):
-            inside.remove(self._kernel, piece, piece.want, namespace)
+            inside.remove(self._kernel, piece, piece.want)
+        inside.put_back(self._kernel, piece)
+        reach("inside.undone")
         forget = functools.partial(self._planner.update_piece, piece.id, None)
         wanted = self._planner.fragment("piece", piece.id)
         passes = [" ".join(one.key) for one in wanted if isinstance(one, Passage)]
@@ -218,6 +223,8 @@ class Pieces:
         else:
             self._check_node(piece, subject)
         moved = self._moved_on(piece)
+        if foreign is not None:
+            moved |= moved_on(self._kernel.observe_inside(namespace), piece.ifname)
         inner = tuple(one for one in dropin.in_pod(piece) if one.key not in moved)
         if isinstance(piece.want, InPod):
             inner = tuple(inside.tolerated(one, piece.want, foreign is not None) for one in inner)

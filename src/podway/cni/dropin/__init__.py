@@ -27,7 +27,7 @@ or without prevResult, GC by configuration and plugin, CHECK of all objects, STA
 
 What must look at the machine before the value is known (the old value of a sysctl that DEL restores, a MAC)
 goes into ``prepare(engine, ask, piece)``, which runs on the writer thread and returns the piece to journal.
-What DEL has to do beyond removing the objects goes into ``undo(engine, piece)``, before they are removed.
+What a removal puts back inside a pod that lives on goes into ``plan.dropin.as_found``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 from podway.cni.config import Conf
@@ -28,6 +29,12 @@ class Ask(NamedTuple):
         """Whose interface it is about."""
         assert self.who is not None, "GC and STATUS are about no container"
         return self.who
+
+    @property
+    def living(self) -> int:
+        """A descriptor of the pod's namespace, -1 when it is gone; the caller's own is no pod's."""
+        fd = self.call.pod_fd
+        return -1 if fd < 0 or os.path.sameopenfile(self.call.caller_fd, fd) else fd
 
     @property
     def namespace_id(self) -> str:

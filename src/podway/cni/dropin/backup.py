@@ -44,8 +44,7 @@ def put_back(engine: NodeEngine, ask: Ask) -> None:
     except (CniError, OSError, ValueError):  # DEL goes on; it isn't the file that tuning writes
         return
     takeover.note(engine.database, f"container {me.container} interface {me.ifname}", [path])
-    pod = ask.call.pod_fd
-    if pod >= 0 and not os.path.sameopenfile(ask.call.caller_fd, pod):
+    if ask.living >= 0:
         with contextlib.suppress(PodwayError, OSError):  # the interface may have vanished meanwhile
             _set(engine, ask, kept)
     with contextlib.suppress(FileNotFoundError):

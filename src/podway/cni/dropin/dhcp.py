@@ -19,8 +19,9 @@ from podway.cni.reader import Section
 from podway.ipam import dhcp as codec
 from podway.model.dropin import Leased, Piece
 from podway.model.errors import Conflict, Unavailable
-from podway.model.objects import Link
-from podway.node import dhcp, wiring
+from podway.model.objects import Address as Addressed
+from podway.model.objects import Link, family_of
+from podway.node import dhcp, inside, takeover, wiring
 
 if TYPE_CHECKING:
     from podway.node.engine import NodeEngine
@@ -88,7 +89,9 @@ class Dhcp(Source):
         if command == "ADD":
             return (yield from self._obtain())
         if command == "DEL":
-            yield from self.undo()
+            yield from self._release()
+        elif command == "CHECK":
+            yield from self._take_up()
         elif command == "GC":
             yield from self._collect()
         elif command == "STATUS":
@@ -111,14 +114,7 @@ class Dhcp(Source):
             seconds = sum(PATIENCES)
             what = f"no DHCP server has given {me.ifname} an address within {seconds:.0f} s"
             raise Unavailable(what, f"container {me.container}", "try again")
-        piece = Piece(
-            container=me.container,
-            ifname=me.ifname,
-            configuration=self._ask.conf.name,
-            want=lease,
-            namespace=me.namespace,
-            namespace_id=self._ask.namespace_id,
-        )
+        piece = self._piece(lease)
         try:
             yield Work(lambda engine: _keep(engine, piece))
         except BaseException:
@@ -126,6 +122,17 @@ class Dhcp(Source):
             raise
         routes = tuple(Route(dst=dst, gw=gw, priority=priority or None) for dst, gw in lease.routes)
         return Result(ips=(Address(address=lease.address, gateway=lease.gateway),), routes=routes)
+
+    def _piece(self, lease: Leased) -> Piece:
+        me = self._ask.me
+        return Piece(
+            container=me.container,
+            ifname=me.ifname,
+            configuration=self._ask.conf.name,
+            want=lease,
+            namespace=me.namespace,
+            namespace_id=self._ask.namespace_id,
+        )
 
     def _ready(self, engine: NodeEngine) -> str:
         """The interface's MAC, once it is up. Raises Unavailable, Conflict."""
@@ -141,7 +148,41 @@ class Dhcp(Source):
         return link.mac
 
     def undo(self) -> Steps[None]:
-        yield from _give_back(self._id)
+        yield from _give_back(self._id, self._ask.living)
+
+    def _release(self) -> Steps[None]:
+        """One that nobody here knows is confirmed first, for its server must be named in what is sent."""
+        known = yield Work(lambda engine: self._id in engine.pieces.known)
+        lease = None if known else (yield from self._confirmed())
+        if lease is None:
+            yield from _give_back(self._id, self._ask.living)
+            return
+        subject = f"container {self._ask.me.container} interface {self._ask.me.ifname}"
+        yield Work(lambda engine: takeover.note(engine.database, subject, [f"lease {lease.address}"]))
+        yield Aside(lambda: dhcp.release(self._piece(lease), lease))
+
+    def _take_up(self) -> Steps[None]:
+        """Extend from now on a lease of the reference plugin's daemon, or of a database that is lost."""
+        if (yield Work(lambda engine: self._id in engine.pieces.known)):
+            return
+        yield Work(_require_agent)
+        lease = yield from self._confirmed()
+        if lease is not None:
+            yield Work(lambda engine: _keep(engine, self._piece(lease)))
+
+    def _confirmed(self) -> Steps[Leased | None]:
+        """What a server says of the address that the interface has; None without either."""
+        fd, ifname = self._ask.living, self._ask.me.ifname
+        held: tuple[str, str] | None = yield Work(lambda engine: _address(engine, fd, ifname))
+        if held is None:
+            return None
+        mac, address = held
+        try:
+            asked = options(self._ask)
+            found: Leased | None = yield Aside(lambda: dhcp.confirmed(fd, ifname, mac, asked, address))
+        except (CniError, OSError, ValueError):  # nothing can be asked, or no use be made of the answer
+            return None
+        return found
 
     def _collect(self) -> Steps[None]:
         valid, name = config.valid_attachments(self._ask.section), self._ask.conf.name
@@ -158,6 +199,17 @@ class Dhcp(Source):
             why = piece.want.lost or "it has run out"
             what = f"the lease of {piece.want.address} is lost: {why}"
             raise Conflict(what, where, "delete and add the pod")
+
+
+def _address(engine: NodeEngine, namespace: int, ifname: str) -> tuple[str, str] | None:
+    """(MAC, IPv4 address) of a pod's interface that is up, None without."""
+    found = engine.kernel.observe_inside(namespace) if namespace >= 0 else {}
+    link = found.get(("link", ifname))
+    if not isinstance(link, Link) or not link.mac or not link.up:
+        return None
+    own = (one.address for one in found.values() if isinstance(one, Addressed) and one.link == ifname)
+    bare = (one.partition("/")[0] for one in own if family_of(one) == 4)
+    return next(((link.mac, one) for one in bare), None)
 
 
 def _attempt(fd: int, ifname: str, mac: str, asked: dict[int, bytes], patience: float) -> Leased | None:
@@ -179,13 +231,13 @@ def _keep(engine: NodeEngine, piece: Piece) -> None:
         engine.leased()
 
 
-def _give_back(name: str) -> Steps[None]:
+def _give_back(name: str, namespace: int = -1) -> Steps[None]:
     """Forget the lease, so that nobody extends it any more, and tell the server while the pod is there."""
 
     def forget(engine: NodeEngine) -> Piece | None:
         piece = engine.pieces.known.get(name)
         engine.pieces.delete(name)
-        return piece
+        return inside.by(piece, namespace) if piece is not None else None
 
     piece = yield Work(forget)
     if piece is not None and isinstance(piece.want, Leased) and not piece.want.lost:
@@ -208,7 +260,9 @@ class DhcpPlugin:
         yield from self._source(ask).ask("DEL")
 
     def check(self, ask: Ask) -> Steps[None]:
-        yield Work(self._source(ask).check)
+        source = self._source(ask)
+        yield from source.ask("CHECK")
+        yield Work(source.check)
 
     def collect(self, ask: Ask) -> Steps[None]:
         yield from self._source(ask).ask("GC")

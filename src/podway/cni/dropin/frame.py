@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from podway.cni import config
+from podway.cni import config, result
 from podway.cni.answer import pod_namespace
 from podway.cni.dropin import ipam
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.steps import Pause, Steps, Work
-from podway.cni.errors import wrong
+from podway.cni.errors import CniError, wrong
 from podway.cni.protocol import Result
 from podway.model.dropin import AnyWant, Piece
 from podway.model.errors import Conflict
@@ -46,22 +45,16 @@ def _unprepared(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
     return piece
 
 
-def _nothing(engine: NodeEngine, piece: Piece) -> None:
-    pass
-
-
 Prepare = Callable[["NodeEngine", Ask, Piece], Piece]
-Undo = Callable[["NodeEngine", Piece], None]
 
 
 class _Shape:
     """What both shapes do alike: remove, collect, answer STATUS."""
 
-    def __init__(self, name: str, prepare: Prepare, undo: Undo, kind: str = "veth") -> None:
+    def __init__(self, name: str, prepare: Prepare, kind: str = "veth") -> None:
         self.name = name
         self.kind = kind
         self._prepare = prepare
-        self._undo = undo
 
     def _piece(self, ask: Ask, want: AnyWant, addresses: tuple[str, ...] = ()) -> Piece:
         return Piece(
@@ -79,32 +72,17 @@ class _Shape:
 
     def _attach(self, engine: NodeEngine, ask: Ask, piece: Piece, namespace: int) -> Piece:
         piece = self._prepare(engine, ask, piece)
-        stands = self._id(ask) in engine.pieces.known
-        try:
-            made = engine.pieces.add(piece, namespace)
-        except BaseException:
-            if not stands:
-                self._undo(engine, piece)
-            raise
+        made = engine.pieces.add(piece, namespace)
         engine.reconciler.stood(engine.planner.fragment("piece", made.id))
         return made
 
-    def _remove(self, engine: NodeEngine, name: str) -> None:
-        piece = engine.pieces.known.get(name)
-        if piece is not None:
-            self._undo(engine, piece)
-            engine.pieces.delete(name)
-
-    def _take_over(self, engine: NodeEngine, ask: Ask, addresses: tuple[str, ...] = ()) -> None:
-        """What the reference plugins made before; a veth goes if its address is kept as theirs do, another
-        link if it is of the kind that the plugin of this name makes."""
+    def _take_over(
+        self, engine: NodeEngine, ask: Ask, addresses: tuple[str, ...] = (), namespace: int = -1
+    ) -> None:
+        """Free what the reference plugins made before, and in ``namespace`` the link that this name makes."""
         me = (ask.me.container, ask.me.ifname)
         if any((one.container, one.ifname) == me for one in engine.attachments.endpoints.values()):
             return
-        namespace = ask.call.pod_fd
-        known = bool(addresses) or self.kind != "veth"
-        if not known or namespace < 0 or os.path.sameopenfile(ask.call.caller_fd, namespace):
-            namespace = -1
         of = Attached(network=ask.conf.name, container=me[0], ifname=me[1], addresses=addresses)
         engine.pieces.take_over(of, namespace, self.kind)
 
@@ -115,7 +93,7 @@ class _Shape:
         for piece in engine.pieces.of(ask.conf.name, self.name):
             if (piece.container, piece.ifname) not in valid:
                 try:
-                    self._remove(engine, piece.id)
+                    engine.pieces.delete(piece.id)
                 except Exception as error:
                     first = first or error
         engine.pieces.burial.complete()
@@ -126,22 +104,23 @@ class _Shape:
 class Chained(_Shape):
     """A plugin after others. ``want(ask, before)`` is None where nothing is asked of it.
 
-    ``result(ask, before)``: what it passes on. ``inherit``: what DEL does besides for a pod of the reference
-    plugin's."""
+    ``result(ask, before)``: what it passes on. Of a pod of the reference plugin's: ``inherit`` is what DEL
+    does besides, ``recognize`` completes for CHECK what would have been made, and raises Conflict."""
 
     def __init__(
         self,
         name: str,
         want: Callable[[Ask, Result], AnyWant | None],
         prepare: Prepare = _unprepared,
-        undo: Undo = _nothing,
         result: Callable[[Ask, Result], Result] = lambda _, before: before,
         inherit: Callable[[NodeEngine, Ask], None] = lambda *_: None,
+        recognize: Prepare = _unprepared,
     ) -> None:
-        super().__init__(name, prepare, undo)
+        super().__init__(name, prepare)
         self._want = want
         self._result = result
         self._inherit = inherit
+        self._recognize = recognize
 
     def _before(self, ask: Ask) -> Result:
         if ask.before is None:
@@ -161,7 +140,7 @@ class Chained(_Shape):
             if self._id(ask) not in engine.pieces.known:
                 self._inherit(engine, ask)
                 self._take_over(engine, ask)
-            self._remove(engine, self._id(ask))
+            engine.pieces.delete(self._id(ask), ask.living)
 
         yield Work(work)
 
@@ -173,8 +152,11 @@ class Chained(_Shape):
 
     def _check(self, engine: NodeEngine, ask: Ask, piece: Piece, namespace: int) -> None:
         known = engine.pieces.known.get(piece.id)
-        foreign = None if known is not None else _on_node(self._before(ask))
-        engine.pieces.check(known or piece, namespace, foreign=foreign)
+        if known is not None:
+            engine.pieces.check(known, namespace)
+        else:
+            theirs = self._recognize(engine, ask, piece)
+            engine.pieces.check(theirs, namespace, foreign=_on_node(self._before(ask)))
 
     def collect(self, ask: Ask) -> Steps[None]:
         yield Work(lambda engine: self._collect(engine, ask))
@@ -186,6 +168,17 @@ class Chained(_Shape):
 def _on_node(before: Result) -> list[str]:
     """The node's links that a result names."""
     return [one.name for one in before.interfaces if not one.sandbox and not config.ifname_problem(one.name)]
+
+
+def _is_told(engine: NodeEngine, ask: Ask) -> bool:
+    """Whether a DEL's prevResult is about the interface that stands in the pod now: its MAC is the same."""
+    link = engine.kernel.link_inside(ask.living, ask.me.ifname) if ask.living >= 0 else None
+    try:
+        before = result.previous(ask.section, ask.conf.version)
+    except CniError:  # DEL goes on
+        return False
+    told = {one.mac.lower() for one in before.interfaces if one.name == ask.me.ifname} if before else set()
+    return link is not None and link.mac in told
 
 
 def _told(ask: Ask, before: Result) -> tuple[str, tuple[str, ...]]:
@@ -227,13 +220,12 @@ class Maker(_Shape):
         want: Callable[[Ask, Result], Made],
         result: Callable[[Ask, Piece, Result, NodeEngine], Result],
         prepare: Prepare = _unprepared,
-        undo: Undo = _nothing,
         needs_ipam: bool = False,
         settles: Callable[[Piece], bool] = lambda _: False,
         kind: str = "veth",
         source: Callable[[Ask, bool], ipam.Source] = ipam.source,
     ) -> None:
-        super().__init__(name, prepare, undo, kind)
+        super().__init__(name, prepare, kind)
         self._source_of = source
         self._want = want
         self._result = result
@@ -253,7 +245,7 @@ class Maker(_Shape):
             given = yield from source.ask("ADD")
         except BaseException:
             if source.needs_interface:
-                yield Work(lambda engine: self._remove(engine, self._id(ask)))
+                yield Work(lambda engine: engine.pieces.delete(self._id(ask), ask.living))
             raise
         try:
             made: Result
@@ -270,7 +262,7 @@ class Maker(_Shape):
         settled = 0.0
         while not (yield Work(lambda engine: _is_settled(engine, namespace))):
             if settled > SETTLING:
-                yield Work(lambda engine: self._remove(engine, self._id(ask)))
+                yield Work(lambda engine: engine.pieces.delete(self._id(ask), ask.living))
                 raise Conflict("IPv6 addresses are not usable: a duplicate?", f"container {ask.me.container}")
             yield Pause(PAUSE)
             settled += PAUSE
@@ -290,12 +282,12 @@ class Maker(_Shape):
         except BaseException:
             source.free(engine)
             if source.needs_interface:
-                self._remove(engine, self._id(ask))
+                engine.pieces.delete(self._id(ask), ask.living)
             raise
         try:
             return self._result(ask, piece, made.given, engine), self._settles(piece)
         except BaseException:  # what the configuration says of the result alone is read here first
-            self._remove(engine, piece.id)
+            engine.pieces.delete(piece.id, ask.living)
             source.free(engine)
             raise
 
@@ -316,11 +308,17 @@ class Maker(_Shape):
 
         def work(engine: NodeEngine) -> None:
             if self._id(ask) not in engine.pieces.known:
-                self._take_over(engine, ask, source.held().get((ask.me.container, ask.me.ifname), ()))
-            self._remove(engine, self._id(ask))
+                self._inherit(engine, ask, source.held().get((ask.me.container, ask.me.ifname), ()))
+            engine.pieces.delete(self._id(ask), ask.living)
             source.free(engine)
 
         yield Work(work)
+
+    def _inherit(self, engine: NodeEngine, ask: Ask, addresses: tuple[str, ...]) -> None:
+        """A veth goes if its address is kept as the reference plugins do, or prevResult tells of it; another
+        link if it is of the kind that the plugin of this name makes."""
+        known = addresses or self.kind != "veth" or _is_told(engine, ask)
+        self._take_over(engine, ask, addresses, ask.living if known else -1)
 
     def check(self, ask: Ask) -> Steps[None]:
         if ask.before is None:

@@ -1,10 +1,12 @@
 """``sbr``: what a pod sends from an address of this interface goes by this interface (source based routing).
 
-The routes are moved, and put back by DEL while the pod lives.
+The routes are moved, and put back by DEL while the pod lives. How they were in a pod of the reference
+plugin's, nobody knows.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from typing import TYPE_CHECKING
 
@@ -13,11 +15,11 @@ import msgspec
 from podway.cni import runtime
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.frame import Chained
-from podway.cni.dropin.inside import put_back
-from podway.cni.errors import wrong
+from podway.cni.errors import CniError, wrong
 from podway.cni.protocol import Result
 from podway.model.dropin import Piece, SourceRouted
-from podway.model.errors import Unavailable
+from podway.model.errors import Conflict, PodwayError, Unavailable
+from podway.node import inside
 from podway.plan.dropin import sbr
 
 if TYPE_CHECKING:
@@ -56,10 +58,26 @@ def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
     return msgspec.structs.replace(piece, want=sbr.settled(piece.want, piece.ifname, found))
 
 
-def undo(engine: NodeEngine, piece: Piece) -> None:
-    """The rules go and the routes come back, if the pod and its interface are still there."""
+def recognize(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
+    """With the rules that the reference plugin made. Raises Conflict where an address has none."""
     assert isinstance(piece.want, SourceRouted)
-    put_back(engine, piece, piece.want.found, sbr.in_pod(piece, piece.want))
+    found = engine.kernel.observe_inside(ask.call.pod_fd)
+    rules, _ = sbr.left(piece.ifname, piece.want.table, found)
+    ruled = {one.src for one in rules}
+    for address, _ in piece.want.hops:
+        if sbr.source(address) not in ruled:
+            what = f"the rule for {sbr.source(address)} is missing in the pod"
+            raise Conflict(what, f"container {piece.container}", "delete and add the pod")
+    return msgspec.structs.replace(piece, want=msgspec.structs.replace(piece.want, rules=rules))
 
 
-PLUGIN = Chained("sbr", want, prepare, undo)
+def inherit(engine: NodeEngine, ask: Ask) -> None:
+    """Remove what the reference plugin made in a pod that lives; none is no error."""
+    with contextlib.suppress(CniError, PodwayError, OSError):
+        table = ask.section.maybe_number("table", highest=2**32 - 1) or 0
+        if ask.living >= 0:
+            rules, routes = sbr.left(ask.me.ifname, table, engine.kernel.observe_inside(ask.living))
+            inside.take_over(engine, ask.me.container, ask.living, gone=(*rules, *routes))
+
+
+PLUGIN = Chained("sbr", want, prepare, inherit=inherit, recognize=recognize)

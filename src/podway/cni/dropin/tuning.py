@@ -14,7 +14,6 @@ from podway.cni import config
 from podway.cni.dropin import backup, options
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.frame import Chained
-from podway.cni.dropin.inside import put_back
 from podway.cni.dropin.ranges import directory
 from podway.cni.errors import CONFIGURATION, CniError, wrong
 from podway.cni.protocol import Result
@@ -105,13 +104,6 @@ def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
     return msgspec.structs.replace(piece, want=settled)
 
 
-def undo(engine: NodeEngine, piece: Piece) -> None:
-    """Put back what was found, if the pod and its interface are still there."""
-    assert isinstance(piece.want, Tuned)
-    if piece.want.before is not None:
-        put_back(engine, piece, [piece.want.before])
-
-
 def result(ask: Ask, before: Result) -> Result:
     """With the MAC that the interface has now."""
     made = want(ask, before)
@@ -124,4 +116,4 @@ def result(ask: Ask, before: Result) -> Result:
     return msgspec.structs.replace(before, interfaces=interfaces)
 
 
-PLUGIN = Chained("tuning", want, prepare, undo, result, backup.put_back)
+PLUGIN = Chained("tuning", want, prepare, result, backup.put_back)

@@ -5,6 +5,7 @@ The last interface that leaves takes along the device that Podway made.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,16 +13,13 @@ import msgspec
 from podway.cni import config
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.frame import Chained
-from podway.cni.dropin.inside import living
-from podway.cni.errors import wrong
+from podway.cni.errors import CniError, wrong
 from podway.cni.protocol import Result
-from podway.kernel.facade import is_owned
 from podway.model.dropin import InVrf, Piece
-from podway.model.errors import Conflict, Unavailable
-from podway.model.objects import AnyObject, Link
-from podway.node import wiring
+from podway.model.errors import Conflict, PodwayError, Unavailable
+from podway.model.objects import Link
+from podway.node import inside
 from podway.plan.dropin import vrf
-from podway.plan.dropin.pod import KERNEL_PROTOCOL
 
 if TYPE_CHECKING:
     from podway.node.engine import NodeEngine
@@ -54,23 +52,18 @@ def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
     return msgspec.structs.replace(piece, want=vrf.settled(piece.want, piece.ifname, found))
 
 
-def undo(engine: NodeEngine, piece: Piece) -> None:
-    """Out of the VRF, with its routes where they were, if the pod is still there."""
-    assert isinstance(piece.want, InVrf)
-    want = piece.want
-    with living(piece) as fd:
-        if fd is None:
-            return
-        links = [one for one in engine.kernel.observe_inside(fd).values() if isinstance(one, Link)]
-        inside = {one.name for one in links if one.master == want.name}
-        device = [one for one in links if one.name == want.name and one.vrf is not None and is_owned(one)]
-        objects: tuple[AnyObject, ...] = ()
-        if piece.ifname in inside:
-            out = Link(name=piece.ifname, kind=want.kind, up=None, master="")
-            routes = (one for one in want.found if one.protocol != KERNEL_PROTOCOL)
-            objects = (out, *want.addresses, *routes)
-        gone = device if inside <= {piece.ifname} else ()
-        wiring.program_pod(engine.kernel, objects, fd, f"container {piece.container}", gone)
+def inherit(engine: NodeEngine, ask: Ask) -> None:
+    """Undo what the reference plugin made in a pod that lives; none is no error."""
+    with contextlib.suppress(CniError, PodwayError, OSError):
+        name = ask.section.text("vrfname")
+        found = engine.kernel.observe_inside(ask.living) if name and ask.living >= 0 else {}
+        theirs = vrf.recognized(name, ask.me.ifname, found)
+        if theirs is not None:
+            piece = Piece(
+                container=ask.me.container, ifname=ask.me.ifname, configuration=ask.conf.name, want=theirs
+            )
+            change = vrf.as_found(piece, theirs, found, foreign=True)
+            inside.take_over(engine, ask.me.container, ask.living, *change)
 
 
-PLUGIN = Chained("vrf", want, prepare, undo)
+PLUGIN = Chained("vrf", want, prepare, inherit=inherit)

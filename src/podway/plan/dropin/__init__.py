@@ -28,8 +28,9 @@ from podway.model.dropin import (
     Vlan,
     VlanGateway,
 )
-from podway.model.objects import AnyObject
+from podway.model.objects import Actual, AnyObject
 from podway.plan.dropin import bandwidth, bridge, firewall, inner, portmap, ptp, sbr, tuning, vrf
+from podway.plan.dropin.pod import Change
 
 Builder = Callable[[Piece, Any], tuple[AnyObject, ...]]
 
@@ -55,6 +56,11 @@ _IN_POD: dict[type, Builder] = {
     SourceRouted: sbr.in_pod,
     InVrf: vrf.in_pod,
 }
+_AS_FOUND: dict[type, Callable[[Piece, Any, Actual], Change]] = {
+    Tuned: tuning.as_found,
+    SourceRouted: sbr.as_found,
+    InVrf: vrf.as_found,
+}
 
 
 def on_node(piece: Piece) -> tuple[AnyObject, ...]:
@@ -72,3 +78,14 @@ def in_pod(piece: Piece) -> tuple[AnyObject, ...]:
 def out_of_pod(piece: Piece) -> tuple[AnyObject, ...]:
     """What it takes away inside the pod, once the others stand."""
     return piece.want.found if isinstance(piece.want, SourceRouted) else ()
+
+
+def as_found(piece: Piece, actual: Actual) -> Change:
+    """What puts things inside the pod (``actual``) back as the piece found them."""
+    build = _AS_FOUND.get(type(piece.want))
+    return build(piece, piece.want, actual) if build else ((), ())
+
+
+def puts_back(piece: Piece) -> bool:
+    """Whether it changed anything inside the pod that outlives its interface's plugin."""
+    return type(piece.want) in _AS_FOUND

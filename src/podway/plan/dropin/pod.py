@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from podway.model.dropin import Path
-from podway.model.objects import MAIN_TABLE, Actual, Address, AnyObject, Link, Route, Sysctl, family_of
+from podway.model.objects import (
+    MAIN_TABLE,
+    Actual,
+    Address,
+    AnyObject,
+    Key,
+    Link,
+    Route,
+    Sysctl,
+    family_of,
+)
 from podway.plan.attach.pod import BOOT_PROTOCOL, IPV6_METRIC
 
 KERNEL_PROTOCOL = 2  # RTPROT_KERNEL: routes to the subnets of addresses
 _LINK_LOCAL = ("fe80:", "ff00:")
+
+
+#: objects to make inside a pod, and those that are to go then
+Change = tuple[tuple[AnyObject, ...], tuple[AnyObject, ...]]
 
 
 def is_link_local(prefix: str) -> bool:
@@ -15,15 +31,21 @@ def is_link_local(prefix: str) -> bool:
     return prefix.startswith(_LINK_LOCAL)
 
 
-def of_interface(actual: Actual, ifname: str) -> tuple[Route, ...]:
-    """The routes of an interface in the main table, but those that each link has by itself."""
+def of_interface(actual: Actual, ifname: str, table: int = MAIN_TABLE) -> tuple[Route, ...]:
+    """The routes of an interface in a table, but those that each link has by itself."""
     return tuple(
         one
         for one in actual.values()
         if isinstance(one, Route)
-        and (one.dev, one.table, one.type) == (ifname, MAIN_TABLE, "unicast")
+        and (one.dev, one.table, one.type) == (ifname, table, "unicast")
         and not is_link_local(one.dst)
     )
+
+
+def moved_on(actual: Actual, ifname: str) -> set[Key]:
+    """Keys of routes of the main table that the interface has in another one: sbr and vrf put them there."""
+    routes = (one for one in actual.values() if isinstance(one, Route) and one.dev == ifname)
+    return {msgspec.structs.replace(one, table=MAIN_TABLE).key for one in routes if one.table != MAIN_TABLE}
 
 
 def route(path: Path, ifname: str) -> Route:

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import msgspec
 
 from podway.model.dropin import Piece, SourceRouted
-from podway.model.objects import Actual, AnyObject, Route, Rule, family_of
+from podway.model.objects import MAIN_TABLE, Actual, Address, AnyObject, Route, Rule, family_of
 from podway.plan.attach.pod import BOOT_PROTOCOL, IPV6_METRIC
-from podway.plan.dropin.pod import is_link_local, of_interface
+from podway.plan.dropin.pod import Change, is_link_local, of_interface
 
 FIRST_TABLE = 100  # plugins/meta/sbr of the reference plugins
 _DEFAULTS = {4: "0.0.0.0/0", 6: "::/0"}
@@ -37,14 +37,48 @@ def settled(want: SourceRouted, ifname: str, actual: Actual) -> SourceRouted:
         table = want.table or next(n for n in range(FIRST_TABLE, 2**32) if n not in taken)
         taken.add(table)
         family = family_of(address)
-        source = str(ipaddress.ip_network(address.partition("/")[0]))
         made.append(
-            Rule(family=family, priority=priorities[family], table=table, src=source, protocol=UNSPECIFIED)
+            Rule(
+                family=family,
+                priority=priorities[family],
+                table=table,
+                src=source(address),
+                protocol=UNSPECIFIED,
+            )
         )
         priorities[family] -= 1
         if not want.table:
             routes |= {one.key: one for one in _routes(address, gateway, ifname, table, found)}
     return msgspec.structs.replace(want, rules=tuple(made), routes=tuple(routes.values()), found=found)
+
+
+def left(ifname: str, table: int, actual: Actual) -> tuple[tuple[Rule, ...], tuple[Route, ...]]:
+    """What the reference plugin made in a pod (``actual``): rules for the interface's addresses, and its
+    routes in the tables that they lead to; those in a ``table`` of the operator's (0: none) are another's.
+
+    By tidyRules, plugins/meta/sbr/main.go; a rule of ip-rule(8)'s has another protocol, and stays."""
+    own = {source(one.address) for one in actual.values() if isinstance(one, Address) and one.link == ifname}
+    rules = tuple(
+        one
+        for one in actual.values()
+        if isinstance(one, Rule)
+        and one.src in own
+        and one.protocol == UNSPECIFIED
+        and (one.table == table if table else one.table >= FIRST_TABLE and one.table != MAIN_TABLE)
+    )
+    tables = set() if table else {one.table for one in rules}
+    routes = (one for one in actual.values() if isinstance(one, Route) and one.dev == ifname)
+    return rules, tuple(one for one in routes if one.table in tables)
+
+
+def source(address: str) -> str:
+    """An address with or without prefix length as a rule's source."""
+    return str(ipaddress.ip_network(address.partition("/")[0]))
+
+
+def as_found(piece: Piece, want: SourceRouted, actual: Actual) -> Change:
+    """The routes come back, then tables and rules go."""
+    return want.found, in_pod(piece, want)
 
 
 def _next_priority(rules: Iterable[Rule], family: int) -> int:

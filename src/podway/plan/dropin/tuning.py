@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from podway.model.dropin import Piece, Tuned
-from podway.model.objects import AnyObject, Link, Sysctl
+from podway.model.objects import Actual, AnyObject, Link, Sysctl
+from podway.plan.dropin.pod import Change
 
 
 def in_pod(piece: Piece, want: Tuned) -> tuple[AnyObject, ...]:
@@ -21,3 +22,8 @@ def in_pod(piece: Piece, want: Tuned) -> tuple[AnyObject, ...]:
     sysctls = tuple(Sysctl(path=path, value=value) for path, value in want.sysctls)
     plain = Link(name=piece.ifname, kind=want.kind, up=None)
     return sysctls if settings == plain else (settings, *sysctls)
+
+
+def as_found(piece: Piece, want: Tuned, actual: Actual) -> Change:
+    """The interface's settings as they were; sysctls stay."""
+    return (want.before,) if want.before is not None else (), ()
