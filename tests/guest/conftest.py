@@ -31,3 +31,10 @@ def pod() -> Iterator[str]:
     """The name of a container, and of its network namespace."""
     with pods("guestpod"):
         yield "guestpod"
+
+
+@pytest.fixture
+def other_pod() -> Iterator[str]:
+    """A second one."""
+    with pods("guestother"):
+        yield "guestother"

@@ -69,7 +69,7 @@ def tolerated(one: AnyObject, want: InPod, foreign: bool) -> AnyObject:
 
 
 def by(piece: Piece, namespace: int) -> Piece:
-    """The piece with another way to its pod, a descriptor that stays open so long, if that is the same pod."""
+    """The piece with a descriptor as its way to the pod, if it leads to the same; it stays open so long."""
     if namespace < 0 or namespaces.identity(namespace) != piece.namespace_id:
         return piece
     return msgspec.structs.replace(piece, namespace=f"/proc/self/fd/{namespace}")
