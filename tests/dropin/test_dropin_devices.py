@@ -120,6 +120,15 @@ def test_a_tap(served: Lab, pod: str) -> None:
     assert names(pod) == {"lo", "pb0"}
 
 
+def test_a_name_with_a_percent_sign_is_refused(served: Lab, pod: str) -> None:
+    """The kernel takes it for a pattern, and would leave the device in the pod under another name."""
+    for ifname in ("%s", "eth%d"):
+        with pytest.raises(CniFailed, match=r"CNI_IFNAME.* holds a %") as failed:
+            served.call("ADD", conf(served, "host-device", device="dev0"), pod, ifname=ifname)
+        assert failed.value.code == 4
+    assert names(pod) == {"lo"} and "dev0" in names()
+
+
 def test_uninstall_brings_a_device_back(served: Lab, pod: str) -> None:
     """Nothing of Podway's stands on the node for it."""
     served.call("ADD", conf(served, "host-device", device="dev0"), pod)

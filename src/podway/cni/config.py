@@ -118,13 +118,15 @@ def identity(call: Call, namespace_required: bool) -> Identity:
 
 
 def ifname_problem(ifname: str) -> str:
-    """What the kernel has against a name (net/core/dev.c dev_valid_name), "" when nothing."""
+    """What the kernel has against a name (net/core/dev.c dev_valid_name, dev_alloc_name), "" when nothing."""
     if not _is_utf8(ifname):
         return "is not UTF-8"
     if len(ifname.encode()) > _IFNAMSIZ:
         return f"is longer than {_IFNAMSIZ} bytes"
     if ifname in (".", "..") or any(letter in "/:" or letter.isspace() for letter in ifname):
         return "is no interface name: not . or .., no / : or space"
+    if "%" in ifname:
+        return "holds a %, by which the kernel chooses a name itself"
     return ""
 
 
