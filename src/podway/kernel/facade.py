@@ -82,7 +82,7 @@ class Kernel:
         self.rtnetlink = Rtnetlink()
         # what may happen beside the writer has sockets of its own: one is used by one thread at a time
         self._undertaker, self._flows = Rtnetlink(), NetlinkSocket(NETLINK_NETFILTER)
-        self._undertaking = threading.Lock()
+        self._burying, self._forgetting = threading.Lock(), threading.Lock()
         self.nft = Nft()
         self.wireguard = Wireguard(self.rtnetlink.index)
         self.firewalls = Firewalls(self.nft.run)
@@ -104,7 +104,7 @@ class Kernel:
 
     def delete_doomed(self) -> None:
         """Delete all links of ``DOOMED_GROUP`` at once; may be done on another thread."""
-        with self._undertaking:
+        with self._burying:
             self._undertaker.delete_group(DOOMED_GROUP)
 
     def forget_udp(self, ports: Collection[tuple[str, int]]) -> None:
@@ -112,7 +112,7 @@ class Kernel:
 
         Its socket stays open: closing one keeps nf_tables locked until the kernel is done with what was
         deleted before."""
-        with self._undertaking:
+        with self._forgetting:
             conntrack.forget_udp(self._flows, ports)
 
     def observe(

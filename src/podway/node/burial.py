@@ -103,6 +103,13 @@ class Burial:
             self._database.forget_pieces([one.id for one in pieces])
         reach("delete.finished")
 
+    def make_room(self) -> None:
+        """Links and addresses now, on the writer thread: an ADD waits for them, and not for flows."""
+        stale = self.begin()
+        self.carry_out(())
+        self.finish()
+        self._stale |= stale
+
     def complete(self, cooling: bool = True) -> None:
         """All of it now, on the writer thread."""
         if self.dying or self.due:

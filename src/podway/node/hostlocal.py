@@ -23,7 +23,8 @@ DIRECTORY = "/var/lib/cni/networks"
 PATIENCE = 10.0  # seconds that another may hold the lock
 _PAUSE = 0.002
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+|[0-9a-f:]*:[0-9a-f:.]*")  # not last_reserved_ip.0, not lock
-_LIMIT = 1 << 18  # bytes of a reservation: a container ID comes in an environment variable, of up to 128 KiB
+# bytes of a reservation: a container ID comes in an environment variable, of up to 128 KiB
+_USUAL, _LIMIT = 4096, 1 << 18
 _LINE_BREAK = "\r\n"
 
 Owner = tuple[str, str]  # container, interface; of an old reservation without interface ""
@@ -37,8 +38,7 @@ class HostLocal:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        os.makedirs(self.path, mode=0o755, exist_ok=True)
-        fd = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = self._open_lock()
         try:
             deadline = time.monotonic() + PATIENCE
             while True:
@@ -53,6 +53,15 @@ class HostLocal:
         finally:
             os.close(fd)
 
+    def _open_lock(self) -> int:
+        path = os.path.join(self.path, "lock")
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            return os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            os.makedirs(self.path, mode=0o755, exist_ok=True)
+            return os.open(path, flags, 0o600)
+
     def _reserved(self) -> dict[str, Owner]:
         """Address → whose it is."""
         found: dict[str, Owner] = {}
@@ -61,24 +70,30 @@ class HostLocal:
                 found[name] = owner
         return found
 
-    def _owner(self, address: str) -> Owner | None:
-        """Whose an address is; None when it is nobody's."""
+    def _read(self, name: str) -> str | None:
+        """What a file holds; None without one."""
         try:
-            fd = os.open(os.path.join(self.path, address), os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(os.path.join(self.path, name), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         try:
-            container, _, ifname = os.read(fd, _LIMIT).decode(errors="replace").strip().partition("\n")
-            return container.strip(), ifname.strip()
+            found = os.read(fd, _USUAL)
+            if len(found) == _USUAL:
+                found += os.read(fd, _LIMIT - _USUAL)
+            return found.decode(errors="replace").strip()
         finally:
             os.close(fd)
 
+    def _owner(self, address: str) -> Owner | None:
+        """Whose an address is; None when it is nobody's."""
+        text = self._read(address)
+        if text is None:
+            return None
+        container, _, ifname = text.partition("\n")
+        return container.strip(), ifname.strip()
+
     def _last(self, number: int) -> str:
-        try:
-            with open(os.path.join(self.path, f"last_reserved_ip.{number}")) as file:
-                text = file.read().strip()
-        except FileNotFoundError:
-            return ""
+        text = self._read(f"last_reserved_ip.{number}") or ""
         return text if _ADDRESS.fullmatch(text) else ""
 
     def take(self, owner: Owner, sets: Sequence[RangeSet], wanted: Collection[str] = ()) -> list[Given]:

@@ -69,7 +69,7 @@ class Pieces:
             what = f"plugin {piece.plugin} has served interface {piece.ifname} of container {piece.container}"
             raise Conflict(f"{what} already", f"network {piece.configuration}", "send DEL first")
         if self.burial.occupies(piece.namespace_id, piece.addresses):
-            self.burial.complete()  # the interface's name in that namespace, or the address, is still taken
+            self.burial.make_room()  # the interface's name in that namespace, or the address, is still taken
         self._begin(piece, "adding")
         reach("add.journalled")
         try:

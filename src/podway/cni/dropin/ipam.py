@@ -86,13 +86,13 @@ class OwnHostLocal(Source):
         settings, files = ranges.settings(self._ask), self._files()
         burial = engine.pieces.burial
         if self._owner in burial.holders(files.path):
-            burial.complete()
+            burial.make_room()
         try:
             given = files.take(self._owner, settings.sets, settings.wanted)
         except (Exhausted, Conflict):
             if not burial.holders(files.path):
                 raise
-            burial.complete()  # what pods that are gone had is free then
+            burial.make_room()  # what pods that are gone had is free then
             given = files.take(self._owner, settings.sets, settings.wanted)
         try:
             reserved = Reservation(directory=files.path, addresses=tuple(one.address for one in given))
