@@ -19,6 +19,8 @@ PLUGINS = (EXECUTABLE, *NAMES)
 HOSTILE = (
     *("", " ", ".", "..", "../../etc/passwd", "/", "a/b", "x" * 16, "x" * 5000, "a\0b", "a\nb", "\ud800"),
     *("`touch MARK`", "$(touch MARK)", "; touch MARK", "' ; touch MARK ; '", "a b", "-rf", "%s", "\\"),
+    # what a link may be called: 15 bytes, no space, / or :
+    *("x%d", "%", '";}#', 'a"b;c', "$(id>M)", "`id`", "x*", "@guarded", "'x'", "-rf", "\\n", "{};", "é"),
     *('"; flush ruleset; #', "} ; delete table inet podway ; {", "net.ipv4.ip_forward", "../ip_forward"),
     *("10.9.0.0/24", "10.9.0.300", "fd00::/128", "0.0.0.0/0", "::/0", "::ffff:10.9.0.1", "fe80::1%eth0"),
     *(None, True, False, -1, 0, 1, 2**31, 2**63, 2**64, 10**400, 1.5),
