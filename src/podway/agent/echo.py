@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import logging
 import socket
 import struct
@@ -152,8 +151,7 @@ def _asked(family: int, control: list[tuple[int, int, bytes]]) -> str:
             _, local, header = PKTINFO4.unpack_from(data)
             return socket.inet_ntop(family, header) if local == header else ""
         if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
-            found = ipaddress.IPv6Address(data[:16])
-            return "" if found.is_multicast else str(found)
+            return "" if data[0] == 0xFF else socket.inet_ntop(family, data[:16])  # RFC 4291: multicast
     return ""
 
 

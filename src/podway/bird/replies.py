@@ -7,14 +7,14 @@ version may say more.
 
 from __future__ import annotations
 
+import functools
 import re
 from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
 
-PROTOCOL, DETAILS, BFD, ROUTE, ROUTE_MORE = 1002, 1006, 1020, 1007, 1012
-FIRST_ERROR = 8000
+PROTOCOL, BFD = 1002, 1020
 
 
 class Line(NamedTuple):
@@ -95,9 +95,13 @@ def lines(reply: str) -> list[Line]:
     return found
 
 
+_ERROR = re.compile(r"^[89]\d{3}[- ](.*)", re.MULTILINE)
+
+
 def error_of(reply: str) -> str:
     """The text of an error in a reply, "" for none."""
-    return next((line.text for line in lines(reply) if line.code >= FIRST_ERROR), "")
+    found = _ERROR.search(reply)
+    return found[1] if found else ""
 
 
 def sessions(reply: str) -> list[SessionState]:
@@ -114,17 +118,19 @@ def sessions(reply: str) -> list[SessionState]:
     return found
 
 
+_STANDING = re.compile(r"^(?:1002-| )(\S+) +BGP +\S+ +(\S+) +(\S+)(?: +(\S+))?", re.MULTILINE)
+
+
 def standings(reply: str) -> dict[str, Standing]:
-    """Of every BGP protocol of "show protocols", by name: a line each, cheap to look at often."""
-    found = {}
-    for line in lines(reply):
-        name, protocol, _, state, since, words = (line.text.split(maxsplit=5) + [""] * 6)[:6]
-        if line.code == PROTOCOL and protocol == "BGP":
-            shown = words.split()[0] if words.strip() else state.capitalize()
-            found[name] = Standing(shown, _seconds(since))
-    return found
+    """Of every BGP protocol of "show protocols", by name. Read every other second, of hundreds of sessions:
+    so without ``lines``."""
+    return {
+        name: Standing(words or state.capitalize(), _seconds(since))
+        for name, state, since, words in _STANDING.findall(reply)
+    }
 
 
+@functools.lru_cache(1024)
 def _seconds(text: str) -> float:
     """ISO 8601 with its offset → seconds of the wall clock."""
     try:

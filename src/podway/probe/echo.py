@@ -21,6 +21,7 @@ PORT = 9178
 _HEAD = struct.Struct("!4sBBHHQI")
 MAGIC = b"pwe\x01"  # the last byte is the version
 _CRC_AT = _HEAD.size - 4
+_BLANK = bytes(4)
 _PATTERN = bytes(range(256)) * 257
 MAX_NAME = 63  # of an RFC 1123 label, which node names are
 #: bytes of the smallest datagram, whoever sends it: an answer always fits into the question's size
@@ -41,6 +42,7 @@ class Kind(IntEnum):
     UNCHECKED = 4
 
 
+_KINDS = {int(kind): kind for kind in Kind}
 QUESTIONS = (Kind.QUESTION, Kind.UNCHECKED)
 
 
@@ -77,16 +79,16 @@ def decode(data: bytes) -> Echo | None:
     if len(data) < LEAST or not data.startswith(MAGIC):
         return None
     _, kind, length, size, answer_size, nonce, crc = _HEAD.unpack_from(data)
-    if kind not in Kind.__members__.values():
+    if kind not in _KINDS:
         return None
-    blank = data[:_CRC_AT] + bytes(4) + data[_HEAD.size :]
+    found = zlib.crc32(memoryview(data)[_HEAD.size :], zlib.crc32(_BLANK, zlib.crc32(data[:_CRC_AT])))
     return Echo(
-        kind=Kind(kind),
+        kind=_KINDS[kind],
         nonce=nonce,
         sender=data[_HEAD.size : _HEAD.size + length].decode(errors="replace"),
         size=len(data),
         answer_size=answer_size,
-        intact=size == len(data) and zlib.crc32(blank) == crc,
+        intact=size == len(data) and found == crc,
     )
 
 

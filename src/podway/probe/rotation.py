@@ -1,9 +1,10 @@
 """Whose turn it is to be probed: a rotating sample, whose cost does not grow with the cluster. Pure.
 
 Every peer has its turn each ``interval(n)`` seconds: 2 in a small cluster, n / RATE in a large one (a
-thousand nodes: 200 s). Rounds never start faster than RATE a second, diagnoses included; until every
-peer was asked once, SWEEP_RATE. A cluster of n nodes asks each of them n times an interval, so that a node
-that dies among a thousand is seen by some of its peers within a second.
+thousand nodes: 200 s). Turns that come within one ``STEP`` are taken together: to be woken is what costs.
+Rounds never start faster than RATE a second, diagnoses included; until every peer was asked once,
+SWEEP_RATE. A cluster of n nodes asks each of them n times an interval, so that a node that dies among a
+thousand is seen by some of its peers within a second.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Collection
 
 RATE = 5.0  # rounds a second, at most
 SWEEP_RATE = 25.0  # rounds a second while the first sweep lasts
+STEP = 1.0  # seconds from one moment at which turns come to the next
 SHORTEST = 2.0  # seconds between two turns of a peer that is well
 RUNS = -1.0  # in place of a time: a round runs, and ``again`` comes
 
@@ -37,6 +39,7 @@ class Rotation:
         self._asked: set[str] = set()
         self._spread: set[str] = set()
         self._free = 0.0
+        self._phase: float | None = None  # of the steps: not every node's at once
 
     def __len__(self) -> int:
         return len(self._turn)
@@ -46,6 +49,7 @@ class Rotation:
 
     def update(self, peers: Collection[str], now: float) -> None:
         """Peers that are new are due at once; those gone are forgotten."""
+        self._phase = now % STEP if self._phase is None else self._phase
         for gone in self._turn.keys() - set(peers):
             del self._turn[gone]
             self._asked.discard(gone)
@@ -82,12 +86,20 @@ class Rotation:
         """A round has ended: the next is a turn later, or at once when something is left to find out."""
         if peer not in self._turn:
             return  # it has gone meanwhile
-        wait = interval(len(self._turn)) if settled else 0.0
-        if settled and peer not in self._spread:
+        if not settled:
+            self._push(peer, now)
+            return
+        wait = interval(len(self._turn))
+        if peer not in self._spread:
             # The first turns came as fast as allowed; the next ones are to be spread over the interval.
             self._spread.add(peer)
             wait *= zlib.crc32(peer.encode()) / 2**32
-        self._push(peer, now + wait)
+        self._push(peer, self._step_at(now + wait))
+
+    def _step_at(self, at: float) -> float:
+        """The step nearest to a time."""
+        phase = self._phase or 0.0
+        return phase + round((at - phase) / STEP) * STEP
 
     def now(self, peer: str, at: float) -> None:
         """Its turn is now. Nothing while its round runs."""
