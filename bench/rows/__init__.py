@@ -36,6 +36,7 @@ _PLACES = {
     "bgp-50": "converge:medium",
     "bgp-100": "converge:large",
     "bgp-200": "converge:largest",
+    "bgp-200-mesh": "converge:largest_mesh",
     "flannel-throughput": "between:throughput",
     "flannel-latency": "between:latency",
     "flannel-repair": "mended:mended",

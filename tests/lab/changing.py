@@ -79,8 +79,11 @@ class Lab:
     def agent_of(self, node: str) -> int:
         """The process id of a node's agent."""
         for pid, _ in processes_of(init_of(self.name)):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            wanted_here = f"PODWAY_NODE={node}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                wanted_here = f"PODWAY_NODE={node}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+            except OSError:
+                continue  # it has ended meanwhile
             if wanted_here and b"agent" in words and b"nsenter" not in words[0]:
                 return pid
         raise AssertionError(f"{node} has no agent")

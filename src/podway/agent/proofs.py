@@ -143,9 +143,9 @@ class Proofs:
             if answer.intact and is_peer:
                 self._step(question.key, path.Echoed(question.inside))
 
-    def _read(self, dev: str) -> None:
+    def _read(self, dev: str, fileno: int) -> None:
         try:
-            for found in self._segments[dev].read():
+            for found in self._segments[dev].read(fileno):
                 if isinstance(found, Told):
                     for key in list(self._by_address.get((dev, found.address), ())):
                         self._step(key, path.Heard(found.mac))
@@ -253,7 +253,7 @@ class Proofs:
             made = Segment(dev, self._port)
             self._segments[dev] = made
             for fileno in made.filenos():
-                self._loop.add_reader(fileno, self._read, dev)
+                self._loop.add_reader(fileno, self._read, dev, fileno)
         return self._segments[dev]
 
     def _leave(self, dev: str) -> None:

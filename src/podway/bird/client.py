@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from podway.bird import replies
@@ -62,7 +62,7 @@ class Client:
         finally:
             writer.close()
 
-    async def standings(self) -> dict[str, replies.Standing]:
+    async def standings(self) -> Mapping[str, replies.Standing]:
         """What every BGP session is and since when, by name."""
         return replies.standings(await self.ask("show protocols"))
 

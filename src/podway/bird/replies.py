@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -121,16 +122,16 @@ def sessions(reply: str) -> list[SessionState]:
 _STANDING = re.compile(r"^(?:1002-| )(\S+) +BGP +\S+ +(\S+) +(\S+)(?: +(\S+))?", re.MULTILINE)
 
 
-def standings(reply: str) -> dict[str, Standing]:
-    """Of every BGP protocol of "show protocols", by name. Read every other second, of hundreds of sessions:
-    so without ``lines``."""
+@functools.lru_cache(1)
+def standings(reply: str) -> Mapping[str, Standing]:
+    """Of every BGP protocol of "show protocols", by name. Asked every other second, of hundreds of sessions,
+    and mostly the answer is the last one's: so without ``lines``, and remembered."""
     return {
         name: Standing(words or state.capitalize(), _seconds(since))
         for name, state, since, words in _STANDING.findall(reply)
     }
 
 
-@functools.lru_cache(1024)
 def _seconds(text: str) -> float:
     """ISO 8601 with its offset → seconds of the wall clock."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import struct
 
 ETHERNET = struct.Struct("!6s6sH")
@@ -67,5 +68,6 @@ def udp_content(frame: bytes) -> tuple[tuple[str, int], str, bytes] | None:
         return None
     port, _, length, _ = _UDP.unpack_from(frame, at)
     size = 4 if kind == ETH_IPV4 else 16
-    source, target = (ipaddress.ip_address(frame[at - n * size : at - (n - 1) * size]) for n in (2, 1))
-    return (str(source), port), str(target), frame[at + _UDP.size : at + length]
+    family = socket.AF_INET if size == 4 else socket.AF_INET6
+    source, target = (socket.inet_ntop(family, frame[at - n * size : at - (n - 1) * size]) for n in (2, 1))
+    return (source, port), target, frame[at + _UDP.size : at + length]

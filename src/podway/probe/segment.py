@@ -102,21 +102,21 @@ class Segment:
         """Send a whole frame. Raises OSError when the link is down or gone."""
         self._sockets[ETHERNET.unpack_from(frame)[2]].send(frame)
 
-    def read(self) -> Iterator[Told | Came]:
-        """What came since the last call. Never waits."""
-        for one in self._sockets.values():
-            for _ in range(_BATCH):
-                try:
-                    frame = one.recv(_LARGEST)
-                except BlockingIOError:
-                    break
-                except OSError as error:
-                    if error.errno == errno.ENETDOWN:
-                        break  # said once when the link goes down; it comes up again by itself
-                    raise
-                found = _found(frame)
-                if found is not None:
-                    yield found
+    def read(self, fileno: int) -> Iterator[Told | Came]:
+        """What came on one of ``filenos`` since the last call. Never waits."""
+        (one,) = (one for one in self._sockets.values() if one.fileno() == fileno)
+        for _ in range(_BATCH):
+            try:
+                frame = one.recv(_LARGEST)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno == errno.ENETDOWN:
+                    break  # said once when the link goes down; it comes up again by itself
+                raise
+            found = _found(frame)
+            if found is not None:
+                yield found
 
 
 def _found(frame: bytes) -> Told | Came | None:
