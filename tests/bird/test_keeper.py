@@ -20,7 +20,6 @@ from podway.agent import speaker as keeping
 from podway.agent.speaker import BirdKeeper
 from podway.bird import process
 from podway.bird.process import BirdProcess
-from podway.bird.render import render
 from podway.plan.bgp import Told
 
 pytestmark = pytest.mark.kernel
@@ -174,27 +173,6 @@ def test_what_bird_refuses_does_not_replace_what_it_runs_with(
         one.told = Told(msgspec.structs.replace(ALONE, draining=True))
         one.keeper.follow()
         await one.until(lambda: one.keeper.process.installed() != before and not ails(one, "would not take"))
-        assert one.keeper.status().pid == first
-
-    kept(tmp_path, test)
-
-
-def test_one_that_is_too_busy_to_answer_is_told_again(
-    tmp_path: Path, in_namespace: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No answer to a new configuration is no refusal of it."""
-    monkeypatch.setattr("podway.bird.client.PATIENCE", 0.5)
-    monkeypatch.setattr(keeping, "POLL", 0.2)
-    monkeypatch.setattr(keeping, "HUNG", 1000)
-
-    async def test(one: Kept) -> None:
-        first = await one.started()
-        os.kill(first, signal.SIGSTOP)
-        one.told = Told(msgspec.structs.replace(ALONE, draining=True))
-        wanted = render(one.told.speaker, str(one.keeper.process.log)) if one.told.speaker else ""
-        await one.until(lambda: ails(one, "does not answer"))
-        os.kill(first, signal.SIGCONT)
-        await one.until(lambda: one.keeper.process.installed() == wanted and not ails(one, "does not answer"))
         assert one.keeper.status().pid == first
 
     kept(tmp_path, test)
