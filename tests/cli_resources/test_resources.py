@@ -250,6 +250,16 @@ def test_help_imports_nothing_that_is_slow(podway: Podway) -> None:
     assert "LOADED set()" in done.stdout
 
 
+def test_a_command_that_asks_an_agent_does_not_load_one() -> None:
+    """Nor asyncio and the store's engine, which would be half of its time."""
+    code = (
+        "import sys, podway.observe.client, podway.observe.peers\n"
+        "print('LOADED', {'asyncio', 'sqlite3', 'podway.node.engine'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "LOADED set()" in done.stdout
+
+
 def test_every_command_of_this_room_has_help(podway: Podway) -> None:
     for command in ("apply", "get", "describe", "delete", "diff", "explain", "version"):
         assert f"podway {command}" in podway.good(command, "--help")

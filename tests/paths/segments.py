@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from podway.agent.choices import PeerPath
+from podway.agent.reports import PeerPath
 from podway.kernel import namespaces
 from podway.model.errors import Unavailable
 from podway.observe import client

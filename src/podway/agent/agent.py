@@ -32,8 +32,9 @@ from podway.agent.notify import notify, watchdog_interval
 from podway.agent.pace import Pace
 from podway.agent.pages import AgentPages
 from podway.agent.proofs import Proofs
+from podway.agent.reports import AgentStatus, PeerPath
 from podway.agent.speaker import BirdKeeper
-from podway.agent.status import AgentStatus, describe, leases
+from podway.agent.status import describe, leases
 from podway.agent.writer import BULK, POD, REPAIR, Writer
 from podway.cni import dropin, home
 from podway.cni.dropin.steps import Others, drive_async
@@ -403,5 +404,5 @@ class Agent:
         made = describe(self._engine, self._started, self._health, self._liveness, self._bird.status())
         return msgspec.structs.replace(made, paths=self._proofs.counts(), controller=self._duties.lease)
 
-    def _paths_now(self) -> tuple[choices.PeerPath, ...]:
+    def _paths_now(self) -> tuple[PeerPath, ...]:
         return choices.describe(self._engine.planner, self._proofs, self._loop.time())

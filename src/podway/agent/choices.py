@@ -4,35 +4,12 @@ from __future__ import annotations
 
 import time
 
-import msgspec
-
 from podway.agent.proofs import Proofs
+from podway.agent.reports import PeerPath
 from podway.model.objects import MAIN_TABLE, Link, Route
 from podway.plan.attach.pod import IPV6_METRIC
 from podway.plan.path import Choice, PathKey, State
 from podway.plan.planner import Planner
-
-
-class PeerPath(msgspec.Struct, frozen=True, kw_only=True):
-    """One peer's blocks of one family in one network. Times are seconds since the epoch, 0: never.
-
-    ``mtu`` is of the link that packets leave by, 0 without a path. ``address``, ``dev`` and ``macs`` are
-    what direct needs: the peer's address, the uplink on its segment, what the peer publishes."""
-
-    peer: str
-    network: str
-    family: int
-    path: Choice
-    reason: str
-    since: float
-    mtu: int = 0
-    blocks: tuple[str, ...] = ()
-    address: str = ""
-    dev: str = ""
-    macs: tuple[str, ...] = ()
-    last_probe: float = 0.0
-    probe_ms: float = 0.0
-    trouble: str = ""
 
 
 def describe(planner: Planner, proofs: Proofs, loop_time: float) -> tuple[PeerPath, ...]:

@@ -16,6 +16,7 @@ import msgspec
 
 from podway.agent import handshakes, targets
 from podway.agent.prober import Prober
+from podway.agent.reports import PathReport, PeerReport
 from podway.model.objects import Key, family_of
 from podway.node.engine import NodeEngine
 from podway.plan import narrow
@@ -27,35 +28,6 @@ from podway.probe.verdict import Peer
 UNHEARD = ("silent", "refused")
 WELL = ("ok", "unknown")
 LOOK = 0.1  # seconds at least between two looks at readiness
-
-
-class PathReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One path as ``podway get peers -o json`` shows it. ``mtu``: what passes, 0 = not known.
-
-    ``handshake``: when WireGuard's was last, in seconds since 1970; 0: never, None: it is another tunnel."""
-
-    layer: str
-    network: str
-    target: str
-    carrier: str
-    finding: str
-    mtu: int
-    expected_mtu: int
-    milliseconds: float  # of the last answer's way there and back
-    answered: float  # when, 0 = never
-    handshake: int | None = None
-
-
-class PeerReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One peer. ``since`` and times in seconds since 1970."""
-
-    name: str
-    verdict: str
-    title: str
-    reason: str
-    fix: str
-    since: float
-    paths: tuple[PathReport, ...]
 
 
 class Health:

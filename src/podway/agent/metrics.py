@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from podway.agent.reports import AgentStatus
 from podway.agent.sessions import BgpStatus
-from podway.agent.status import AgentStatus
 from podway.cni.protocol import Answer, Call
 from podway.node.reconciler import Report
 from podway.probe.verdict import ORDER

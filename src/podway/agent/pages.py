@@ -10,12 +10,11 @@ from pathlib import Path
 import msgspec
 
 from podway.agent import metrics
-from podway.agent.choices import PeerPath
 from podway.agent.dhcp_report import LeaseReport
 from podway.agent.health import Health
 from podway.agent.http import Pages
+from podway.agent.reports import AgentStatus, PeerPath
 from podway.agent.speaker import BirdKeeper
-from podway.agent.status import AgentStatus
 from podway.model.errors import PodwayError
 
 Response = tuple[int, str, bytes]  # status, content type, body

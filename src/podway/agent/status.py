@@ -5,45 +5,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-import msgspec
-
 import podway
 from podway.agent import dhcp_report
 from podway.agent.health import Health
 from podway.agent.liveness import Liveness
+from podway.agent.reports import AgentStatus
 from podway.agent.sessions import BgpStatus
-from podway.controller.controller import Lease
 from podway.node import dhcp
 from podway.node.engine import NodeEngine
 from podway.plan import generation
 from podway.plan.notes import Note, fold
 from podway.probe import readiness
-
-
-class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """``problems``: what is wanted and isn't so, each with the reason and what to do."""
-
-    node: str
-    version: str
-    uptime: float
-    store: str  # "synced", or why not
-    endpoints: int
-    blocks: tuple[str, ...]
-    borrowed: tuple[str, ...] = ()  # single addresses of other nodes' blocks
-    problems: tuple[str, ...]
-    changing: tuple[str, ...]  # networks on their way from one setting to another, and whom they wait for
-    desired: int
-    programmed: int
-    ready: bool
-    readiness: str  # in a sentence: what is missing until ready, who didn't answer when it turned so
-    peers: dict[str, int]  # verdict → how many peers
-    failing: tuple[str, ...]  # a sentence for each peer that something is wrong with
-    suspect: tuple[str, ...]  # nodes whose agents aren't heard of in the store
-    bgp: BgpStatus
-    probes: dict[str, int]  # "sent", "answered", "refused", "damaged", "foreign"
-    drop_in: int = 0  # pods' interfaces that came by the reference plugins' names
-    controller: Lease = Lease()  # who acts for the cluster, and what was done
-    paths: dict[str, int] = {}  # "direct", "tunnel", "none" → how many, by peer, network and family
 
 
 def _notes(engine: NodeEngine) -> list[Note]:

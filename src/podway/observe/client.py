@@ -8,11 +8,9 @@ from typing import TypeVar
 
 import msgspec
 
-from podway.agent.choices import PeerPath
 from podway.agent.dhcp_report import LeaseReport
-from podway.agent.health import PeerReport
+from podway.agent.reports import AgentStatus, PeerPath, PeerReport
 from podway.agent.sessions import BgpStatus
-from podway.agent.status import AgentStatus
 from podway.bird.replies import BgpRoute
 from podway.model.errors import Unavailable
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from podway.agent.choices import PeerPath
-from podway.agent.health import PathReport, PeerReport
+from podway.agent.reports import PathReport, PeerPath, PeerReport
 from podway.kernel.preflight import Check
 from podway.model.errors import Unavailable
 from podway.model.objects import family_of
