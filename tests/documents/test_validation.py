@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from podway.model.resources import FlannelSpec, Network, NetworkSpec, Node, NodeSpec, Pool
+from podway.model.tunnels import WireguardSpec
 from podway.model.validation import cluster_problems, network_problems
 
 
@@ -53,6 +54,17 @@ def test_a_vni_or_port_out_of_range() -> None:
         spec = network("a", "10.0.0.0/16").spec
         wrong = structs.replace(spec, vxlan=structs.replace(spec.vxlan, **{key: value}))
         assert [problem.path for problem in network_problems(wrong)] == [f"spec.vxlan.{key}"]
+
+
+def test_plaintext_beside_wireguard_is_asked_for_twice() -> None:
+    """directWithinSubnet sends it to neighbours: refused with what to do until allowPlaintext says so too."""
+    spec = structs.replace(network("a", "10.0.0.0/16").spec, preset="calico-wireguard")
+    direct = structs.replace(spec, wireguard=WireguardSpec(direct_within_subnet=True))
+    (problem,) = network_problems(direct)
+    assert problem.path == "spec.wireguard.directWithinSubnet" and "plaintext" in problem.what
+    assert "wireguard.allowPlaintext: true" in problem.fix
+    allowed = structs.replace(spec, wireguard=WireguardSpec(direct_within_subnet=True, allow_plaintext=True))
+    assert network_problems(allowed) == []
 
 
 def test_a_pool_over_a_nodes_address_is_told_to_both() -> None:

@@ -1,5 +1,4 @@
-"""A whole lab in the guest: agents, commands and the CNI executable as a user has them, two subnets with a
-router between, by IPIP and by WireGuard."""
+"""A whole lab in the guest: two subnets with a router between, by IPIP and by WireGuard."""
 
 from __future__ import annotations
 
@@ -11,27 +10,19 @@ from typing import Any
 
 import pytest
 from changing import Lab, until
+from guest_lab import DRAIN, PATIENCE, RATE, SIZE, change, plain, reach_all, tunnelled
+from guest_lab import lab as running
 from streams import running as traffic
-from two_subnets import PATIENCE, frames_of, plain, reach_all, tunnelled, two_subnets
 
-pytestmark = [pytest.mark.guest, pytest.mark.soak, pytest.mark.timeout(900)]
-RATE, SIZE, DRAIN = 5, 200, 60.0  # for each of 12 flows: the guest is emulated
+pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
+SIDES = {"node1": "left", "node2": "left", "node3": "right"}
 ACROSS, WITHIN = {(4, "across"), (41, "across")}, {(4, "within"), (41, "within")}
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with two_subnets(tmp_path_factory.mktemp("lab"), {"preset": "calico-crosssubnet"}) as made:
+    with running(tmp_path_factory.mktemp("lab"), {"preset": "calico-crosssubnet"}, SIDES) as made:
         yield made
-
-
-def change(lab: Lab, spec: dict[str, Any]) -> list[bytes]:
-    """Under traffic of all pairs, of which nothing may be lost; the frames on node1's uplink meanwhile."""
-    with frames_of(lab, "node1") as frames, traffic(lab.pods(), RATE, SIZE, DRAIN) as seen:
-        lab.apply(spec)
-        until("all agree", lambda: lab.agreed(lab.nodes), PATIENCE)
-    seen.verify(5)
-    return frames
 
 
 def peers(lab: Lab, node: str) -> dict[str, dict[str, Any]]:

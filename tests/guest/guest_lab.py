@@ -1,4 +1,5 @@
-"""A lab of three nodes in two subnets with a router between, a pod each, and what its wires carry."""
+"""Labs in the guest: agents, commands and the CNI executable as a user has them; their network changed under
+traffic, and what the wires carry."""
 
 from __future__ import annotations
 
@@ -12,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from changing import POOLS, Lab
+from changing import POOLS, Lab, until
 from lab_tools import podway, running
+from streams import running as traffic
 from under_traffic import ALL, SO_RCVBUFFORCE, heard
 
 from podway.kernel import namespaces
@@ -25,23 +27,26 @@ SEGMENTS = {
     "right": {"cidrs": ["203.0.113.0/24", "fd00:203:0:113::/64"]},
 }
 PATIENCE = 240.0  # seconds: every command takes some
-SIDES = {"node1": "left", "node2": "left", "node3": "right"}
+RATE, SIZE, DRAIN = 5, 200, 60.0  # for each of 12 flows: the guest is emulated
 
 
 @contextlib.contextmanager
-def two_subnets(directory: Path, spec: dict[str, Any]) -> Iterator[Lab]:
-    """The lab with its network as the spec wants it."""
+def lab(directory: Path, spec: dict[str, Any], sides: dict[str, str]) -> Iterator[Lab]:
+    """Nodes, each in the segment that ``sides`` says, with a pod and the network of a spec; a router if there
+    are two segments."""
     network = {"apiVersion": "podway.dev/v1", "kind": "Network", "metadata": {"name": "pods"}}
+    segments = {name: SEGMENTS[name] for name in sorted(set(sides.values()))}
     topology = {
-        "segments": SEGMENTS,
-        "routers": {"router": {"segments": list(SEGMENTS)}},
-        "nodes": {name: {"segment": side, "pods": 1} for name, side in SIDES.items()},
+        "segments": segments,
+        "nodes": {name: {"segment": side, "pods": 1} for name, side in sides.items()},
         "documents": [network | {"spec": {"pools": POOLS} | spec}],
     }
+    if len(segments) > 1:
+        topology["routers"] = {"router": {"segments": list(segments)}}
     file = directory / "lab.json"
     file.write_text(json.dumps(topology))
     with running(f"g{os.getpid()}", "-f", str(file)) as name:
-        yield Lab(name, len(SIDES))
+        yield Lab(name, len(sides))
 
 
 @contextlib.contextmanager
@@ -68,17 +73,31 @@ def reach_all(lab: Lab) -> list[bytes]:
     return frames
 
 
+def change(lab: Lab, spec: dict[str, Any]) -> list[bytes]:
+    """Under traffic of all pairs, of which nothing may be lost; the frames on node1's uplink meanwhile."""
+    with frames_of(lab, "node1") as frames, traffic(lab.pods(), RATE, SIZE, DRAIN) as seen:
+        lab.apply(spec)
+        until("all agree", lambda: lab.agreed(lab.nodes), PATIENCE)
+    seen.verify(5)
+    return frames
+
+
 def plain(frames: list[bytes]) -> list[bytes]:
     """Those from pod to pod that nothing is around."""
-    pools = [ipaddress.ip_network(pool["cidr"]) for pool in POOLS]
     found = []
     for frame in frames:
         version = packet.IP.get(frame[12:14])
         if version is not None:
             ends = frame[26:34] if version == 4 else frame[22:54]
-            source = ipaddress.ip_address(ends[: len(ends) // 2])
-            found += [frame for pool in pools if source.version == pool.version and source in pool]
+            half = len(ends) // 2
+            found += [frame] if all(_is_pods(end) for end in (ends[:half], ends[half:])) else []
     return found
+
+
+def _is_pods(end: bytes) -> bool:
+    address = ipaddress.ip_address(end)
+    pools = [ipaddress.ip_network(pool["cidr"]) for pool in POOLS]
+    return any(address in pool for pool in pools)
 
 
 def tunnelled(frames: list[bytes]) -> set[tuple[int, str]]:
