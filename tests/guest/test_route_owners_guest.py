@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from guest_lab import PATIENCE
 from two_owners import each_has_one_owner, two_owners
-from two_subnets import PATIENCE
 
 pytestmark = [pytest.mark.guest, pytest.mark.soak, pytest.mark.timeout(900)]
 

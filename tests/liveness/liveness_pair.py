@@ -108,7 +108,7 @@ class Pair:
     @contextlib.contextmanager
     def damaged(self, rule: str) -> Iterator[None]:
         """A rule for what the segment forwards, in nft's words, for the body."""
-        hook = "type filter hook forward priority 0"
+        hook = "type filter hook forward priority filter"
         self.run(self.middle, "nft -f -", f"table bridge damage {{ chain c {{ {hook}; {rule}; }}; }}")
         try:
             yield

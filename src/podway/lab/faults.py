@@ -97,7 +97,8 @@ def ruleset(topology: Topology, faults: Iterable[Fault]) -> str:
     for fault in faults:
         rules += _rules(topology, fault)
     body = "\n".join(f"    {rule}" for rule in rules)
-    chain = f"  chain faults {{\n    type filter hook forward priority 0; policy accept;\n{body}\n  }}"
+    # before the module br_netfilter, if it is there: IP packets come by no chain that is at its 0 or behind
+    chain = f"  chain faults {{\n    type filter hook forward priority filter; policy accept;\n{body}\n  }}"
     return f"table bridge {TABLE}\ndelete table bridge {TABLE}\ntable bridge {TABLE} {{\n{chain}\n}}\n"
 
 
