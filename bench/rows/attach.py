@@ -6,14 +6,13 @@ The reference is the bridge: a ratio of throughput above 1, and of round trips b
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.host import ended
 from bench.measure import Row, in_turn, median_row
-from bench.rows.traffic import PING, Wiring, ours, streams, trips
+from bench.rows.traffic import Wiring, ours, round_trips, streams
 
 
 def throughput(rounds: int, directory: Path) -> list[Row]:
@@ -33,10 +32,7 @@ def throughput(rounds: int, directory: Path) -> list[Row]:
 
 def latency(rounds: int, directory: Path) -> list[Row]:
     """One byte there and back, the median of many, in µs."""
-    program = directory / "pingpong"
-    subprocess.run(["cc", "-O2", "-o", program, PING], check=True)
-    with _sides(directory, str(program)) as sides:
-        taken = in_turn({name: trips(side, program) for name, side in sides.items()}, rounds)
+    taken = round_trips(_sides, rounds, directory)
     return [
         median_row(f"round trip, {what}, routed / bridge", "µs", taken["routed"][what], taken["bridge"][what])
         for what in taken["routed"]

@@ -123,10 +123,7 @@ def stream(client: Host, address: str) -> float:
 
 def latency(rounds: int, directory: Path) -> list[Row]:
     """One byte there and back, the median of many, in µs."""
-    program = directory / "pingpong"
-    subprocess.run(["cc", "-O2", "-o", program, PING], check=True)
-    with _sides(directory, str(program)) as sides:
-        taken = in_turn({name: trips(side, program) for name, side in sides.items()}, rounds)
+    taken = round_trips(_sides, rounds, directory)
     return [
         median_row(f"round trip, {what}{beside}", "µs", taken["ours"][what], figures[what], goal)
         for what in taken["ours"]
@@ -134,7 +131,19 @@ def latency(rounds: int, directory: Path) -> list[Row]:
     ]
 
 
-def trips(side: Wiring, program: Path) -> Callable[[], Sample]:
+def round_trips(
+    sides: Callable[[Path, str], contextlib.AbstractContextManager[dict[str, Wiring]]],
+    rounds: int,
+    directory: Path,
+) -> Taken:
+    """Of all ``sides``, in turn; each runs what it is given in the pods b and c."""
+    program = directory / "pingpong"
+    subprocess.run(["cc", "-O2", "-o", program, PING], check=True)
+    with sides(directory, str(program)) as made:
+        return in_turn({name: _trips(side, program) for name, side in made.items()}, rounds)
+
+
+def _trips(side: Wiring, program: Path) -> Callable[[], Sample]:
     def sample() -> Sample:
         found = {}
         for where, address in zip(("one node", "two nodes"), side.addresses, strict=True):

@@ -10,9 +10,10 @@ import pytest
 from click.testing import CliRunner
 from dropin_lab import Lab
 
+from podway import durable
 from podway.cli.cni import cni
 from podway.cni import dropin, install_dropin
-from podway.cni.installed import aside
+from podway.cni.installed import RECORD, aside
 from podway.cni.shim import SETTINGS
 from podway.model.errors import Conflict, InvalidInput
 
@@ -74,8 +75,15 @@ def test_an_installation_cut_short_is_undone_or_repeated(
     bin_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed after the record was written, before anything was replaced."""
+    real = durable.replace
+
+    def cut(path: Path, data: bytes, mode: int) -> None:
+        if path.name != RECORD:
+            raise KeyboardInterrupt
+        real(path, data, mode)
+
     with monkeypatch.context() as patched:
-        patched.setattr(install_dropin, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(durable, "replace", cut)
         with pytest.raises(KeyboardInterrupt):
             install(bin_dir, ["bridge"], replace=True)
     assert (bin_dir / "bridge").read_text() == "foreign bridge" == aside(bin_dir / "bridge").read_text()

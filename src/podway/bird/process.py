@@ -15,12 +15,14 @@ import signal
 import time
 from pathlib import Path
 
+from podway import durable
 from podway.bird.client import Client
 from podway.model.errors import InvalidInput, Unavailable
 
 OLDEST = (2, 0, 8)  # the first with "long lived graceful restart" and "receive limit" as rendered
 GONE = 0.5  # seconds: a process that is just being replaced by another program shows no command line
 PATIENCE = 10.0  # seconds for a run of "bird -p"
+SECRET = 0o600  # passwords of sessions are in its configuration
 FIX = "install the package bird2 (2.0.8 or later)"
 
 
@@ -39,7 +41,7 @@ class BirdProcess:
     async def check(self, text: str) -> None:
         """Raises InvalidInput with BIRD's own words when it would not take ``text``."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        _write(self._trial, text)
+        durable.replace(self._trial, text.encode(), SECRET)
         code, said = await _run(_executable(), "-p", "-c", str(self._trial))
         if code:
             raise InvalidInput(f"BIRD would not take its configuration: {said}", str(self._trial))
@@ -63,7 +65,7 @@ class BirdProcess:
     def install(self, text: str) -> None:
         """Make ``text`` the file that BIRD starts with; password included, so nobody else may read it."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        _write(self.file, text)
+        durable.replace(self.file, text.encode(), SECRET)
 
     def installed(self) -> str:
         """What BIRD has last taken up, "" for nothing."""
@@ -173,14 +175,3 @@ async def _run(*command: str) -> tuple[int, str]:
         await process.wait()
         raise Unavailable(f"no end after {PATIENCE:.0f} s", " ".join(command)) from None
     return process.returncode or 0, " ".join(said.decode(errors="replace").split())
-
-
-def _write(path: Path, text: str) -> None:
-    """Atomically, readable by root alone, on disk before the name is."""
-    new = path.with_name(path.name + ".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.rename(path)

@@ -11,9 +11,10 @@ import os
 import sys
 from pathlib import Path
 
+from podway import durable
 from podway.cni.attached import require_none
 from podway.cni.config import NAME
-from podway.cni.installed import Record, Removed, digest, digest_of, write
+from podway.cni.installed import Record, Removed, digest, digest_of
 from podway.model.errors import Conflict, InvalidInput
 
 EXECUTABLE = "podway-cni"
@@ -90,7 +91,7 @@ def install(bin_dir: Path, conf_dir: Path, network: str, socket: str, fallback: 
         directory.mkdir(parents=True, exist_ok=True)
     record.enter({path: data for path, (data, _) in wanted.items()})
     for path in changed:
-        write(path, *wanted[path])
+        durable.replace(path, *wanted[path])
     return changed
 
 

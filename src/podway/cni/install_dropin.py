@@ -7,10 +7,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from podway import durable
 from podway.cni.attached import require_none
 from podway.cni.dropin import NAMES
 from podway.cni.install import executable
-from podway.cni.installed import Record, Removed, digest, digest_of, write
+from podway.cni.installed import Record, Removed, digest, digest_of
 from podway.cni.shim import SETTINGS
 from podway.model.errors import Conflict, InvalidInput
 
@@ -54,7 +55,7 @@ def install(
     bin_dir.mkdir(parents=True, exist_ok=True)
     Record.read(bin_dir).enter({path: data for path, (data, _) in wanted.items()}, keep=True)
     for path in changed:
-        write(path, *wanted[path])
+        durable.replace(path, *wanted[path])
     return changed
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from podway import durable
 from podway.model.errors import Conflict
 
 RECORD = ".podway-cni.installed"
@@ -97,7 +98,7 @@ class Record:
             with suppress(FileNotFoundError):
                 self._path.unlink()
         elif self._encoded() != self._written:
-            write(self._path, self._encoded(), 0o644)
+            durable.replace(self._path, self._encoded(), 0o644)
         self._written = self._encoded()
 
     def _encoded(self) -> bytes:
@@ -123,24 +124,3 @@ def digest_of(path: Path) -> str:
         return digest(path.read_bytes())
     except FileNotFoundError:
         return ""
-
-
-def write(path: Path, data: bytes, mode: int) -> None:
-    """Atomic and durable: whoever looks sees the old file or the new one, a crash leaves one of them."""
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        os.rename(new, path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -7,6 +7,7 @@ chains a rule with a connection's state has to be iptables-nft's own, or it can'
 from __future__ import annotations
 
 import contextlib
+import errno
 import shlex
 from collections.abc import Iterable
 
@@ -21,6 +22,7 @@ COMMANDS = {
 }
 TABLES = {"ip": "ip_tables_names", "ip6": "ip6_tables_names"}
 WAIT = ("-w", "5")  # seconds for the lock that all its calls share
+PATIENCE = 30.0  # seconds for a call
 DROPS = ("DROP", "REJECT")
 
 
@@ -78,10 +80,12 @@ def _execute(words: list[str], stdin: str = "") -> str:
 
     command = words[0]
     try:
-        done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=PATIENCE)
     except FileNotFoundError as error:
         why = f"tables of {command} are in use, and can't be looked at"
         raise Unavailable(why, f"there is no {command}", "apt install iptables") from error
+    except subprocess.TimeoutExpired as error:
+        raise OSError(errno.ETIMEDOUT, f"{command} did not end within {PATIENCE:.0f} s") from error
     if done.returncode:
         raise OSError(done.returncode, done.stderr.strip())
     return done.stdout

@@ -6,12 +6,12 @@ As an owner it offers addresses of its blocks and takes them back; as a borrower
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from podway import durable
 from podway.ipam.lending import borrowable, is_used_up, lends, offers, spare
 from podway.ipam.state import Allocations
 from podway.model.errors import Unavailable
@@ -203,13 +203,8 @@ class Lending:
     def _save(self) -> None:
         """On the disk, whole or not at all. Raises Unavailable."""
         kept = _File(offers={cidr: tuple(sorted(found)) for cidr, found in self._offered.items() if found})
-        new = self._path.with_suffix(".new")
         try:
-            with new.open("wb") as file:
-                file.write(msgspec.json.encode(kept))
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(self._path)
+            durable.replace(self._path, msgspec.json.encode(kept), 0o600)
         except OSError as error:
             fix = "check free space and permissions of the state directory"
             raise Unavailable(f"what is offered can't be kept: {error}", str(self._path), fix) from error

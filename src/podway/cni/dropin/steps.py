@@ -71,23 +71,32 @@ def _next(steps: Steps[Answer], outcome: object, error: Exception | None) -> Ste
 def drive(steps: Steps[Answer], engine: NodeEngine) -> Answer:
     """Carry out a call in this thread."""
     others = Others()
-    outcome: Any = None
-    error: Exception | None = None
-    while True:
-        step = _next(steps, outcome, error)
-        if isinstance(step, Answer):
-            return step
-        outcome = error = None
-        try:
-            outcome = step.do(engine) if isinstance(step, Work) else others.carry_out(step)
-        except Exception as raised:
-            error = raised
+
+    async def now(step: Step) -> Any:
+        return step.do(engine) if isinstance(step, Work) else others.carry_out(step)
+
+    try:
+        _drive(steps, now).send(None)
+    except StopIteration as end:  # nothing in it waits
+        answer: Answer = end.value
+        return answer
+    raise AssertionError("a step was put off")
 
 
 async def drive_async(steps: Steps[Answer], work: Callable[[Work], Awaitable[Any]], others: Others) -> Answer:
     """The same, where what is to be done is awaited; ``others`` works on threads of its own."""
     import asyncio  # only an agent has it
 
+    async def soon(step: Step) -> Any:
+        if isinstance(step, Work):
+            return await work(step)
+        return await asyncio.to_thread(others.carry_out, step)
+
+    return await _drive(steps, soon)
+
+
+async def _drive(steps: Steps[Answer], do: Callable[[Step], Awaitable[Any]]) -> Answer:
+    """The loop itself, from one step to the next."""
     outcome: Any = None
     error: Exception | None = None
     while True:
@@ -96,9 +105,7 @@ async def drive_async(steps: Steps[Answer], work: Callable[[Work], Awaitable[Any
             return step
         outcome = error = None
         try:
-            outcome = await (
-                work(step) if isinstance(step, Work) else asyncio.to_thread(others.carry_out, step)
-            )
+            outcome = await do(step)
         except Exception as raised:
             error = raised
 
