@@ -8,12 +8,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import json
+import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from containerd import runtime
+from containerd import Containerd, runtime
 from cri import Cri
 from networks import REFERENCE, DropIn, Podway, install_reference
 
@@ -25,6 +28,7 @@ REFERENCE_NAME = f"{debian_version()} bridge + masquerade, one family"
 PORTS = ((8000, 80, "tcp"), (9000, 53, "udp"))
 RATES = {"kubernetes.io/ingress-bandwidth": "1G", "kubernetes.io/egress-bandwidth": "1G"}
 HOST = "host network"
+NOTHING = "as many plugins that do nothing"
 _names = (f"pod{number}" for number in itertools.count())
 
 
@@ -73,10 +77,12 @@ def chains(rounds: int, directory: Path) -> list[Row]:
 def _over(
     title: str, after: list[dict[str, Any]], rounds: int, directory: Path
 ) -> dict[str, dict[str, list[float]]]:
-    """A containerd each over our executables and over the reference's, and the first one's host network."""
+    """A containerd each over our executables, the reference's and such that do nothing, and the first one's
+    host network."""
     with contextlib.ExitStack() as stack:
-        ours, reference = (stack.enter_context(runtime()) for _ in range(2))
+        ours, reference, nothing = (stack.enter_context(runtime()) for _ in range(3))
         data = directory / title.replace(" ", "-")
+        _install_nothing(nothing, conflist(after, data / "nothing", ""), directory)
         install_reference(reference, conflist(after, data / "theirs", ""))
         node = DropIn(ours, conflist(after, data / "ours", ""))
         node.install()
@@ -86,8 +92,20 @@ def _over(
             "ours": _pod(Cri(ours), **asked),
             HOST: _pod(Cri(ours), host_network=True),
             debian_version(): _pod(Cri(reference), **asked),
+            NOTHING: _pod(Cri(nothing), **asked),
         }
         return in_turn(sides, rounds)
+
+
+def _install_nothing(runtime: Containerd, conflist: dict[str, Any], directory: Path) -> None:
+    """Plugins of the conflist's names, and loopback, that answer and do nothing."""
+    program = directory / "nothing"
+    source = Path(__file__).with_name("nothing.c")
+    subprocess.run(["musl-gcc", "-static", "-Os", "-o", program, source], check=True)
+    for name in ("loopback", *(plugin["type"] for plugin in conflist["plugins"])):
+        shutil.copy(program, runtime.bin_dir / name)
+    (runtime.conf_dir / "10-nothing.conflist").write_text(json.dumps(conflist))
+    runtime.wait_network()
 
 
 def _one_family() -> dict[str, object]:

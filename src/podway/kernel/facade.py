@@ -220,11 +220,17 @@ class Kernel:
             while not self.rtnetlink.is_running(name) and time.monotonic() < end:
                 time.sleep(LINK_WATCH / 200)
 
-    def apply_inside(self, namespace: int, ops: Sequence[Op]) -> list[OpResult]:
-        """Apply in a pod's namespace, which no socket of ours outlives."""
+    def apply_inside(
+        self, namespace: int, ops: Sequence[Op], indexes: Mapping[str, int] | None = None
+    ) -> list[OpResult]:
+        """Apply in a pod's namespace, which no socket of ours outlives.
+
+        ``indexes``: link → ifindex there, where known."""
         results: list[OpResult] = []
         with namespaces.entered(namespace):
             inside = Rtnetlink()
+            for name, index in (indexes or {}).items():
+                inside.learn(name, index)
             try:
                 for backend, run in groupby(ops, _backend):
                     batch = list(run)

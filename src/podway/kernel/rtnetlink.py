@@ -24,6 +24,7 @@ from podway.model.objects import (
     AnyObject,
     Fdb,
     Filter,
+    Key,
     Link,
     Neighbour,
     Op,
@@ -75,6 +76,13 @@ class Rtnetlink:
             found = link.index_of(message.payload)
             self.learn(name, found)
         return found
+
+    def is_still(self, name: str) -> bool:
+        """Whether the link that was last known by this name is there; waits for no lock, as a look would."""
+        try:
+            return socket.if_nametoindex(name) == self._index.get(name)
+        except OSError:
+            return False
 
     def _forget(self, name: str) -> None:
         self._name.pop(self._index.pop(name, 0), None)
@@ -221,12 +229,11 @@ class Rtnetlink:
         """Carry out in order, batched; one result per operation.
 
         A failure doesn't stop later ones that don't need it. Deleting what is gone succeeds.
-        ``namespaces`` maps a Peer's namespace to an open descriptor. The peer's ifindex is then
-        known by ``peer_index``.
+        ``namespaces`` maps a Peer's namespace to an open descriptor.
         """
         pending: list[tuple[int, bytes]] = []
         results: list[OpResult | None] = [None] * len(ops)
-        self.peer_index: dict[str, int] = {}
+        self._other_ends: dict[Key, int] = {}
         queues = {op.want.link: at for at, op in enumerate(ops) if isinstance(op.want, Qdisc)}
         later: dict[int, list[tuple[int, bytes]]] = {}
         for number, op in enumerate(ops):
@@ -248,7 +255,8 @@ class Rtnetlink:
             if op.want is None and isinstance(op.have, Link):
                 self._forget(op.have.name)
         return [
-            result if result is not None else OpResult(op) for op, result in zip(ops, results, strict=True)
+            result if result is not None else OpResult(op, other_end=self._other_ends.get(op.key, 0))
+            for op, result in zip(ops, results, strict=True)
         ]
 
     def _failure(self, op: Op, code: int, words: str) -> OpResult:
@@ -300,7 +308,7 @@ class Rtnetlink:
         own, other = random.randrange(FIRST_INDEX, LAST_INDEX), random.randrange(FIRST_INDEX, LAST_INDEX)
         peer_fd = None
         if want.peer is not None:
-            self.peer_index[want.peer.name] = other
+            self._other_ends[want.key] = other
             if want.peer.namespace:
                 peer_fd = namespaces[want.peer.namespace]
             else:

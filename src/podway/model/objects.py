@@ -399,11 +399,14 @@ class Op(msgspec.Struct, frozen=True):
 
 
 class OpResult(msgspec.Struct, frozen=True):
-    """What became of one operation: ``errno`` 0 is success; ``error`` carries the extended ack."""
+    """What became of one operation: ``errno`` 0 is success; ``error`` carries the extended ack.
+
+    ``other_end``: the ifindex of a veth's other end that was made with it, else 0."""
 
     op: Op
     errno: int = 0
     error: str = ""
+    other_end: int = 0
 
 
 def family_of(address: str) -> int:

@@ -9,7 +9,7 @@ between any two steps leaves a journal row that the next DEL, GC or start finds.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from podway.kernel import namespaces
 from podway.kernel.facade import Kernel
@@ -121,16 +121,18 @@ class Attachments:
     def wire(self, endpoint: Endpoint, namespace: int) -> None:
         """Program both sides. Raises Conflict, Unavailable or OSError with the kernel's own words."""
         fragment, pods = ("endpoint", endpoint.id), {endpoint.id: namespace}
-        wiring.program_node(self._kernel, self._planner, fragment, _who(endpoint), pods)
+        indexes = wiring.program_node(self._kernel, self._planner, fragment, _who(endpoint), pods)
         reach("add.wired")
-        self.program_inside(endpoint, namespace)
+        self.program_inside(endpoint, namespace, indexes)
         self._kernel.until_they_send(filter(None, (endpoint.host_link, endpoint.bridge)))
         reach("add.inside")
         self.burial.forget_flows(endpoint)
 
-    def program_inside(self, endpoint: Endpoint, namespace: int) -> None:
-        """The pod's side alone, on an interface that stands."""
-        wiring.program_pod(self._kernel, inside(endpoint), namespace, _who(endpoint))
+    def program_inside(
+        self, endpoint: Endpoint, namespace: int, indexes: Mapping[str, int] | None = None
+    ) -> None:
+        """The pod's side alone, on an interface that stands. ``indexes``: of links there, where known."""
+        wiring.program_pod(self._kernel, inside(endpoint), namespace, _who(endpoint), indexes=indexes)
         if endpoint.route_mtu:  # those that the kernel made by itself too
             self._kernel.resize_inside(namespace, endpoint.ifname, endpoint.mtu, endpoint.route_mtu, 0)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -77,10 +77,11 @@ class Pieces:
             wanted = self._planner.fragment(*fragment)
             passes = [Op(one, None) for one in wanted if isinstance(one, Passage)]
             remember(self._database, self._planner.desired, passes)
-            wiring.program_node(self._kernel, self._planner, fragment, who, {piece.id: namespace})
+            pods = {piece.id: namespace}
+            indexes = wiring.program_node(self._kernel, self._planner, fragment, who, pods)
             reach("add.wired")
             if namespace >= 0:
-                self.program_inside(piece, namespace)
+                self.program_inside(piece, namespace, indexes)
                 veths = [one for one in wanted if isinstance(one, Link) and one.peer is not None]
                 names = [name for veth in veths for name in (veth.name, veth.master) if name]
                 self._kernel.until_they_send(names)
@@ -94,13 +95,14 @@ class Pieces:
         reach("add.finished")
         return piece
 
-    def program_inside(self, piece: Piece, namespace: int) -> None:
-        """The pod's side alone."""
+    def program_inside(self, piece: Piece, namespace: int, indexes: Mapping[str, int] | None = None) -> None:
+        """The pod's side alone. ``indexes``: of links there, where known."""
         objects, who = dropin.in_pod(piece), f"container {piece.container}"
         if isinstance(piece.want, InPod):
             inside.make(self._kernel, piece, piece.want, objects, namespace)
             return
-        wiring.program_pod(self._kernel, objects, namespace, who, dropin.out_of_pod(piece))
+        gone = dropin.out_of_pod(piece)
+        wiring.program_pod(self._kernel, objects, namespace, who, gone, indexes=indexes)
 
     def fill(self, piece: Piece, namespace: int) -> Piece:
         """Change one that stands to ``piece``: its addresses have become known. Raises what ``add`` does;

@@ -18,8 +18,10 @@ from podway.plan.spoofing import is_guard
 
 def program_node(
     kernel: Kernel, planner: Planner, fragment: FragmentId, who: str, pods: Mapping[str, int]
-) -> None:
-    """Make the host's side of a fragment. Raises Conflict, InvalidInput, Unavailable or OSError."""
+) -> dict[str, int]:
+    """Make the host's side of a fragment; the ifindexes of the interfaces that this made in pods.
+
+    Raises Conflict, InvalidInput, Unavailable or OSError."""
     objects = planner.fragment(*fragment)
     keys = [o.key for o in objects]
     clashes = [key for key in keys if key in planner.conflicts]
@@ -28,7 +30,10 @@ def program_node(
     published = [o for o in objects if isinstance(o, NftElement) and o.data]
     # such a port may lead to another interface yet
     actual = kernel.look_up(one for one in published if planner.is_shared(one.key))
-    raise_first(kernel.apply(diff(planner.desired, actual, keys).ops, pods), who)
+    results = kernel.apply(diff(planner.desired, actual, keys).ops, pods)
+    raise_first(results, who)
+    made = ((one.op.want, one.other_end) for one in results if one.other_end)
+    return {link.peer.name: index for link, index in made if isinstance(link, Link) and link.peer is not None}
 
 
 def _clash(planner: Planner, key: Key, fragment: FragmentId, who: str) -> Conflict:
@@ -51,16 +56,17 @@ def program_pod(
     who: str,
     gone: Iterable[AnyObject] = (),
     made: Link | None = None,
+    indexes: Mapping[str, int] | None = None,
 ) -> None:
     """Make what stands inside a pod, on interfaces that exist: they are changed, not created. Then remove
     what is ``gone``.
 
-    ``made``: how its interface is, where that is known. A rule outlives the interface that it was for, and
-    may stand from an earlier one."""
+    ``made``: how its interface is, where that is known; ``indexes``: of links there. A rule outlives the
+    interface that it was for, and may stand from an earlier one."""
     inner = [_as_change(op, made) for op in creations(objects)]
     inner += ordered(Op(None, one) for one in gone)
     if inner:
-        results = kernel.apply_inside(namespace, inner)
+        results = kernel.apply_inside(namespace, inner, indexes)
         stands = [r for r in results if r.errno == errno.EEXIST and isinstance(r.op.want, Rule)]
         raise_first([r for r in results if r not in stands], who)
 

@@ -121,15 +121,17 @@ def with_gateways(given: Result, gateway: bool, default: bool) -> Result:
 def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
     """See to it that the bridge stands, with the gateways of this network."""
     assert isinstance(piece.want, BridgePod)
-    name = piece.want.bridge
-    found = engine.kernel.rtnetlink.get_link(name)
-    if found is not None and found.kind != "bridge":
-        raise wrong("bridge", f"{name} is a {found.kind or 'hardware'} link, not a bridge")
+    name, rtnetlink = piece.want.bridge, engine.kernel.rtnetlink
     known = engine.pieces.known.get(f"/{name}//bridge-device")
     before = known.want if known is not None and isinstance(known.want, BridgeDevice) else None
+    stands = before is not None and not piece.want.vlans and rtnetlink.is_still(name)
+    found = None if stands else rtnetlink.get_link(name)
+    stands = stands or found is not None
+    if found is not None and found.kind != "bridge":
+        raise wrong("bridge", f"{name} is a {found.kind or 'hardware'} link, not a bridge")
     native = ask.section.number("vlan", highest=_LAST_VLAN)
     wanted = _device(engine, ask, piece.want, found, before, () if native else piece.want.gateways)
-    if before != wanted or found is None:
+    if before != wanted or not stands:
         device = Piece(container="", ifname=name, configuration="", want=wanted)
         engine.pieces.keep(device)
     if native and piece.want.gateways:
@@ -154,7 +156,7 @@ def _prepare_vlan(engine: NodeEngine, ask: Ask, want: BridgePod, native: int, mt
         mac=names.mac("bridge-vlan", engine.node, name),
         mtu=mtu,
     )
-    addresses = _with(engine, ask, name, there.addresses, want.gateways, found is not None)
+    addresses = _with(engine, ask, name, there.addresses, want.gateways)
     vlans = tuple(one for one in want.vlans if one.untagged)
     wanted = msgspec.structs.replace(there, addresses=addresses, vlans=vlans)
     if before != wanted or found is None:
@@ -162,13 +164,13 @@ def _prepare_vlan(engine: NodeEngine, ask: Ask, want: BridgePod, native: int, mt
 
 
 def _with(
-    engine: NodeEngine, ask: Ask, name: str, there: tuple[str, ...], wanted: tuple[str, ...], stands: bool
+    engine: NodeEngine, ask: Ask, name: str, there: tuple[str, ...], wanted: tuple[str, ...]
 ) -> tuple[str, ...]:
     """The addresses of link ``name`` with those that are wanted."""
     addresses = list(there)
     for one in wanted:
         if one not in addresses:
-            addresses = [*_room_for(engine, ask, name, one, addresses, stands), one]
+            addresses = [*_room_for(engine, ask, name, one, addresses), one]
     return tuple(addresses)
 
 
@@ -189,7 +191,7 @@ def _device(
             mtu=config.mtu(ask.section),
             adopted=foreign,
         )
-    addresses = _with(engine, ask, name, before.addresses, gateways, found is not None)
+    addresses = _with(engine, ask, name, before.addresses, gateways)
     if want.vlans and before.adopted and not (found and found.bridge and found.bridge.vlan_filtering):
         fix = f"ip link set {name} type bridge vlan_filtering 1"
         raise wrong("bridge", f"{name} filters no VLANs, and isn't Podway's to change", fix)
@@ -206,15 +208,11 @@ def _gateways(given: Result) -> tuple[str, ...]:
     return tuple(f"{one.gateway}/{one.address.rpartition('/')[2]}" for one in given.ips)
 
 
-def _room_for(
-    engine: NodeEngine, ask: Ask, name: str, wanted: str, addresses: list[str], stands: bool
-) -> list[str]:
+def _room_for(engine: NodeEngine, ask: Ask, name: str, wanted: str, addresses: list[str]) -> list[str]:
     """``addresses`` without those in the way. Raises CniError 7 unless forceAddress allows that."""
     new = ipaddress.ip_interface(wanted)
-    there = list(addresses)
-    if stands:
-        dumped = engine.kernel.rtnetlink.dump("address").values()
-        there += [one.address for one in dumped if isinstance(one, Addressed) and one.link == name]
+    dumped = engine.kernel.rtnetlink.dump("address").values()
+    there = [*addresses, *(one.address for one in dumped if isinstance(one, Addressed) and one.link == name)]
     for old in dict.fromkeys(there):
         one = ipaddress.ip_interface(old)
         if old == wanted or one.version != new.version or (one.version == 6 and not _overlap(one, new)):
