@@ -96,26 +96,46 @@ _MAPPINGS = st.sampled_from(
 )
 
 
-@st.composite
-def inner_mains(draw: st.DrawFn) -> dict[str, Any]:
-    """Those whose link stands in the pod alone."""
-    ipam = {"ipam": _ipam(draw(st.booleans()), draw(st.booleans()))} if draw(st.integers(0, 3)) else {}
-    conf: dict[str, Any] = {"type": "macvlan", **ipam}
-    options = {
-        "master": ["up0", "up0", "none0"],
+_MASTER = ["up0", "up0", "none0"]
+#: those whose link stands in the pod alone: option → what it may be
+INNER: dict[str, dict[str, list[Any]]] = {
+    "macvlan": {
+        "master": _MASTER,
         "mode": ["bridge", "private", "vepa", "passthru", "other"],
         "mtu": [1400, 9000],
         "mac": ["c2:11:22:33:44:66"],
         "bcqueuelen": [300],
-    }
-    for key, values in options.items():
+    },
+    "host-device": {"device": ["dev0", "dev0", "none0"]},
+    "tap": {
+        "mtu": [1450],
+        "mac": ["c2:11:22:33:44:67"],
+        "multiQueue": [True, False],
+        "owner": [54321],
+        "group": [54322],
+    },
+    "ipvlan": {"master": _MASTER, "mode": ["l2", "l3", "l3s", "other"], "mtu": [1400, 9000]},
+    "vlan": {"master": _MASTER, "vlanId": [7, 0, 5000], "mtu": [1400, 9000]},
+    "dummy": {},
+}
+DEVICE = ("ip link add dev0 type veth peer name dev1",)
+HERE = ("macvlan", "host-device", "tap")  # what kernels without 802.1Q, VRF and dummies make, too
+
+
+@st.composite
+def inner_mains(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
+    """One of these names."""
+    name = draw(st.sampled_from(names))
+    ipam = {"ipam": _ipam(draw(st.booleans()), draw(st.booleans()))} if draw(st.integers(0, 3)) else {}
+    conf: dict[str, Any] = {"type": name, **ipam}
+    for key, values in INNER[name].items():
         if draw(st.booleans()):
             conf[key] = draw(st.sampled_from(values))
     return conf
 
 
 @st.composite
-def inner_cases(draw: st.DrawFn, versions: tuple[str, ...] = VERSIONS) -> Case:
+def inner_cases(draw: st.DrawFn, names: tuple[str, ...] = HERE, versions: tuple[str, ...] = VERSIONS) -> Case:
     """One of them, perhaps with tuning after it."""
     chained = [draw(_TUNING)] if draw(st.booleans()) else []
     version, script = draw(st.sampled_from(versions)), draw(st.sampled_from(sorted(SCRIPTS)))
@@ -124,10 +144,37 @@ def inner_cases(draw: st.DrawFn, versions: tuple[str, ...] = VERSIONS) -> Case:
         steps = tuple(msgspec.structs.replace(step, freed=()) for step in steps)
     if version == "0.3.1":
         steps = tuple(step for step in steps if step.command != "CHECK")
-    main = draw(inner_mains())
-    if script == "two pods":
+    main = draw(inner_mains(names))
+    if _SECOND in steps:
         main.pop("mac", None)  # no two links on one wire
-    return Case(version=version, plugins=(main, *chained), steps=steps)
+    return Case(version=version, plugins=(main, *chained), steps=steps, before=DEVICE)
+
+
+_VLANS: dict[str, list[Any]] = {
+    "vlan": [7, 7, 4095],
+    "vlanTrunk": [[{"minID": 10, "maxID": 12}], [{"id": 20}], [{"minID": 12, "maxID": 10}]],
+    "preserveDefaultVlan": [True, False],
+}
+
+
+@st.composite
+def vlan_cases(draw: st.DrawFn) -> Case:
+    """A bridge that filters VLANs."""
+    ipam = _ipam(draw(st.booleans()), True)
+    main = {"type": "bridge", "bridge": "cni0", "isGateway": draw(st.booleans()), "ipam": ipam}
+    for key, values in _VLANS.items():
+        if draw(st.booleans()):
+            main[key] = draw(st.sampled_from(values))
+    return Case(version="1.1.0", plugins=(main,), steps=SCRIPTS[draw(st.sampled_from(["life", "two pods"]))])
+
+
+@st.composite
+def vrf_cases(draw: st.DrawFn) -> Case:
+    """A VRF after a bridge or ptp, whose CHECK in the reference looks for routes that are in its table."""
+    vrf = {"type": "vrf", "vrfname": "blue"} | draw(st.sampled_from([{}, {"table": 77}]))
+    steps = SCRIPTS[draw(st.sampled_from(["life", "forgetful", "two pods", "added twice", "collected"]))]
+    steps = tuple(step for step in steps if step.command != "CHECK")
+    return Case(version="1.1.0", plugins=(draw(mains()), vrf), steps=steps)
 
 
 @st.composite

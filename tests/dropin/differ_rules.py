@@ -29,13 +29,19 @@ class Rule(NamedTuple):
 _STEP = r"/\d+ (?:ADD|CHECK|DEL|GC)(?: nowhere)?"
 _ANSWER = _STEP + r"/answers/\d+"
 _DEL = r"/\d+ DEL(?: nowhere)?/answers/\d+"
-#: in the release's words: of a configuration, and of what is gone (sbr's interface, a namespace that is none)
+#: in the release's words: of a configuration, and of what is gone (an interface, a namespace that is none)
 _MISTAKES = "|".join(
     (
         "if rate is set, burst must also be set",
         "Invalid host port number: 0",
         "no such file or directory",
         "unknown FS magic",
+        "in containerNS: Link not found",
+        'specify either "device"',
+        "invalid VLAN ID",
+        "incorrect trunk",
+        '"master" field is required',
+        "dummy interface requires an IPAM",
     )
 )
 _VERSION = r"/\d+ VERSION/answers/\d+/.*"
@@ -68,6 +74,7 @@ DELIBERATE = (
         "ptp-addresses", _STEP + "/pod/addresses/eth0 .*/noprefixroute", lambda *both: both == (ABSENT, True)
     ),
     Rule("tuning-journalled", _STEP + "/files/c[12]_eth0.json", lambda left, right: right == ABSENT),
+    Rule("tuning-journalled", _STEP + "/files", lambda left, right: (left, right) == (ABSENT, {})),
     Rule("bridge-stays-itself", _STEP + "/node/links/cni0/mtu"),
     Rule("bridge-stays-itself", _STEP + "/node/links/[^/]+/address", _unequal_texts("<mac of node")),
     Rule("bridge-stays-itself", _ANSWER + "/answer/interfaces/[01]/mac", _unequal_texts("<mac of node")),
@@ -95,6 +102,11 @@ DELIBERATE = (
         r"/\d+ (?:DEL|GC)/rules of the gone(?:/\d)?",
         lambda left, right: right in (ABSENT, []),
     ),
+    Rule("whole-tap", _STEP + "/pod/links/eth0/options/(?:vnet_hdr|pi)", _pair(True, False)),
+    Rule("whole-tap", _STEP + "/pod/links/eth0/mtu", _pair(1500, 1450)),  # which only a tap is asked for
+    Rule("whole-tap", _STEP + "/.*(?:address|mac)", lambda left, right: right == "c2:11:22:33:44:67"),
+    Rule("no-second-tap", r"/\d+ ADD/answers/\d+/.*", because="plugin tap has served interface eth0"),
+    Rule("no-second-tap", _STEP + "/pod/.*<veth[0-9]>.*", lambda left, right: right == ABSENT),
     Rule("route-localnet", _STEP + "/node/sysctls/ipv4/up0/route_localnet", _pair("1", ABSENT)),
     Rule("route-localnet", _STEP + "/node/sysctls/ipv4/(?:cni0|<veth.*>)/route_localnet", _pair(ABSENT, "1")),
 )

@@ -13,6 +13,8 @@ State = dict[str, Any]
 
 RANDOM_LINK = re.compile(r"\b(?:veth|bwp|ifb|pi|tmp)[0-9a-f]{8,13}\b")
 MAC = re.compile(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b", re.IGNORECASE)
+#: kinds of links that stand in pods alone, whose options are all a plugin's
+_OF_PODS = ("macvlan", "ipvlan", "vlan", "tun", "vrf")
 _CONF = Path("/proc/sys/net")
 #: settings that say nothing of what a plugin did
 _UNSETTLED = ("stable_secret", "mtu", "force_mld_version")
@@ -80,6 +82,7 @@ def look(where: str, names: Names) -> State:
         "routes": dict(_route(one) for one in [*routes4, *routes6] if not _is_dull(one)),
         "rules": [json.dumps(one, sort_keys=True) for one in [*rules4, *rules6]],
         "neighbours": [json.dumps(one, sort_keys=True) for one in [*neighbours4, *neighbours6]],
+        "vlans": _vlans(),
         "queues": _queues(),
         "sysctls": _sysctls(),
     }
@@ -99,6 +102,7 @@ def _link(one: dict[str, Any]) -> State:
         "flags": sorted(set(one["flags"]) - {"LOWER_UP", "NO-CARRIER", "M-DOWN"}),
         "port": {key: port[key] for key in settings if key in port},
         "bridge": {key: bridge[key] for key in options if key in bridge},
+        "options": info.get("info_data", {}) if info.get("info_kind") in _OF_PODS else {},
     }
 
 
@@ -124,6 +128,20 @@ def _route(one: dict[str, Any]) -> tuple[str, State]:
     flags = [flag for flag in one.get("flags", ()) if flag != "linkdown"]
     what = " ".join(str(one[key]) for key in ("dst", "table", "metric", "dev") if key in one)
     return what.replace("/", "|"), {**kept, **numbers, "flags": flags}
+
+
+def _vlans() -> State:
+    """Of each port of a bridge that filters: VLAN → how frames of it leave."""
+    told = subprocess.run(["bridge", "-j", "vlan", "show"], capture_output=True, text=True).stdout
+    found = json.loads(told) if told.strip() else []
+    return {
+        port["ifname"]: {
+            f"{one['vlan']}-{one.get('vlanEnd', one['vlan'])}": sorted(one.get("flags", ()))
+            for one in port["vlans"]
+        }
+        for port in found
+        if port.get("vlans")
+    }
 
 
 def _queues() -> list[str]:

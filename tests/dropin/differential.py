@@ -67,9 +67,17 @@ def differences(left: dict[str, Any], right: dict[str, Any]) -> list[Difference]
     ]
 
 
-def _said(path: str, left: dict[str, str], right: dict[str, str]) -> tuple[str, str]:
+def _said(path: str, *texts: dict[str, str]) -> tuple[str, str]:
+    """Of a plugin that wasn't reached, the words of the one that failed before it."""
     answer = "/".join(path.split("/")[:4])
-    return left.get(answer, ""), right.get(answer, "")
+    step = answer.rpartition("/")[0]
+    left, right = (
+        texts_of.get(
+            answer, next((one for at, one in texts_of.items() if at.startswith(f"{step}/") and one), "")
+        )
+        for texts_of in texts
+    )
+    return left, right
 
 
 def compare(case: Case, *sides: Side) -> list[list[Difference]]:

@@ -58,13 +58,12 @@ def _explain(error: OSError, link: Link, lower: str, who: str) -> None:
     wiring.raise_first([OpResult(Op(link, None), error.errno or errno.EIO, words)], who)
 
 
-def tolerated(one: AnyObject, want: InPod, foreign: bool) -> AnyObject:
-    """What CHECK asks for: a link that somebody set down passes, but for a dummy, as the reference has it.
-
-    ``foreign``: it was made by the reference plugin."""
+def tolerated(one: AnyObject, piece: Piece, foreign: bool) -> AnyObject:
+    """What CHECK asks for: a link without addresses that somebody set down passes, but for a dummy, as the
+    reference has it. ``foreign``: it was made by the reference plugin."""
     if not isinstance(one, Link):
         return one
-    up = one.up if isinstance(want, Dummy) else None
+    up = one.up if piece.addresses or isinstance(piece.want, Dummy) else None
     return msgspec.structs.replace(one, up=up, alias=None if foreign else one.alias)
 
 

@@ -229,7 +229,7 @@ class Pieces:
             moved |= moved_on(self._kernel.observe_inside(namespace), piece.ifname)
         inner = tuple(one for one in dropin.in_pod(piece) if one.key not in moved)
         if isinstance(piece.want, InPod):
-            inner = tuple(inside.tolerated(one, piece.want, foreign is not None) for one in inner)
+            inner = tuple(inside.tolerated(one, piece, foreign is not None) for one in inner)
         if not isinstance(piece.want, Tuned):  # what a tuning after it sets is no objection
             inner = tuple(wiring.as_left(one, mac) for one in inner if not isinstance(one, Sysctl))
         if inner:
