@@ -39,7 +39,7 @@ _MISTAKES = "|".join(
         "in containerNS: Link not found",
         'specify either "device"',
         "invalid VLAN ID",
-        "incorrect trunk",
+        "incorrect trunk|minID",
         '"master" field is required',
         "dummy interface requires an IPAM",
     )
