@@ -92,7 +92,7 @@ DELIBERATE = (
     ),
     Rule(
         "counted",
-        r"/\d+ (?:ADD|CHECK|DEL)/files(?:/last_reserved_ip.\d)?",
+        r"/\d+ (?:ADD|CHECK|DEL|GC)/files(?:/last_reserved_ip.\d)?",
         lambda left, right: left in ({}, ABSENT),
     ),
     Rule("own-families", _STEP + "/pod/sysctls/ipv6/eth0/ndisc_notify", lambda *both: both == ("1", ABSENT)),
