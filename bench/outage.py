@@ -263,7 +263,7 @@ def table(taken: Figures) -> str:
         for event in EVENTS[shape]:
             cells = [f"{modes[mode][event]:.0f}" if event in modes.get(mode, {}) else "" for mode in MODES]
             lines.append(f"| {event} | {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", f"Each figure is the median of {RUNS} runs.", ""])
 
 
 def _write(taken: Figures) -> None:
