@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 import speakers
 
 from podway.agent import speaker as keeping
+from podway.agent.hanging import pulse
 from podway.agent.speaker import BirdKeeper
 from podway.bird import process
 from podway.bird.process import BirdProcess
@@ -106,18 +108,61 @@ def test_one_that_ends_again_and_again_is_left_for_longer(tmp_path: Path, in_nam
     kept(tmp_path, test)
 
 
+@pytest.mark.parametrize("seen", ["it does nothing", "it does not answer"])
 def test_one_that_hangs_is_killed_and_started_anew(
-    tmp_path: Path, in_namespace: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, in_namespace: int, monkeypatch: pytest.MonkeyPatch, seen: str
 ) -> None:
-    monkeypatch.setattr("podway.bird.client.PATIENCE", 0.5)
+    """Soon where it is seen to do nothing, and else after it has not answered twice."""
+    monkeypatch.setattr("podway.bird.client.PATIENCE", 1000.0 if seen == "it does nothing" else 0.5)
     monkeypatch.setattr(keeping, "POLL", 0.2)
 
     async def test(one: Kept) -> None:
         first = await one.started()
+        if seen != "it does nothing":
+            monkeypatch.setattr(keeping, "pulse", lambda pid: None)
         os.kill(first, signal.SIGSTOP)
         await one.until(lambda: one.keeper.status().pid not in (None, first))
 
     kept(tmp_path, test)
+
+
+def test_where_the_agent_could_not_ask_nobody_hangs(
+    tmp_path: Path, in_namespace: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that isn't let run takes its own silence for nobody else's."""
+    monkeypatch.setattr(keeping, "POLL", 0.01)
+
+    async def test(one: Kept) -> None:
+        first = await one.started()
+        for _ in range(30):
+            await asyncio.sleep(0.02)
+            time.sleep(0.6)  # the loop does not turn
+        await one.looked()
+        assert one.keeper.status().pid == first
+
+    kept(tmp_path, test)
+
+
+def test_who_does_something_does_not_hang(in_namespace: int) -> None:
+    """One that spins has no pulse that stands still, one that sleeps or is stopped has."""
+    with (
+        subprocess.Popen(["sh", "-c", "while :; do :; done"]) as busy,
+        subprocess.Popen(["sleep", "60"]) as idle,
+    ):
+        try:
+            time.sleep(0.3)
+            assert pulse(idle.pid) is not None and pulse(idle.pid) == pulse(idle.pid)
+            for _ in range(20):
+                before = pulse(busy.pid)
+                time.sleep(0.05)
+                assert before is None or before != pulse(busy.pid)
+            busy.send_signal(signal.SIGSTOP)
+            time.sleep(0.3)
+            assert pulse(busy.pid) is not None and pulse(busy.pid) == pulse(busy.pid)
+        finally:
+            busy.kill()
+            idle.kill()
+    assert pulse(busy.pid) is None
 
 
 @pytest.mark.parametrize("away", ["hung", "being installed anew"])

@@ -12,17 +12,18 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 
 from podway.agent.deathwatch import DeathWatch
+from podway.agent.hanging import Hanging, answer, pulse
 from podway.agent.sessions import BgpStatus, History, PeerStatus, Recently, Turn, called
 from podway.bird.meaning import OFTEN, Clues, why
 from podway.bird.process import BirdProcess
 from podway.bird.render import digest, render
-from podway.bird.replies import BfdState, BgpRoute, SessionState, Standing
+from podway.bird.replies import BfdState, BgpRoute, SessionState
 from podway.kernel import counters, listeners
 from podway.model.bgp import Session, Speaker
 from podway.model.errors import Conflict, InvalidInput, PodwayError
@@ -32,7 +33,7 @@ from podway.plan.notes import Note, fold
 POLL = 2.0  # seconds between looks at the sessions
 SHOWN = 1.0  # seconds that whoever wants to see them waits for details at most
 DETAILS = 50  # times what reading all details takes, until they are read again without being asked for
-HUNG = 2  # looks in a row without an answer until BIRD is killed
+HUNG = 2  # looks in a row without an answer until BIRD is killed, though it does something
 CALM = 30.0  # seconds of life after which an end counts as the first
 LONGEST = 60.0  # seconds of back-off at most
 DEAD = "BFD lost it, and its kernel does not answer either: taken for dead, its routes are withdrawn"
@@ -208,18 +209,19 @@ class BirdKeeper:
 
     async def _look(self) -> None:
         """Read the sessions; a BIRD that answers no more is killed, and so started anew."""
-        if self.process.pid() is None:
+        pid = self.process.pid()
+        if pid is None:
             self._states, self._sessions, self._bfd = {}, {}, {}
             return
         before = self._states
         try:
-            standings = await self.process.client.standings()
-            self._states = _states(standings)
+            standings = await answer(self.process.client.standings(), lambda: pulse(pid))
+            self._states = {name: standing.state for name, standing in standings.items()}
             if self._states != before and time.monotonic() >= self._detailed_at:
                 await self._read_details()
         except PodwayError as error:
             self._silent += 1
-            if self._silent >= HUNG:
+            if self._silent >= HUNG or isinstance(error, Hanging):
                 _log.error("BIRD hangs and is killed", extra={"why": str(error)})
                 self._silent = 0
                 self.process.kill()
@@ -371,10 +373,6 @@ class BirdKeeper:
         if self.process.pid() is None:
             return []
         return await self.process.client.routes()
-
-
-def _states(standings: Mapping[str, Standing]) -> dict[str, str]:
-    return {name: standing.state for name, standing in standings.items()}
 
 
 def require_port(speaker: Speaker) -> None:
