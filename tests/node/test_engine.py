@@ -291,6 +291,19 @@ def _in(address: str, block: str) -> bool:
     return ipaddress.ip_interface(address).ip in ipaddress.ip_network(block)
 
 
+def test_an_add_that_needs_room_leaves_flows_to_the_burial(engine: NodeEngine, pod_namespace: int) -> None:
+    """It waits for the old interface in its namespace alone; flows to that one's ports are forgotten yet."""
+    burial = engine.attachments.burial
+    published = (PortMap(host_port=5353, container_port=53, protocol="udp"),)
+    engine.add(request(ports=published), pod_namespace)
+    burial.complete()
+    engine.delete("c1", "eth0")
+    engine.add(request("c2"), pod_namespace)
+    assert (burial.dying, burial.due) == (False, True)
+    burial.complete()
+    assert not burial.due
+
+
 def test_a_second_writer_is_refused(tmp_path: Path, engine: NodeEngine, url: str) -> None:
     with pytest.raises(Unavailable), open_engine("a", str(tmp_path / "state"), url):
         pass

@@ -227,16 +227,17 @@ class Kernel:
 
         ``indexes``: link → ifindex there, where known."""
         results: list[OpResult] = []
-        with namespaces.entered(namespace):
-            inside = Rtnetlink()
-            for name, index in (indexes or {}).items():
-                inside.learn(name, index)
-            try:
-                for backend, run in groupby(ops, _backend):
-                    batch = list(run)
-                    results += sysctl.apply(batch) if backend == "sysctl" else inside.apply(batch)
-            finally:
-                inside.close()
+        with namespaces.entered(namespace), contextlib.ExitStack() as stack:
+            inside: Rtnetlink | None = None
+            for backend, run in groupby(ops, _backend):
+                if backend == "sysctl":
+                    results += sysctl.apply(list(run))
+                    continue
+                if inside is None:
+                    inside = stack.enter_context(contextlib.closing(Rtnetlink()))
+                    for name, index in (indexes or {}).items():
+                        inside.learn(name, index)
+                results += inside.apply(list(run))
         return results
 
     def observe_inside(self, namespace: int) -> Actual:

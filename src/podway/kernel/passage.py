@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from podway.kernel import xtables
 from podway.kernel.netlink.socket import NetlinkSocket
-from podway.kernel.nfnetlink import gatewire, nftwire
+from podway.kernel.nfnetlink import gatewire
 from podway.kernel.nfnetlink.gatewire import BaseChain, ForeignRule
 from podway.model.errors import Unavailable
 from podway.model.gate import Gate, Passage, Where
@@ -137,8 +137,8 @@ class Firewalls:
         return max(jumps, default=0) + 1
 
     def _bases(self) -> list[BaseChain]:
-        dumps = [self._socket.dump(nftwire.dump(nftwire.GETCHAIN, family)) for family in gatewire.FAMILIES]
-        found = [gatewire.decode_base(message.payload) for messages in dumps for message in messages]
+        messages = self._socket.dump(gatewire.dump_chains())
+        found = [gatewire.decode_base(message.payload) for message in messages]
         return [base for base in found if base is not None and base.where.table != TABLE]
 
     def _rules(self, where: Where) -> list[ForeignRule]:

@@ -51,6 +51,11 @@ def decode_table(payload: bytes) -> tuple[str, str]:
     return FAMILIES.get(payload[0], ""), name
 
 
+def dump_chains() -> bytes:
+    """A request for the chains of all families."""
+    return nftwire.dump(nftwire.GETCHAIN, 0)
+
+
 def dump_rules(where: Where) -> bytes:
     """A request for the rules of one chain."""
     parts = wire.text(nftwire.RULE_TABLE, where.table), wire.text(nftwire.RULE_CHAIN, where.chain)
