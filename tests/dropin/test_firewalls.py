@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -54,13 +56,41 @@ class Scene:
         answer = self.lab.call("ADD", conf, self.b)
         self.addresses = [one["address"].partition("/")[0] for one in answer["ips"]]
 
+    def chain(self, pod: str) -> list[dict[str, Any]]:
+        """bridge and firewall under the reference plugins' names, each pod on a bridge of its own."""
+        number = 31 if pod == self.a else 32
+        ranges = [[{"subnet": f"10.{number}.0.0/24"}], [{"subnet": f"fd00:{number}::/64"}]]
+        ipam = {"type": "host-local", "dataDir": str(self.lab.data), "ranges": ranges}
+        common = {"cniVersion": "1.0.0", "name": f"net{number}"}
+        bridge = {"type": "bridge", "bridge": f"cni{number}", "isDefaultGateway": True, "ipMasq": True}
+        return [common | bridge | {"ipam": ipam}, common | {"type": "firewall"}]
+
+    def attach_drop_in(self) -> None:
+        """Both pods, by the drop-in plugins; without ``firewall`` they reach nothing yet."""
+        bridges = {pod: self.lab.call("ADD", self.chain(pod)[0], pod) for pod in (self.a, self.b)}
+        self.addresses = [one["address"].partition("/")[0] for one in bridges[self.b]["ips"]]
+        assert self.is_shut()
+        for pod, answer in bridges.items():
+            self.lab.call("ADD", self.chain(pod)[1], pod, before=answer)
+
+    def detach_drop_in(self) -> None:
+        """Both, as a runtime does whose namespaces went."""
+        for pod in (self.a, self.b):
+            for conf in reversed(self.chain(pod)):
+                self.lab.call("DEL", conf, pod, namespace="")
+
     def passes(self) -> bool:
         """Whether a's packets reach b in both families, and the world."""
-        return all(walls.reaches(self.a, address) for address in (*self.addresses, WORLD))
+        return all(self._heard())
 
     def is_shut(self) -> bool:
         """Whether none does."""
-        return not any(walls.reaches(self.a, address) for address in (*self.addresses, WORLD))
+        return not any(self._heard())
+
+    def _heard(self) -> Iterator[bool]:
+        for address in self.addresses:
+            yield walls.hears(self.a, self.b, address)
+        yield walls.hears(self.a, self.world, WORLD)
 
 
 @pytest.fixture
@@ -190,6 +220,41 @@ def test_ufw_and_its_reload(scene: Scene, tmp_path: Path) -> None:
     ufw.ask("reload")
     wait_for(scene.passes, "a way through after the reload")
     assert len(walls.passes()) == 4
+
+
+@contextlib.contextmanager
+def _wall(name: str, directory: Path) -> Iterator[Callable[[], object]]:
+    """One that drops what is forwarded; what it gives takes all foreign rules away, as a reload does."""
+    if name == "firewalld":
+        directory.mkdir()
+        firewalld = walls.Firewalld(directory)
+        with firewalld.running():
+            yield lambda: firewalld.ask("--reload")
+    elif name == "ufw":
+        ufw = walls.Ufw(directory)
+        ufw.ask("--force", "enable")
+        yield lambda: ufw.ask("reload")
+    else:
+        both = (f"iptables-{name}", f"ip6tables-{name}")
+        _iptables(*both)
+        yield lambda: [walls.run(one, "-w", "-F", "FORWARD") for one in both]
+
+
+@pytest.mark.parametrize("wall", ["nft", "legacy", "ufw", "firewalld"])
+def test_the_drop_in_plugin_firewall_passes_each(scene: Scene, tmp_path: Path, wall: str) -> None:
+    """To a pod of another bridge in both families, and out, again after a reload; DEL leaves the wall whole.
+
+    nft's and legacy's policy is what Docker sets."""
+    scene.lab.start()
+    with _wall(wall, tmp_path / "wall") as reload:
+        scene.attach_drop_in()
+        wait_for(scene.passes, "a way through")
+        reload()
+        wait_for(scene.passes, "a way through after the reload")
+        scene.detach_drop_in()
+        wait_for(lambda: not walls.passes(), "no passes")
+        assert "podway:" not in walls.run("iptables-legacy", "-S") + walls.run("ip6tables-legacy", "-S")
+        assert "FORWARD" in scene.lab.podway("doctor") or wall == "firewalld"
 
 
 def test_doctor_names_what_drops(lab: Lab) -> None:

@@ -6,11 +6,14 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from dropin_lab import PATIENCE, wait_for
+
+from podway.kernel import namespaces
 
 BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -77,6 +80,33 @@ def reaches(pod: str, address: str, count: int = 1) -> bool:
     """Whether all echo requests of a pod are answered."""
     command = ["ip", "netns", "exec", pod, "ping", "-c", str(count), "-i0.05", "-W1", address]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def hears(client: str, server: str, address: str) -> bool:
+    """Whether a datagram of pod ``client`` to ``address`` of pod ``server`` is answered: ufw lets echo
+    requests through, whoever sends them."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with _socket(server, family) as there, _socket(client, family) as asking:
+        there.bind(("", 0))
+        try:
+            asking.connect((address, there.getsockname()[1]))
+            asking.send(b"?")
+            _, source = there.recvfrom(1)
+            there.sendto(b"!", source)
+            return asking.recv(1) == b"!"
+        except OSError:
+            return False
+
+
+def _socket(pod: str, family: int) -> socket.socket:
+    fd = namespaces.open_namespace(f"/run/netns/{pod}")
+    try:
+        with namespaces.entered(fd):
+            made = socket.socket(family, socket.SOCK_DGRAM)
+    finally:
+        os.close(fd)
+    made.settimeout(1.0)
+    return made
 
 
 def nft_rules() -> list[tuple[str, str]]:
