@@ -194,9 +194,10 @@ def _told(ask: Ask, before: Result) -> tuple[str, tuple[str, ...]]:
     return before.interfaces[mine[0]].mac.lower(), tuple(one.address for one in ips)
 
 
-def _is_settled(engine: NodeEngine, namespace: int) -> bool:
+def _unsettled(engine: NodeEngine, namespace: int) -> list[Addressed]:
+    """The pod's addresses that are looked for on the segment still, or were found there."""
     found = engine.kernel.observe_inside(namespace).values()
-    return not any(isinstance(one, Addressed) and one.tentative for one in found)
+    return [one for one in found if isinstance(one, Addressed) and one.tentative]
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -260,10 +261,13 @@ class Maker(_Shape):
     def _settle(self, ask: Ask, namespace: int) -> Steps[None]:
         """Wait until IPv6 addresses may be used, where that was asked for; one that is taken undoes all."""
         settled = 0.0
-        while not (yield Work(lambda engine: _is_settled(engine, namespace))):
-            if settled > SETTLING:
+        while waiting := (yield Work(lambda engine: _unsettled(engine, namespace))):
+            taken = [one.address for one in waiting if one.passing]  # the kernel has found another's
+            if taken or settled > SETTLING:
                 yield Work(lambda engine: engine.pieces.delete(self._id(ask), ask.living))
-                raise Conflict("IPv6 addresses are not usable: a duplicate?", f"container {ask.me.container}")
+                what = "is somebody else's on this segment" if taken else "can't be used yet"
+                which = ", ".join(taken or [one.address for one in waiting])
+                raise Conflict(f"{which} {what} (duplicate detection)", f"container {ask.me.container}")
             yield Pause(PAUSE)
             settled += PAUSE
 
