@@ -15,19 +15,21 @@ BRIDGE, SERVER = "lan0", "10.61.0.1"
 
 
 class Dhcpd:
-    """``options``: further ones of dnsmasq's; a range and its lease time go with ``start``."""
+    """At ``link`` in a namespace, for the 256 addresses of a network. ``options``: further ones of dnsmasq's;
+    a range and its lease time go with ``start``."""
 
-    def __init__(self, namespace: str, directory: Path) -> None:
+    def __init__(self, namespace: str, directory: Path, link: str = "srv0", network: str = "10.61.0") -> None:
         self.namespace, self._directory = namespace, directory
+        self._link, self._network = link, network
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, first: int = 50, *options: str, lease: str = "120") -> None:
-        """Serve ten addresses from 10.61.0.``first`` on; a lease is two minutes at least."""
-        served = f"10.61.0.{first},10.61.0.{first + 9},255.255.255.0,{lease}"
+        """Serve ten addresses from the network's ``first`` on; a lease is two minutes at least."""
+        served = f"{self._network}.{first},{self._network}.{first + 9},255.255.255.0,{lease}"
         own = ["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--no-ping", "--log-dhcp"]
         own += [
             "--bind-dynamic",
-            "--interface=srv0",
+            f"--interface={self._link}",
             f"--dhcp-leasefile={self._directory}/leases",
             "--user=root",
         ]

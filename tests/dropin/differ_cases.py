@@ -150,6 +150,25 @@ def inner_cases(draw: st.DrawFn, names: tuple[str, ...] = HERE, versions: tuple[
     return Case(version=version, plugins=(main, *chained), steps=steps, before=DEVICE)
 
 
+@st.composite
+def dhcp_cases(draw: st.DrawFn) -> Case:
+    """A link on the wire with a DHCP server, by whose lease it has its address."""
+    ipam: dict[str, Any] = {"type": "dhcp"}
+    options: dict[str, list[Any]] = {
+        "request": [[{"option": "121"}], [{"option": "subnet-mask", "skipDefault": True}]],
+        "provide": [[{"option": "host-name", "value": "one"}], [{"option": "60", "value": "shop"}]],
+        "priority": [77],
+    }
+    for key, values in options.items():
+        if draw(st.booleans()):
+            ipam[key] = draw(st.sampled_from(values))
+    version = draw(st.sampled_from(VERSIONS[2:]))
+    script = draw(st.sampled_from(["life", "forgetful", "never added", "two pods", "link down"]))
+    return Case(
+        version=version, plugins=({"type": "macvlan", "master": "up0", "ipam": ipam},), steps=SCRIPTS[script]
+    )
+
+
 _VLANS: dict[str, list[Any]] = {
     "vlan": [7, 7, 4095],
     "vlanTrunk": [[{"minID": 10, "maxID": 12}], [{"id": 20}], [{"minID": 12, "maxID": 10}]],

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from dhcp_server import Dhcpd
 from differ_effects import effects, inside
 from differ_state import MAC, Names, State, look, mentions
 from dropin_lab import Lab, buried, wait_for
@@ -29,6 +30,7 @@ from podway.cni import dropin, inprocess
 from podway.kernel import namespaces
 
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000
+SETTLING = 0.3  # seconds
 DEADLINE = 120.0  # seconds that a side may take for one case on a loaded machine
 OUTSIDE, UPLINK = "outside", "up0"
 NODE4, NODE6, OUTSIDE4, OUTSIDE6 = "198.51.100.2", "fd00:51::2", "198.51.100.1", "fd00:51::1"
@@ -148,6 +150,7 @@ class _World:
         self._results: dict[str, Any] = {}  # container → result of the chain
         self._texts: dict[str, str] = {}  # path of an answer → the error's own words
         self._lab: Lab | None = None
+        self._server: Dhcpd | None = None
 
     def run(self) -> dict[str, Any]:
         """ "NUMBER COMMAND" → what was answered, and the state then; "texts" of errors."""
@@ -197,12 +200,29 @@ class _World:
         _run(f"ip -n {OUTSIDE} -6 route add fd00:10::/32 via {NODE6}")
         for command in self._case.before:
             _run(command)
+        if any(one.get("ipam", {}).get("type") == "dhcp" for one in self._case.plugins):
+            self._serve()
         if self._side.agent:
             (self._directory / "lab").mkdir()
             self._lab = Lab(self._directory / "lab", (self._side.directory,))
             for name in set(dropin.NAMES) - set(self._side.ours):
                 (self._lab.bin / name).unlink()
             self._lab.start()
+
+    def _serve(self) -> None:
+        """A DHCP server outside, and the reference plugin's daemon; they end with this process's session."""
+        self._server = Dhcpd(OUTSIDE, self._directory, "up1", OUTSIDE4.rpartition(".")[0])
+        self._server.start(50, "--dhcp-sequential-ip")
+        if "dhcp" not in self._side.ours:
+            subprocess.Popen([f"{self._side.directory}/dhcp", "daemon"], stderr=subprocess.DEVNULL)
+            wait_for(lambda: Path("/run/cni/dhcp.sock").exists(), "the daemon listens")
+
+    def _leases(self) -> list[str]:
+        """What the server has lent, once it has heard what was sent to it."""
+        if self._server is None:
+            return []
+        time.sleep(SETTLING)
+        return sorted(self._server.leases)
 
     def _step(self, step: Step, title: str) -> dict[str, Any]:
         if step.damage:
@@ -244,6 +264,7 @@ class _World:
             "effects": reached,
             "rules of the gone": mentions(*words),
             "files": self._files(),
+            "leases": self._leases(),
         }
 
     def _files(self) -> dict[str, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from differ_cases import VERSIONS, cases, inner_cases
+from differ_cases import VERSIONS, cases, dhcp_cases, inner_cases
 from differ_rules import DELIBERATE, UPSTREAM, Rule, unexplained
 from differ_world import Case, Side
 from differential import compare, debian, installed, ours, release
@@ -60,6 +60,13 @@ def test_ours_and_the_current_release_of_links_in_the_pod(case: Case) -> None:
     _agree(case, release(), ours(), DELIBERATE)
 
 
+@settings(_FEW, max_examples=EXAMPLES // 4)
+@given(dhcp_cases())
+def test_ours_and_the_current_release_of_leases(case: Case) -> None:
+    """The reference's needs its daemon, ours the agent."""
+    _agree(case, release(), installed(*dropin.NAMES), DELIBERATE)
+
+
 @settings(_FEW, max_examples=EXAMPLES // 2)
 @given(cases(VERSIONS[:-1]))
 def test_debians_and_the_current_release(case: Case) -> None:
@@ -72,6 +79,20 @@ def test_debians_and_the_current_release(case: Case) -> None:
 @given(cases())
 def test_ours_and_the_current_release_thousands(case: Case) -> None:
     _agree(case, release(), ours(), DELIBERATE)
+
+
+@pytest.mark.soak
+@settings(_MANY, max_examples=THOUSANDS // 2)
+@given(inner_cases())
+def test_links_in_the_pod_thousands(case: Case) -> None:
+    _agree(case, release(), ours(), DELIBERATE)
+
+
+@pytest.mark.soak
+@settings(_MANY, max_examples=THOUSANDS // 20)
+@given(dhcp_cases())
+def test_leases_many(case: Case) -> None:
+    _agree(case, release(), installed(*dropin.NAMES), DELIBERATE)
 
 
 @pytest.mark.soak

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -18,6 +19,17 @@ from podway.observe import client
 
 pytestmark = pytest.mark.kernel
 
+POINTS = [  # before the first of them nobody but the server knows of the lease, which runs out
+    *("add.journalled", "add.wired", "add.inside", "add.finished"),
+    *(
+        "delete.begin",
+        "delete.journalled",
+        "inside.undone",
+        "delete.detached",
+        "delete.buried",
+        "delete.finished",
+    ),
+]
 SHORT = ("--dhcp-option=option:T1,3", "--dhcp-option=option:T2,6")  # seconds
 
 
@@ -213,6 +225,34 @@ def test_by_itself_under_another_plugin(lab: Lab, server: Dhcpd, pod: str, other
         lab.call("DEL", under, name, before=results[name])
     with pytest.raises(CniFailed, match="eth0 has no lease"):
         lab.call("CHECK", plugin, pod)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_with_a_lease(lab: Lab, server: Dhcpd, pod: str, point: str) -> None:
+    """The next start, or the runtime's DEL, tells the server, once the journal has the lease."""
+    server.start()
+    lab.stop()
+    for command in (
+        f"ip link add pv0 type veth peer name eth0 netns {pod}",
+        f"ip link set pv0 master {BRIDGE} up",
+        f"ip -n {pod} link set eth0 up",
+    ):
+        subprocess.run(command.split(), check=True)
+    body = {**conf(), "type": "dhcp"}
+    lab.start(PODWAY_FAULT=point)
+    with (
+        pytest.raises(CniFailed, match="agent")
+        if point.startswith("add.")
+        else contextlib.suppress(CniFailed)
+    ):
+        lab.call("ADD", body, pod)
+        lab.call("DEL", body, pod)
+    assert lab.process is not None and lab.process.wait(30) == -signal.SIGKILL
+    lab.process = None
+    lab.start()
+    lab.call("DEL", body, pod)
+    wait_for(lambda: not server.leases, "the address is given back")
+    lab.call("ADD", body, pod)
 
 
 def test_errors_name_the_key_and_leave_nothing(lab: Lab, server: Dhcpd, pod: str) -> None:

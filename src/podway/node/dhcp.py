@@ -1,5 +1,5 @@
-"""DHCP leases of pods: obtained, extended, given back. Everything here waits for servers, and works on any
-thread but the writer's; what is to be kept of it is the caller's to journal."""
+"""DHCP leases of pods: obtained, extended, given back. What waits for servers works on any thread but the
+writer's; what is to be kept of it is the caller's to journal."""
 
 from __future__ import annotations
 

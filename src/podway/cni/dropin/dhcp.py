@@ -21,7 +21,7 @@ from podway.model.dropin import Leased, Piece
 from podway.model.errors import Conflict, Unavailable
 from podway.model.objects import Address as Addressed
 from podway.model.objects import Link, family_of
-from podway.node import dhcp, inside, takeover, wiring
+from podway.node import dhcp, takeover, wiring
 
 if TYPE_CHECKING:
     from podway.node.engine import NodeEngine
@@ -148,14 +148,15 @@ class Dhcp(Source):
         return link.mac
 
     def undo(self) -> Steps[None]:
-        yield from _give_back(self._id, self._ask.living)
+        """Forget the lease, of which the server is told while the pod is there."""
+        yield Work(lambda engine: engine.pieces.delete(self._id, self._ask.living))
 
     def _release(self) -> Steps[None]:
         """One that nobody here knows is confirmed first, for its server must be named in what is sent."""
         known = yield Work(lambda engine: self._id in engine.pieces.known)
         lease = None if known else (yield from self._confirmed())
         if lease is None:
-            yield from _give_back(self._id, self._ask.living)
+            yield from self.undo()
             return
         subject = f"container {self._ask.me.container} interface {self._ask.me.ifname}"
         yield Work(lambda engine: takeover.note(engine.database, subject, [f"lease {lease.address}"]))
@@ -186,10 +187,13 @@ class Dhcp(Source):
 
     def _collect(self) -> Steps[None]:
         valid, name = config.valid_attachments(self._ask.section), self._ask.conf.name
-        known: list[Piece] = yield Work(lambda engine: engine.pieces.of(name, "dhcp"))
-        for piece in known:
-            if (piece.container, piece.ifname) not in valid:
-                yield from _give_back(piece.id)
+
+        def work(engine: NodeEngine) -> None:
+            for piece in engine.pieces.of(name, "dhcp"):
+                if (piece.container, piece.ifname) not in valid:
+                    engine.pieces.delete(piece.id)
+
+        yield Work(work)
 
     def check(self, engine: NodeEngine) -> None:
         piece, where = engine.pieces.known.get(self._id), f"container {self._ask.me.container}"
@@ -229,20 +233,6 @@ def _keep(engine: NodeEngine, piece: Piece) -> None:
     engine.pieces.add(piece, -1)
     if engine.leased is not None:
         engine.leased()
-
-
-def _give_back(name: str, namespace: int = -1) -> Steps[None]:
-    """Forget the lease, so that nobody extends it any more, and tell the server while the pod is there."""
-
-    def forget(engine: NodeEngine) -> Piece | None:
-        piece = engine.pieces.known.get(name)
-        engine.pieces.delete(name)
-        return inside.by(piece, namespace) if piece is not None else None
-
-    piece = yield Work(forget)
-    if piece is not None and isinstance(piece.want, Leased) and not piece.want.lost:
-        lease = piece.want
-        yield Aside(lambda: dhcp.release(piece, lease))
 
 
 class DhcpPlugin:
