@@ -22,8 +22,8 @@ POOL = "10.244.0.0/16"
 FACTS = NodeFacts(name="a", uplinks=(Uplink(name="up0", mtu=1500, addresses=(f"{NEAR4}/24",)),))
 
 
-def told(*documents: tuple[str, str, dict[str, Any]]) -> Speaker:
-    """What node a is told: mesh off, and these (kind, name, spec)."""
+def told(*documents: tuple[str, str, dict[str, Any]], notes: bool = False) -> Speaker:
+    """What node a is told: mesh off, and these (kind, name, spec). ``notes``: they are not all right."""
     kinds = ("BGPConfiguration", "BGPPeer", "BGPFilter", "BGPAdvertisement")
     found: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
     off = ("BGPConfiguration", "default", {"mesh": "off", "hold": 9, "keepalive": 3})
@@ -42,7 +42,7 @@ def told(*documents: tuple[str, str, dict[str, Any]]) -> Speaker:
     me = Node(name="a", spec=NodeSpec(addresses=(f"{NEAR4}/24", f"{NEAR6}/64")))
     block = Block(cidr=OWN, spec=BlockSpec(network="pods", node="a", attach="routed"))
     planned = speaker(Cluster(FACTS, {"a": me}, (block,), {"pods": (POOL,)}, bgp))
-    assert planned.speaker is not None and not planned.notes
+    assert planned.speaker is not None and bool(planned.notes) == notes
     return planned.speaker
 
 

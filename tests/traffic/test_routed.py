@@ -15,6 +15,7 @@ from podway.node import rebuild
 
 pytestmark = pytest.mark.kernel
 
+TCP_REPAIR = 19  # linux/tcp.h
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 POOLS = ["10.244.0.0/16", "fd00:10:244::/48"]
 
@@ -97,29 +98,43 @@ def test_published_ports(tmp_path: Path, in_namespace: int, kind: int, family: i
                 assert harness.ask(scene.node, "127.0.0.1", 8080, kind)
 
 
+def _reverse_path(rp_filter: str) -> None:
+    """As a distribution or an administrator may have it; with accept_local even the node's own pass it."""
+    harness.run(
+        "sysctl", "-qw", f"net/ipv4/conf/all/rp_filter={rp_filter}", "net/ipv4/conf/all/accept_local=1"
+    )
+
+
 @pytest.mark.parametrize("rp_filter", ["0", "1", "2"])
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_foreign_source_address(tmp_path: Path, in_namespace: int, family: int, rp_filter: str) -> None:
-    """Whatever a distribution says of rp_filter, and with accept_local: another pod's address is no use."""
-    settings = {"all/rp_filter": rp_filter, "all/accept_local": "1"}
-    for name, value in settings.items():
-        harness.run("sysctl", "-qw", f"net/ipv4/conf/{name}={value}")
-    gateway = harness.NODE4 if family == 4 else harness.NODE6
+    """Another pod's, the node's, a machine's elsewhere: none is of use, to whomever; its own address is."""
+    _reverse_path(rp_filter)
+    node = harness.NODE4 if family == 4 else harness.NODE6
+    world = harness.OUTSIDE4 if family == 4 else harness.OUTSIDE6
     with harness.scene(tmp_path, attach="routed") as scene:
         evil, own = scene.pod("evil")
         _, victim = scene.pod("victim")
-        foreign = _bare(victim, family)
-        assert _ping(evil, gateway)
-        with namespaces.entered(evil):
-            length, more = ("/32", []) if family == 4 else ("/128", ["nodad"])
-            harness.run("ip", "address", "add", foreign + length, "dev", "eth0", *more)
-        before = _drops("guard", "inet", f"IPv{family} source")
-        assert not _ping(evil, "-I", foreign, gateway)
-        assert _drops("guard", "inet", f"IPv{family} source") > before
-        assert _ping(evil, "-I", _bare(own, family), gateway)
+        _, other = scene.pod("other")
+        everywhere = (node, world, _bare(other, family))
+        for goal in everywhere:
+            assert _ping(evil, "-I", _bare(own, family), goal), goal
+        for foreign in (_bare(victim, family), node, world):
+            for goal in {*everywhere} - {foreign}:
+                with namespaces.entered(evil):
+                    length, more = ("/32", []) if family == 4 else ("/128", ["nodad"])
+                    harness.run("ip", "address", "add", foreign + length, "dev", "eth0", *more)
+                before = _drops("guard", "inet", f"IPv{family} source")
+                assert not _ping(evil, "-I", foreign, goal), (foreign, goal)
+                assert _drops("guard", "inet", f"IPv{family} source") > before, (foreign, goal)
+                with namespaces.entered(evil):
+                    harness.run("ip", "address", "del", foreign + length, "dev", "eth0")
 
 
-def test_false_arp_and_neighbour_advertisements(tmp_path: Path, in_namespace: int) -> None:
+@pytest.mark.parametrize("rp_filter", ["0", "1", "2"])
+def test_false_arp_and_neighbour_advertisements(tmp_path: Path, in_namespace: int, rp_filter: str) -> None:
+    """For another pod's address, the node's and a machine's elsewhere, as question and as answer."""
+    _reverse_path(rp_filter)
     with harness.scene(tmp_path, attach="routed") as scene:
         evil, own = scene.pod("evil")
         _, victim = scene.pod("victim")
@@ -128,16 +143,19 @@ def test_false_arp_and_neighbour_advertisements(tmp_path: Path, in_namespace: in
             raw.bind(("eth0", 0))
         mac = bytes.fromhex(own.mac.replace(":", ""))
         host = bytes.fromhex("ee" * 6)
-        stolen = socket.inet_aton(_bare(victim, 4))
-        reply = b"\0\1\x08\0\6\4\0\2" + mac + stolen + host + socket.inet_aton("169.254.1.1")
-        raw.send(host + mac + b"\x08\x06" + reply)
-        six = socket.inet_pton(socket.AF_INET6, _bare(victim, 6))
-        advertisement = _advertisement(scene, own, six)
-        raw.send(host + mac + b"\x86\xdd" + advertisement)
+        fours = (_bare(victim, 4), harness.NODE4, harness.OUTSIDE4)
+        sixes = (_bare(victim, 6), harness.NODE6, harness.OUTSIDE6)
+        for stolen in fours:
+            for kind in (b"\0\1", b"\0\2"):
+                arp = b"\0\1\x08\0\6\4" + kind + mac + socket.inet_aton(stolen)
+                raw.send(host + mac + b"\x08\x06" + arp + host + socket.inet_aton("169.254.1.1"))
+        for stolen in sixes:
+            advertisement = _advertisement(scene, own, socket.inet_pton(socket.AF_INET6, stolen))
+            raw.send(host + mac + b"\x86\xdd" + advertisement)
         raw.close()
-        assert _drops("guard", "arp", "ARP sender") == 1
-        assert _drops("guard", "inet", "neighbour advertisement") == 1
-        for address in (_bare(victim, 4), _bare(victim, 6)):
+        assert _drops("guard", "arp", "ARP sender") == 2 * len(fours)
+        assert _drops("guard", "inet", "neighbour advertisement") == len(sixes)
+        for address in (*fours, *sixes):
             assert own.mac not in harness.run("ip", "neighbour", "show", address)
 
 
@@ -172,27 +190,50 @@ def test_two_interfaces_of_one_pod(tmp_path: Path, in_namespace: int) -> None:
         asked = {"container": "one", "ifname": "net1", "network": "pods", "namespace": "/nowhere"}
         request = harness.AttachRequest(**asked, default_route=False)  # type: ignore[arg-type]
         second = scene.engine.add(request, pod)
-        with harness.server(pod, 80):
-            for endpoint in (first, second):
-                assert harness.ask(other, _bare(endpoint, 4), 80) == _bare(there, 4)
+        for family in (4, 6):
+            with harness.server(pod, 80, TCP, family):
+                for endpoint in (first, second):
+                    assert harness.ask(other, _bare(endpoint, family), 80) == _bare(there, family)
         scene.engine.delete("one", "net1")
         assert _ping(other, _bare(first, 4))
 
 
 def test_an_address_moves_to_another_pod(tmp_path: Path, in_namespace: int) -> None:
+    """Whoever spoke with the pod before goes on with the one after, by the same ports: connections of the old
+    that the node still tracks, and neighbours that it knew, are in nobody's way."""
     with harness.scene(tmp_path, attach="routed", cooldown=0) as scene:
-        client, mine = scene.pod("client")
+        client, _ = scene.pod("client")
         before, own = scene.pod("before")
         addresses = [_bare(own, family) for family in (4, 6)]
-        with harness.server(before, 80, UDP):
-            assert harness.ask(client, addresses[0], 80, UDP) == _bare(mine, 4)
+        flows = []
+        for place in (client, scene.outside):
+            for family, address in zip((4, 6), addresses, strict=True):
+                with harness.server(before, 80, UDP, family), harness.server(before, 81, TCP, family):
+                    datagrams = harness.sock(place, address, UDP)
+                    datagrams.connect((address, 80))
+                    datagrams.send(b"?")
+                    assert datagrams.recv(100)
+                    stream = harness.sock(place, address, TCP)
+                    stream.connect((address, 81))
+                    assert stream.recv(100)
+                    flows.append((place, family, address, datagrams, stream.getsockname()))
+                    # gone without a word, as with its machine: the node takes it for established
+                    stream.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+                    stream.close()
         scene.engine.delete("before", "eth0")
         after, new = scene.pod("after", ips=tuple(addresses))
         assert new.addresses == own.addresses
-        for family, address in zip((4, 6), addresses, strict=True):
+        for place, family, address, datagrams, name in flows:
             with harness.server(after, 80, UDP, family), harness.server(after, 81, TCP, family):
-                assert harness.ask(client, address, 80, UDP) == _bare(mine, family)
-                assert harness.ask(client, address, 81) == _bare(mine, family)
+                datagrams.send(b"?")
+                assert datagrams.recv(100)
+                datagrams.close()
+                stream = harness.sock(place, address, TCP)
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                stream.bind(name)
+                stream.connect((address, 81))
+                assert stream.recv(100)
+                stream.close()
 
 
 def test_attach_is_changed_while_pods_run(tmp_path: Path, in_namespace: int) -> None:
