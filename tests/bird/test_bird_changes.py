@@ -1,4 +1,4 @@
-"""What a change of the configuration does to sessions: nothing to others, and no more than it must to its own.
+"""What a change of the configuration does to sessions: nothing to others, to its own no more than it must.
 A real BIRD, and a real FRR that speaks with it over both families."""
 
 from __future__ import annotations

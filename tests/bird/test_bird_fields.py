@@ -164,6 +164,15 @@ def test_next_hop_self(pair: Pair, wanted: bool) -> None:
         assert found["nexthops"][0]["ip"] == (NEAR4 if wanted else BEYOND)
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_one_that_does_no_graceful_restart_is_named(pair: Pair, able: bool) -> None:
+    planned = told(tor())
+    lines = router("" if able else "bgp graceful-restart-disable")
+    with frr(pair) as peer:
+        up(pair, peer, planned, lines)
+        assert ("does no graceful restart" in reason(pair, planned)) != able
+
+
 def test_whoever_calls_from_a_range(pair: Pair) -> None:
     """It is taken in, shown by its own address, and said of it what became of it when it has gone."""
     planned = told(tor(peerAddress="", peerRange="192.0.2.0/28", bfd=True))

@@ -22,7 +22,7 @@ def test_sessions() -> None:
     assert (up.name, up.established, up.neighbor, up.remote_as) == ("n_x", True, "192.0.2.2", 64512)
     assert up.channels == {"ipv4": replies.Counts(imported=2, exported=2, preferred=1)}
     assert (down.state, down.last_error, down.established) == ("Connect", "Socket: No route to host", False)
-    assert list(down.channels) == ["ipv4", "ipv6"]
+    assert list(down.channels) == ["ipv4", "ipv6"] and (up.keeps, down.keeps) == (True, False)
 
 
 def test_states_alone() -> None:

@@ -104,6 +104,12 @@ def test_one_that_ends_again_and_again_is_left_for_longer(tmp_path: Path, in_nam
             os.kill(killed, signal.SIGKILL)
             await one.until(lambda killed=killed: one.keeper.process.pid() != killed)  # type: ignore[misc]
         await one.until(lambda: any("times in a row" in text for text in one.keeper.status().problems))
+        await one.until(lambda: one.keeper.process.pid() is not None)
+        last = one.keeper.process.pid()
+        assert last is not None
+        os.kill(last, signal.SIGKILL)
+        # no session's peer is to blame, and none is counted as lost by it
+        await one.until(lambda: [(p.why, p.flaps) for p in one.keeper.status().peers] == [(keeping.NONE, 0)])
 
     kept(tmp_path, test)
 

@@ -17,8 +17,8 @@ TOR = Session(**speakers.TOR | {"hold": 9, "bfd": "graceful"})
 NODE = Session(**speakers.NODE)
 
 
-def said(state: str, error: str = "", session: Session = TOR, **clues: object) -> str:
-    seen = SessionState(name=session.name, state=state, last_error=error)
+def said(state: str, error: str = "", session: Session = TOR, keeps: bool = True, **clues: object) -> str:
+    seen = SessionState(name=session.name, state=state, last_error=error, keeps=keeps)
     return why(session, seen, msgspec.convert(clues, Clues))
 
 
@@ -61,11 +61,25 @@ def test_silence_is_told_apart_by_how_far_one_comes(state: str, bfd: str, words:
     assert words in said(state, error, bfd=bfd)
 
 
+def test_a_peer_that_forgets_routes_of_whoever_restarts() -> None:
+    assert "drops this node's routes whenever BIRD restarts" in said("Established", bfd="Up", keeps=False)
+    aware = msgspec.structs.replace(TOR, graceful="aware")
+    assert said("Established", bfd="Up", keeps=False, session=aware) == ""
+    assert said("Established", keeps=False, session=NODE) == ""
+
+
 def test_where_no_link_leads_there() -> None:
     """BIRD waits without a word for a link into the neighbour's network: it may be beyond a router."""
     assert "no link of this node that is up leads to 192.0.2.2" in said("Idle") and "multihop" in said("Idle")
     assert "multihop" not in said("Idle", session=NODE)
     assert "leads" not in said("Idle", session=msgspec.structs.replace(TOR, multihop=2))
+
+
+def test_one_that_was_up_is_not_waited_for_yet() -> None:
+    """It is lost; and if BFD hears nothing either, no port is to blame."""
+    assert "any more" in said("Connect", known=True, bfd="") and "firewalls" in said("Connect", known=True)
+    words = said("Connect", known=True, bfd="Down")
+    assert "BFD does not hear it either" in words and "console and cables" in words and "179" not in words
 
 
 def test_passwords_by_what_the_kernel_dropped() -> None:
@@ -135,6 +149,15 @@ def test_since_is_birds_word_and_what_was_up_before_is_no_news() -> None:
     history.look({"a": Standing("Active", 1020.0)}, 1021.0)
     assert history.since("a", 1021.0) == 1007.5
     assert history.look({"a": Standing("Established", 9999.0)}, 1022.0) == [Turn("a", True, 14.5)]
+
+
+def test_the_end_of_bird_itself_is_no_loss_of_a_peer() -> None:
+    history = History(0.0)
+    up = {"a": Standing("Established", 5.0)}
+    history.look(up, 6.0)
+    history.interrupted(10.0)
+    assert history.look({"a": Standing("Active", 11.0)}, 12.0) == []
+    assert (history.flaps("a"), history.lost_lately("a", 12.0), history.since("a", 12.0)) == (0, 0, 10.0)
 
 
 def test_counters_are_of_interest_for_a_while() -> None:

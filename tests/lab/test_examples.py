@@ -16,7 +16,7 @@ NAME = f"x{os.getpid()}"
 #: example → its pairs
 PAIRS = {"one-lan": 81, "two-lans": 56, "three-sites": 132, "mixed-mtu": 56}
 #: the same of those whose routers speak BGP: test_routers
-ROUTED = {"bgp-tor": 36, "two-racks": 56, "frr-reflector": 36}
+ROUTED = {"bgp-tor": 36, "two-racks": 56, "frr-reflector": 36, "leaf-spine": 56}
 
 
 def test_every_example_is_tested() -> None:

@@ -145,6 +145,17 @@ def test_two_racks_go_on_by_the_other_router() -> None:
 
 
 @kernel
+def test_racks_that_are_networks_of_their_own() -> None:
+    """Nodes have their mesh over the routers; blocks of the other rack are beyond the own router, which knows
+    them."""
+    with up("leaf-spine"):
+        all_reached("leaf-spine")
+        until(lambda: [state for state, _ in peers("a1")] == ["Established"] * 4)
+        assert sorted(learned("a1").values()) == [["192.0.2.2"], ["192.0.2.254"], ["192.0.2.254"]]
+        assert len(told("leaf-a")) == 4
+
+
+@kernel
 def test_an_external_reflector() -> None:
     """One session a node; what the reflector tells has the nodes as next hops, and it forwards nothing."""
     with up("frr-reflector"):

@@ -230,6 +230,13 @@ def test_a_selector_that_names_nobody_takes_no_session_away() -> None:
     ]
 
 
+def test_a_mesh_that_is_too_large_is_named() -> None:
+    on = BGPConfigurationSpec(mesh="on", mesh_limit=2)
+    (note,) = _told(configuration=on).notes
+    assert "each of 3 nodes" in note.reason and "mesh: auto" in note.fix
+    assert not _told(configuration=msgspec.structs.replace(on, mesh_limit=3)).notes
+
+
 def test_without_its_filter_nothing_passes() -> None:
     told = _told(peers={"x": msgspec.structs.replace(TOR, filters=("none",))})
     assert told.speaker is not None

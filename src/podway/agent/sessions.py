@@ -107,6 +107,12 @@ class History:
                 seen.losses = [at for at in seen.losses if at > now - LATELY] + [now]
         return turns
 
+    def interrupted(self, now: float) -> None:
+        """BIRD itself has ended: no session is up, and no peer is the cause."""
+        for seen in self._seen.values():
+            if seen.up:
+                seen.up, seen.since = False, now
+
     def since(self, name: str, now: float) -> float:
         """When it came up, or was lost, or was first seen; ``now`` for one that never was."""
         seen = self._seen.get(name)

@@ -36,6 +36,8 @@ DETAILS = 50  # times what reading all details takes, until they are read again 
 HUNG = 2  # looks in a row without an answer until BIRD is killed, though it does something
 CALM = 30.0  # seconds of life after which an end counts as the first
 LONGEST = 60.0  # seconds of back-off at most
+SETTLING = 10.0  # seconds that sessions may take to come up again with a BIRD that was started anew
+NONE = "BIRD does not run here: podway bgp status says why"
 DEAD = "BFD lost it, and its kernel does not answer either: taken for dead, its routes are withdrawn"
 
 _log = logging.getLogger("podway.bgp")
@@ -59,7 +61,8 @@ class BirdKeeper:
         self._told = told
         self._rendered: tuple[Speaker, str] | None = None
         self._refused: dict[str, tuple[str, str]] = {}  # digest of a configuration → what BIRD said, of what
-        self._trouble = self._version = ""
+        self._trouble: Note | None = None
+        self._version = ""
         self._task: asyncio.Task[None] | None = None
         self._again = False
         self._timer: asyncio.TimerHandle | None = None
@@ -122,11 +125,13 @@ class BirdKeeper:
                 self._states, self._sessions, self._version = {}, {}, ""
                 return
             await self._converge(speaker)
-            self._trouble = ""
+            self._trouble = None
         except (PodwayError, OSError) as error:  # a full disk, too
-            if str(error) != self._trouble:
-                _log.error("BGP", extra={"why": str(error)})
-            self._trouble = str(error)
+            said = (error.what, error.fix) if isinstance(error, PodwayError) else (str(error), "")
+            trouble = Note("BIRD", *said)
+            if trouble != self._trouble:
+                _log.error("BGP", extra={"why": trouble.sentence})
+            self._trouble = trouble
         await self._look()
 
     def _text(self, speaker: Speaker) -> str:
@@ -205,6 +210,8 @@ class BirdKeeper:
         delay = 0.0 if self._deaths == 1 else min(LONGEST, 2.0 ** (self._deaths - 2))
         self._retry_at = time.monotonic() + delay
         _log.warning("BIRD ended", extra={"lived": round(lived, 1), "again_in": delay})
+        self._history.interrupted(time.time())
+        self._note([("ended", "bgp BIRD", f"after {lived:.0f} s; its routes are kept")])
         self._loop.call_later(delay, self.follow)
 
     async def _look(self) -> None:
@@ -317,18 +324,20 @@ class BirdKeeper:
 
     def _problems(self, told: Told, peers: tuple[PeerStatus, ...]) -> list[str]:
         found = [*told.notes]
-        found += [Note("BGP", self._trouble)] if self._trouble else []
+        found += [self._trouble] if self._trouble is not None else []
         waits, lives = self._retry_at - time.monotonic(), time.monotonic() - self._started
         if self._deaths > 1 and (waits > 0 or lives < CALM):
-            ended = f"BIRD has ended {self._deaths} times in a row, its routes are kept"
+            ended = f"it has ended {self._deaths} times in a row, its routes are kept"
             again = f"next start in {waits:.0f} s" if waits > 0 else f"at work again for {lives:.0f} s"
-            found.append(Note("BGP", ended, f"{again}; see {self.process.log}"))
-        if self.process.pid() is None:
-            return fold(found)  # no session is, and of none there is anything to say
+            found.append(Note("BIRD", ended, f"{again}; see {self.process.log}"))
+        if self.process.pid() is None or lives < SETTLING:
+            return fold(found)  # no session is, or is up yet, and of none there is anything to say
         now = time.time()
-        return fold(
-            [*found, *(Note(f"BGP session with {p.shown}", p.why) for p in peers if self._ails(p, now))]
-        )
+        ailing = [peer for peer in peers if self._ails(peer, now)]
+        if told.speaker is not None:  # who is beyond a router is lost with it: after it
+            far = {session.neighbor for session in told.speaker.sessions if session.multihop}
+            ailing.sort(key=lambda peer: peer.neighbor in far)
+        return fold([*found, *(Note(f"BGP session with {peer.shown}", peer.why) for peer in ailing)])
 
     def _ails(self, peer: PeerStatus, now: float) -> bool:
         """Whether a session is not as it should be, longer than it takes to come up or again and again."""
@@ -341,6 +350,7 @@ class BirdKeeper:
         clues = Clues(
             bfd=bfd.state if bfd is not None else "",
             lost=self._history.lost_lately(session.name, now),
+            known=self._history.flaps(session.name) > 0,
             unsigned=self._md5.grown[0],
             signed=self._md5.grown[1],
         )
@@ -361,6 +371,8 @@ class BirdKeeper:
         """Details may be older than states, which are looked at more often."""
         if session.name in self._watch_over.dead:
             return DEAD
+        if self._pidfd < 0:
+            return NONE
         seen, up = self._sessions.get(session.name), not self.down(session.name)
         if up and (seen is None or not seen.established):
             return ""

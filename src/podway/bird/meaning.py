@@ -67,11 +67,13 @@ _CLEAR = re.compile("Connection refused|No route to host|Network is unreachable"
 
 class Clues(msgspec.Struct, frozen=True, kw_only=True):
     """What else is known of a session. ``bfd``: the state of its BFD session, "" for none; ``lost``: how
-    often it was lost lately; ``unsigned``, ``signed``: packets that the kernel has dropped lately since a TCP
-    MD5 signature was wrong or missing, or was there where none is expected."""
+    often it was lost lately; ``known``: it was up, and was lost; ``unsigned``, ``signed``: packets that the
+    kernel has dropped lately since a TCP MD5 signature was wrong or missing, or was there where none is
+    expected."""
 
     bfd: str = ""
     lost: int = 0
+    known: bool = False
     unsigned: int = 0
     signed: int = 0
 
@@ -81,14 +83,13 @@ def why(session: Session, state: SessionState | None, clues: Clues) -> str:
     if state is None:
         return "BIRD does not know it yet"
     if state.established:
-        return "; ".join(
-            part for part in (_unsteady(session, state, clues), _unwatched(session, clues)) if part
-        )
+        parts = (_unsteady(session, state, clues), _unwatched(session, clues), _forgetful(session, state))
+        return "; ".join(part for part in parts if part)
     if session.password and clues.unsigned:
-        dropped = f"{clues.unsigned} packets with a wrong signature or none were dropped"
+        dropped = f"{_packets(clues.unsigned)} with a wrong signature or none dropped"
         return f"TCP MD5: {dropped}: the password differs, or isn't set on the peer"
     if not (session.password or session.node) and clues.signed and not _CLEAR.search(state.last_error):
-        dropped = f"{clues.signed} signed packets were dropped"
+        dropped = f"{_packets(clues.signed)} with a signature dropped"
         return f"TCP MD5: {dropped}: the peer has a password, and none is set here"
     if _SILENT in state.last_error and not state.last_error.startswith("Received"):
         return f"nothing was heard for {session.hold} s (hold): {_no_answer(session, state, clues)}"
@@ -103,7 +104,12 @@ def why(session: Session, state: SessionState | None, clues: Clues) -> str:
         return what + ("" if session.node else ", or, if it is beyond a router, set multihop")
     if session.ttl_security and state.state in ("Active", "Connect"):
         return "no answer: with TTL security both sides must have it, and no router may be between"
-    return f"no answer from {session.neighbor} yet ({state.state}): {_no_answer(session, state, clues)}"
+    when = "any more" if clues.known else "yet"
+    return f"no answer from {session.neighbor} {when} ({state.state}): {_no_answer(session, state, clues)}"
+
+
+def _packets(number: int) -> str:
+    return f"{number} packet{'s' if number != 1 else ''}"
 
 
 def _told(session: Session, state: SessionState) -> str:
@@ -126,7 +132,10 @@ def _no_answer(session: Session, state: SessionState, clues: Clues) -> str:
     if clues.bfd == "Up":
         reason = f"TCP port {session.port} is blocked underway, or its BGP speaker hangs"
         return f"BFD hears it, so it is up: {reason}"
-    return f"it or the way to it is down, or TCP port {session.port} is blocked underway"
+    if clues.bfd == "Down" and clues.known:
+        return "BFD does not hear it either: it or the way to it is down; look at its console and cables"
+    what = f"it or the way to it is down, or TCP port {session.port} is blocked underway"
+    return f"{what}; look at its console and cables, and at firewalls between"
 
 
 def _unsteady(session: Session, state: SessionState, clues: Clues) -> str:
@@ -146,6 +155,14 @@ def _unwatched(session: Session, clues: Clues) -> str:
     else:
         found = f"hears nothing of it: does it speak BFD, and is UDP port {port} let through?"
     return f"BFD {found} Until then its death is noticed after {session.hold} s"
+
+
+def _forgetful(session: Session, state: SessionState) -> str:
+    """Where routes are to be kept while BIRD restarts, and the peer can't."""
+    if session.node or session.graceful != "on" or state.keeps:
+        return ""
+    what = "it drops this node's routes whenever BIRD restarts here: it does no graceful restart (RFC 4724)"
+    return f"{what}; switch it on there, or set gracefulRestart: false if that is known"
 
 
 def _bfd_port(session: Session) -> int:

@@ -23,7 +23,7 @@ OLDEST = (2, 0, 8)  # the first with "long lived graceful restart" and "receive 
 GONE = 0.5  # seconds: a process that is just being replaced by another program shows no command line
 PATIENCE = 10.0  # seconds for a run of "bird -p"
 SECRET = 0o600  # passwords of sessions are in its configuration
-FIX = "install the package bird2 (2.0.8 or later)"
+FIX = "install the package bird2, 2.0.8 or later"
 
 
 class BirdProcess:

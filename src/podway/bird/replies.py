@@ -43,7 +43,8 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class SessionState(msgspec.Struct, frozen=True, kw_only=True):
-    """One BGP protocol. ``state`` and ``since``: as of ``Standing``."""
+    """One BGP protocol. ``state`` and ``since``: as of ``Standing``; ``keeps``: the peer can keep routes of a
+    side that restarts (RFC 4724)."""
 
     name: str
     state: str
@@ -52,6 +53,7 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     remote_as: int = 0
     neighbor_id: str = ""
     last_error: str = ""
+    keeps: bool = False
     channels: dict[str, Counts] = {}
 
     @property
@@ -154,9 +156,14 @@ def _session(texts: list[str]) -> SessionState:
     head = texts[0].split(maxsplit=5)
     values: dict[str, str] = {}
     channels: dict[str, Counts] = {}
-    channel = ""
+    channel = side = ""
+    keeps = False
     for text in (text.strip() for text in texts[1:]):
         key, colon, value = text.partition(":")
+        if text.endswith(" capabilities"):
+            side = text.split()[0]
+        elif text == "Graceful restart":
+            keeps = keeps or side == "Neighbor"
         if text.startswith("Channel "):
             channel = text.split()[1]
             channels[channel] = Counts()
@@ -170,6 +177,7 @@ def _session(texts: list[str]) -> SessionState:
         name=head[0],
         since=_seconds(head[4]) if len(head) > 4 else 0.0,
         remote_as=int(number[0]) if number else 0,
+        keeps=keeps,
         channels=channels,
         **({"state": head[3]} | values),
     )

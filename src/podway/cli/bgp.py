@@ -83,8 +83,9 @@ def _shown(found: BgpStatus) -> str:
         return "no network is carried by BGP here"
     up = sum(peer.state == "Established" for peer in found.peers)
     whom = "" if up or not found.peers else " (to nobody now)"
+    process = f"process {found.pid}" if found.pid else "not running"
     lines = [
-        f"BIRD {found.version or '-'}, process {found.pid or '-'}, AS {found.local_as}, "
+        f"BIRD {found.version or '-'}, {process}, AS {found.local_as}, "
         f"router ID {found.router_id}{', reflector' if found.reflector else ''}"
         f"{', draining' if found.draining else ''}",
         f"  sessions: {up} of {len(found.peers)} up",

@@ -28,7 +28,7 @@ def checks(url: str) -> Iterable[Check]:
     try:
         version = asyncio.run(BirdProcess(Path()).version())
     except PodwayError as error:
-        what = f"{error.what}: network {', '.join(sorted(names))} is carried by BGP, and no pod is reached"
+        what = f"{error.what}: network {', '.join(sorted(names))} is carried by BGP, and learns nothing"
         yield Check("bird", "warning", what, error.fix)
         return
     yield Check("bird", "ok", f"version {version}")

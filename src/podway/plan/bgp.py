@@ -71,7 +71,7 @@ def speaker(cluster: Cluster) -> Told:
         return Told(None, (note,))
     configuration = cluster.bgp.configuration
     shapes = topology(cluster)
-    notes = list(_of_selectors(cluster))
+    notes = list(_doubts(cluster))
     sessions = _inside(cluster, own, (shapes.old, shapes.new))
     handover = None
     if shapes.old != shapes.new:
@@ -156,13 +156,16 @@ def _named_reflectors(nodes: Mapping[str, Node], configuration: BGPConfiguration
     return tuple(sorted(name for name, node in nodes.items() if matches(node.spec.labels)))
 
 
-def _of_selectors(cluster: Cluster) -> Iterator[Note]:
-    """Those of the configuration and of advertisements that name no node, and nodes that don't exist."""
+def _doubts(cluster: Cluster) -> Iterator[Note]:
+    """What is declared and can't be meant: a mesh that is too large, selectors that name nobody."""
     configuration = cluster.bgp.configuration
     wanted = configuration.reflectors.selector
     if wanted and not _named_reflectors(cluster.nodes, configuration):
         what = f"no node has {wanted}, which reflectors are to have: it is as if nothing was said of them"
         yield Note("BGPConfiguration", what, "label some, or mend spec.reflectors.selector")
+    if configuration.mesh == "on" and len(cluster.nodes) > configuration.mesh_limit:
+        what = f"each of {len(cluster.nodes)} nodes has a session with every other, more than meshLimit"
+        yield Note("BGPConfiguration", what, "mesh: auto takes reflectors then; or a larger meshLimit")
     for name, spec in sorted(cluster.bgp.advertisements.items()):
         subject = f"BGPAdvertisement {name}"
         matches = selector.parse(spec.node_selector)
