@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from podway.cni.dropin import COMMANDS, NAMES
+from podway.cni.errors import INTERNAL
 from podway.cni.install import EXECUTABLE
-from podway.cni.protocol import VERSIONS, Call
+from podway.cni.protocol import VERSIONS, Answer, Call
 
+SLOWEST = 5.0  # seconds that a call may take
 PLUGINS = (EXECUTABLE, *NAMES)
 HOSTILE = (
     *("", " ", ".", "..", "../../etc/passwd", "/", "a/b", "x" * 16, "x" * 5000, "a\0b", "a\nb", "\ud800"),
@@ -31,6 +33,20 @@ RAW = (
     *(b"", b" ", b"null", b"[]", b'"x"', b"{", b"\xff\xfe", b"{}", b"{}{}", b'{"a":NaN}', b"[" * 100_000),
     *(b'{"a":' * 50_000, b'{"name":"\xff"}', b'{"cniVersion":1e999}', b'{"name":"\\ud800"}', b"\0" * 1000),
 )
+
+
+def is_one_document(call: Call, given: Answer) -> None:
+    """An error is complete and no defect; a result is an object; anything else is silence."""
+    if given.exit_code == 0 and not given.stdout:
+        return
+    document = json.loads(given.stdout)
+    assert isinstance(document, dict)
+    assert document["cniVersion"]
+    if given.exit_code:
+        assert isinstance(document["code"], int)
+        assert document["msg"]
+        assert document["code"] != INTERNAL, (document, call)
+        assert "Traceback" not in str(document)
 
 
 class Calls:

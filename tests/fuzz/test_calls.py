@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from calls import PLUGINS, Calls
+from calls import PLUGINS, SLOWEST, Calls, is_one_document
 
 from podway.cni import dropin, plugin
 from podway.cni.dropin.steps import drive
-from podway.cni.errors import INTERNAL
 from podway.cni.protocol import Answer, Call
 from podway.kernel import namespaces
 from podway.node import hostlocal
@@ -27,7 +26,6 @@ from podway.store import Record, open_store
 pytestmark = pytest.mark.kernel
 
 FEW, MANY = 500, 20_000
-SLOWEST = 5.0  # seconds that a call may take
 NETWORK = {"pools": [{"cidr": "10.244.0.0/16"}], "cooldown": 0}
 
 
@@ -53,20 +51,6 @@ def answer(call: Call, engine: NodeEngine) -> Answer:
     if dropin.name_of(call) and call.env.get("CNI_COMMAND") != "VERSION":
         return drive(dropin.steps(call), engine)
     return plugin.handle(call, engine)
-
-
-def is_one_document(call: Call, given: Answer) -> None:
-    """An error is complete and no defect; a result is an object; anything else is silence."""
-    if given.exit_code == 0 and not given.stdout:
-        return
-    document = json.loads(given.stdout)
-    assert isinstance(document, dict)
-    assert document["cniVersion"]
-    if given.exit_code:
-        assert isinstance(document["code"], int)
-        assert document["msg"]
-        assert document["code"] != INTERNAL, (document, call)
-        assert "Traceback" not in str(document)
 
 
 def attached(engine: NodeEngine) -> list[str]:
