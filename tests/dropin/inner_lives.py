@@ -20,7 +20,7 @@ from dropin_engine import Here
 from dropin_lab import CniFailed, ip
 
 from bench import reference
-from podway.node import faults
+from podway.node import faults, uninstall
 from podway.node.engine import open_engine
 from podway.store import open_store
 
@@ -234,6 +234,18 @@ def lost_and_freed(lives: Lives, pod: str, other: str) -> None:
     lives.start()
     assert [state(one) for one in (pod, other)] == stands
     _freed(lives, pod, other, results[pod], bare)
+
+
+def uninstalled(lives: Lives, pod: str) -> None:
+    """Nothing of Podway's is left in a living pod, nor on the node but for addresses, which DEL frees."""
+    foreign(pod)
+    found = state(pod)
+    before = lives.attached(pod)
+    lives.call("ADD", lives.conf, pod, before)
+    with lives.node() as here:
+        kernel, database = here.engine.kernel, here.engine.database
+        uninstall.run(kernel, database, uninstall.plan(kernel, database))
+    assert state(pod) == found
 
 
 def taken_over(lives: Lives, pod: str, other: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from inner_lives import Lives, cut_off_and_recovered, cuts, every, lost_and_freed, taken_over
+from inner_lives import Lives, cut_off_and_recovered, cuts, every, lost_and_freed, taken_over, uninstalled
 
 pytestmark = pytest.mark.guest
 
@@ -33,6 +33,12 @@ def test_killed_anywhere_and_recovered_by_all(
 def test_a_lost_database(in_namespace: int, tmp_path: Path, pod: str, other_pod: str, name: str) -> None:
     """Nothing is touched by a start; CHECK holds, and DEL frees the pod's and no other's."""
     lost_and_freed(Lives(tmp_path, name), pod, other_pod)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_uninstall(in_namespace: int, tmp_path: Path, pod: str, name: str) -> None:
+    """A living pod has nothing of Podway's any more."""
+    uninstalled(Lives(tmp_path, name), pod)
 
 
 @pytest.mark.parametrize("name", NAMES)

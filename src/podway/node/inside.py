@@ -13,10 +13,10 @@ import msgspec
 from podway.kernel import inside, namespaces
 from podway.kernel.facade import Kernel
 from podway.model import names
-from podway.model.dropin import Dummy, HostDevice, InPod, InVrf, Piece, Stacked
+from podway.model.dropin import Dummy, HostDevice, InPod, InVrf, Leased, Piece, Stacked
 from podway.model.errors import Conflict, InvalidInput, PodwayError
 from podway.model.objects import AnyObject, Link, Op, OpResult, Route
-from podway.node import takeover, wiring
+from podway.node import dhcp, takeover, wiring
 from podway.node.faults import reach
 from podway.plan import dropin
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def make(kernel: Kernel, piece: Piece, want: InPod, objects: tuple[AnyObject, ...], namespace: int) -> None:
-    """Raises Conflict, InvalidInput, Unavailable or OSError; ``remove`` takes away what stands then."""
+    """Raises Conflict, InvalidInput, Unavailable or OSError; ``leave`` takes away what stands then."""
     who = f"container {piece.container}"
     if not objects:
         return
@@ -74,7 +74,18 @@ def by(piece: Piece, namespace: int) -> Piece:
     return msgspec.structs.replace(piece, namespace=f"/proc/self/fd/{namespace}")
 
 
-def remove(kernel: Kernel, piece: Piece, want: InPod) -> None:
+def leave(kernel: Kernel, piece: Piece) -> None:
+    """What the piece has in its pod goes, what it changed there is as it was, a lease is given back.
+
+    Nothing being there, or no such pod any more, is no error. Raises Conflict, OSError."""
+    if isinstance(piece.want, InPod):
+        _remove(kernel, piece, piece.want)
+    if isinstance(piece.want, Leased) and not piece.want.lost:
+        dhcp.release(piece, piece.want)
+    _put_back(kernel, piece)
+
+
+def _remove(kernel: Kernel, piece: Piece, want: InPod) -> None:
     """Nothing being there, or no such namespace any more, is no error. Raises OSError."""
     fd = namespaces.open_same(piece.namespace, piece.namespace_id)
     if fd is None:
@@ -102,7 +113,7 @@ def living(piece: Piece) -> Iterator[int | None]:
             os.close(fd)
 
 
-def put_back(kernel: Kernel, piece: Piece) -> None:
+def _put_back(kernel: Kernel, piece: Piece) -> None:
     """What the piece changed inside the pod is as it was, if pod and interface are still there."""
     if not dropin.puts_back(piece):
         return

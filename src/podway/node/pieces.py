@@ -15,11 +15,11 @@ import msgspec
 
 from podway.delta.differ import diff, ordered
 from podway.kernel.facade import Kernel
-from podway.model.dropin import BridgeDevice, InPod, Leased, Moved, Passed, Piece, Tuned
+from podway.model.dropin import BridgeDevice, InPod, Moved, Passed, Piece, Tuned
 from podway.model.errors import Conflict, InvalidInput
 from podway.model.gate import Passage
 from podway.model.objects import Actual, Address, AnyObject, Key, Link, Op, Sysctl
-from podway.node import dhcp, hostlocal, inside, takeover, wiring
+from podway.node import hostlocal, inside, takeover, wiring
 from podway.node.burial import Burial
 from podway.node.database import Database
 from podway.node.faults import reach
@@ -196,11 +196,7 @@ class Pieces:
         reach("delete.detached")
 
     def _take_out(self, piece: Piece) -> None:
-        if isinstance(piece.want, InPod):
-            inside.remove(self._kernel, piece, piece.want)
-        inside.put_back(self._kernel, piece)
-        if isinstance(piece.want, Leased) and not piece.want.lost:
-            dhcp.release(piece, piece.want)
+        inside.leave(self._kernel, piece)
         reach("inside.undone")
         forget = functools.partial(self._planner.update_piece, piece.id, None)
         wanted = self._planner.fragment("piece", piece.id)

@@ -10,7 +10,6 @@ import msgspec
 from podway.delta.differ import ordered
 from podway.kernel import sysctl
 from podway.kernel.facade import Kernel, is_owned
-from podway.model.dropin import InPod
 from podway.model.errors import Conflict
 from podway.model.objects import Actual, Link, Op, OpResult, Sysctl
 from podway.node import inside
@@ -64,13 +63,12 @@ def _restored_link(path: str, entry: LedgerEntry, actual: Actual) -> tuple[Op | 
 
 
 def run(kernel: Kernel, database: Database, removal: Removal) -> Sequence[OpResult]:
-    """Apply ``removal``, and take what stands in pods alone out of them.
+    """Apply ``removal``, and take out of pods what stands there alone, or was changed.
 
     Endpoints are forgotten, and of the ledger all but what failed."""
     for piece, _ in database.pieces().values():
-        if isinstance(piece.want, InPod):
-            with contextlib.suppress(OSError, Conflict):
-                inside.remove(kernel, piece, piece.want)
+        with contextlib.suppress(OSError, Conflict):
+            inside.leave(kernel, piece)
     results = kernel.apply(removal.ops)
     kernel.nft.remove_all()
     failed = {_ledger_path(result.op) for result in results if result.errno}
