@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,6 +117,29 @@ def test_the_command(bin_dir: Path, tmp_path: Path) -> None:
     done = run.invoke(cni, ["remove", *places])
     assert f"put back {bin_dir}/bridge" in done.output
     assert sorted(os.listdir(bin_dir)) == ["bridge", "unknown"]
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_on_a_terminal_it_asks(bin_dir: Path, tmp_path: Path, answer: str) -> None:
+    """Before it puts a foreign file aside; no is no."""
+    ours, theirs = pty.openpty()
+    try:
+        store = f"sqlite:{tmp_path}/store.db"
+        command = ["cni", "install", "--drop-in", "bridge,ptp", "--bin-dir", str(bin_dir), "--store", store]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "podway", *command], stdin=theirs, stdout=theirs, stderr=theirs
+        )
+        asked = b""
+        while b"[y/N]" not in asked:
+            asked += os.read(ours, 1000)
+        assert b"has others' bridge: put them aside" in asked
+        os.write(ours, f"{answer}\n".encode())
+        assert (process.wait(30) == 0) == (answer == "y")
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert ((bin_dir / "bridge").read_bytes() == b"foreign bridge") == (answer == "n")
+    assert (bin_dir / "ptp").exists() == (answer == "y")
 
 
 def test_pods_go_before_what_they_came_by(lab: Lab, pod: str, bin_dir: Path) -> None:

@@ -104,6 +104,12 @@ def test_a_podman_user_switches_and_goes_back(podman: Podman) -> None:
     podman("restart", "-t", "0", "old")
     serve(8080, 8081)
 
+    assert "executables in /usr/lib/cni" in user.podway("doctor")
+    shutil.copy(REFERENCE_PLUGINS / "bridge", podman.bin_dir)  # as an upgrade of its package does
+    assert "bridge in /usr/lib/cni is not what was installed" in user.podway("doctor")
+    user.types(there.splitlines()[1])
+    assert "is not what was installed" not in user.podway("doctor")
+
     refused = user.podway("cni", "remove", "--bin-dir", "/usr/lib/cni", check=False)
     assert "2 containers came by it" in refused and "podman stop" in refused
     serve(8080, 8081)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from podway.cli.options import CONF_DIR, bin_dir_of_runtime, cni_socket, node_options
+from podway.cli.options import cni_socket, node_options
+from podway.cni.places import CONF_DIR, bin_dir_of_runtime
 
 _BIN = click.option(
     "--bin-dir",

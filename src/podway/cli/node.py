@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from podway.cli.options import BIN_DIRS, agent_socket, bin_dir_of_runtime, node_options, socket_option
+from podway.cli.options import agent_socket, node_options, socket_option
 from podway.cli.output import as_json
 
 if TYPE_CHECKING:
@@ -133,11 +133,12 @@ def doctor(node: str, store: str, state_dir: str, socket: str | None, output: st
 
     What the agent says is wrong is a warning, and so is what is wrong with a peer: it may be the peer's."""
     from podway.kernel.preflight import checks
-    from podway.observe import agent, bgp, machine, peers, routes
+    from podway.observe import agent, bgp, machine, peers, plugins, routes
     from podway.observe import store as state
 
     path = agent_socket(node, socket)
-    found = [*checks(), *machine.checks(), *state.checks(store), *bgp.checks(store), *routes.checks(store)]
+    found = [*checks(), *machine.checks(), *plugins.checks()]
+    found += [*state.checks(store), *bgp.checks(store), *routes.checks(store)]
     found += [*agent.checks(path), *peers.checks(path)]
     if output == "json":
         click.echo(as_json(found))
@@ -151,10 +152,11 @@ def doctor(node: str, store: str, state_dir: str, socket: str | None, output: st
 def _left_over(node: str, store: str) -> Iterator[str]:
     """What is not of the kernel, and would bring Podway back or keep others waiting for this node."""
     from podway.cni.install import installed
+    from podway.cni.places import bin_dirs
     from podway.model.errors import PodwayError
     from podway.store import open_store
 
-    for directory in sorted({*BIN_DIRS, bin_dir_of_runtime()}):
+    for directory in bin_dirs():
         for path in installed(Path(directory)):
             yield f"{path}, so that the next pod brings all back; podway cni remove --bin-dir {directory}"
     try:

@@ -9,12 +9,6 @@ from typing import Any, TypeVar
 
 import click
 
-#: where container runtimes look: for configurations, and for executables unless containerd is told otherwise
-CONF_DIR, BIN_DIR = "/etc/cni/net.d", "/opt/cni/bin"
-#: podman's others (containers.conf(5), cni_plugin_dirs); /usr/lib/cni is also that of Debian's containerd
-BIN_DIRS = (BIN_DIR, "/usr/lib/cni", "/usr/libexec/cni", "/usr/local/lib/cni", "/usr/local/libexec/cni")
-CONTAINERD = "/etc/containerd/config.toml"
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -70,20 +64,6 @@ def agent_socket(node: str | None, cni: str | None) -> str:
 def own_name() -> str:
     """This node's name unless it is told another: the host name."""
     return socket.gethostname().partition(".")[0].lower()
-
-
-def bin_dir_of_runtime() -> str:
-    """Where containerd looks for CNI executables, as its configuration says; else where most runtimes do."""
-    import tomllib
-
-    try:
-        with open(CONTAINERD, "rb") as file:
-            plugins = tomllib.load(file).get("plugins", {})
-    except (OSError, ValueError):
-        return BIN_DIR
-    sections = (one.get("cni", {}) for one in plugins.values() if isinstance(one, dict))
-    found = (one.get("bin_dir") for one in sections if isinstance(one, dict))
-    return next((one for one in found if isinstance(one, str) and one), BIN_DIR)
 
 
 def node_options(function: F) -> F:

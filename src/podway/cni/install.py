@@ -126,6 +126,15 @@ def installed(bin_dir: Path) -> list[Path]:
     return [path for path in telling if record.is_own(path)]
 
 
+def replaced(bin_dir: Path) -> tuple[int, list[Path]]:
+    """How many executables ``install`` wrote there, and those that are others' now, or gone.
+
+    Raises Conflict when the record can't be read."""
+    record = Record.read(bin_dir)
+    executables = [path for path in sorted(record.paths()) if not path.suffix]
+    return len(executables), [path for path in executables if not record.is_own(path)]
+
+
 def conflist_name(network: str) -> str:
     """The file name of a network's configuration."""
     return f"{_PREFIX}{network}.conflist"
