@@ -74,11 +74,11 @@ def _write(place: Host, name: str, peers: int) -> None:
 
 def _way(records: list[Record], name: str) -> str:
     """What the node itself accepts; "" as long as it has not told."""
-    from podway.model import documents
+    from podway.model import stored
 
     for record in records:
         if record.name == name:
-            found = documents.node_status(record.status).paths.get("pods")
+            found = stored.node_status(record.status).paths.get("pods")
             return found.accepts[0] if found and found.accepts else ""
     return ""
 

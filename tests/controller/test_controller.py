@@ -9,7 +9,7 @@ import pytest
 
 from podway.controller import garbage
 from podway.controller.controller import Controller, Seen, has_work
-from podway.model import documents
+from podway.model import documents, stored
 from podway.model.resources import Block, BlockSpec, Snapshot
 from podway.store import NotFound, Record, Store, open_store
 
@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def seen(store: Store, bgp: bool = False) -> Seen:
-    return Seen(documents.snapshot(store.list(*documents.SPECS)[0])[0], bgp, frozenset())
+    return Seen(stored.snapshot(store.list(*documents.SPECS)[0])[0], bgp, frozenset())
 
 
 def test_the_first_acts_and_another_after_it(store: Store) -> None:

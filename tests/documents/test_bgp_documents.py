@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from podway.model.documents import InvalidDocument, decode, encode, snapshot, spec_json, veiled
+from podway.model.documents import InvalidDocument, decode, encode, spec_json, veiled
 from podway.model.resources import BgpResource
+from podway.model.stored import snapshot
 from podway.store import Record
 
 PEER: dict[str, Any] = {"asNumber": 65001, "peerAddress": "192.0.2.254"}

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podway.model import documents
-from podway.model.documents import InvalidDocument, decode, encode, resolve, snapshot, spec_json, stored
+from podway.model.documents import InvalidDocument, decode, encode, resolve, spec_json
 from podway.model.errors import InvalidInput
 from podway.model.resources import Block, BlockSpec, Network, NetworkSpec, Node, NodeSpec, Pool
+from podway.model.stored import resource, snapshot
 from podway.store import Record
 
 
@@ -325,7 +326,7 @@ def test_a_document_comes_back_as_it_went(value: documents.Resource) -> None:
     document = json.loads(json.dumps(encode(value)))
     assert decode(document) == value
     record = Record(kind=type(value).__name__, name=document["metadata"]["name"], spec=spec_json(value))
-    assert stored(record) == value
+    assert resource(record) == value
 
 
 def test_resolving_twice_changes_nothing() -> None:
@@ -409,4 +410,4 @@ def test_a_found_address_that_is_none_is_passed_over() -> None:
 
 def test_a_stored_kind_that_is_not_known_is_refused() -> None:
     with pytest.raises(InvalidInput):
-        stored(Record(kind="Later", name="x"))
+        resource(Record(kind="Later", name="x"))

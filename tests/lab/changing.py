@@ -15,7 +15,7 @@ from streams import Pod
 
 from podway.lab.lab import command, environment
 from podway.lab.place import find
-from podway.model import documents
+from podway.model import documents, stored
 from podway.model.resources import Paths
 from podway.plan.transport import TUNNELS
 from podway.plan.way import Way, by_family, wishes
@@ -129,7 +129,7 @@ class Lab:
         """The wanted ways, and what each node says of its own, by the store."""
         with contextlib.closing(open_store(find(self.name).store)) as store:
             records = [record for kind in ("Network", "Node") for record in store.list(kind)[0]]
-        found, _ = documents.snapshot(records)
+        found, _ = stored.snapshot(records)
         spec = documents.resolve(found.networks["pods"]).spec
         return {*wishes(spec), *by_family(spec)}, {n: one.paths.get("pods") for n, one in found.nodes.items()}
 
@@ -141,7 +141,7 @@ class Lab:
         """A node's IPv4 block."""
         store = open_store(find(self.name).store)
         try:
-            found, _ = documents.snapshot(store.list("Block")[0])
+            found, _ = stored.snapshot(store.list("Block")[0])
         finally:
             store.close()
         return next(b.cidr for b in found.blocks.values() if b.spec.node == node and ":" not in b.cidr)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from podway.model import documents
+from podway.model import stored
 from podway.model.errors import Conflict
 from podway.model.resources import Endpoint, NodeFacts
 from podway.node.book import AddressBook
@@ -119,15 +119,15 @@ class Fleet:
                 member.look()
 
     def borrows(self) -> dict[str, str]:
-        found, _ = documents.snapshot(self.store.list("Borrow")[0])
+        found, _ = stored.snapshot(self.store.list("Borrow")[0])
         return {address: borrow.spec.node for address, borrow in found.borrows.items()}
 
     def offers(self, node: str) -> set[str]:
-        found, _ = documents.snapshot(self.store.list("Block")[0])
+        found, _ = stored.snapshot(self.store.list("Block")[0])
         return {a for block in found.blocks.values() if block.spec.node == node for a in block.offers}
 
     def blocks(self, node: str) -> list[str]:
-        found, _ = documents.snapshot(self.store.list("Block")[0])
+        found, _ = stored.snapshot(self.store.list("Block")[0])
         return [cidr for cidr, block in found.blocks.items() if block.spec.node == node]
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from lenders import COOLDOWN, POOLS, SPEC, Clock, Fleet, Member, fleet
 from podway.controller import garbage
 from podway.controller.controller import Controller, Seen
 from podway.ipam.lending import OFFERED
-from podway.model import documents
+from podway.model import documents, stored
 from podway.model.errors import Conflict, Exhausted, Unavailable
 from podway.node import book, cluster, lending
 from podway.node.faults import LENDING_POINTS, reach
@@ -164,7 +164,7 @@ def test_a_deleted_nodes_blocks_and_borrows_go_when_nobody_has_anything_of_them(
     controller = Controller("b", clock)
 
     def turn() -> None:
-        snapshot = documents.snapshot(full.store.list(*documents.SPECS)[0])[0]
+        snapshot = stored.snapshot(full.store.list(*documents.SPECS)[0])[0]
         controller.turn(full.store, Seen(snapshot, False, frozenset()))
         clock.now += garbage.KEPT + 1
 
@@ -277,7 +277,7 @@ class Lenders(RuleBasedStateMachine):
     @invariant()
     def nobody_has_what_is_neither_its_own_nor_borrowed(self) -> None:
         borrows = self.fleet.borrows()
-        snapshot, _ = documents.snapshot(self.fleet.store.list("Block")[0])
+        snapshot, _ = stored.snapshot(self.fleet.store.list("Block")[0])
         owned = {
             name: [ipaddress.ip_network(c) for c, b in snapshot.blocks.items() if b.spec.node == name]
             for name in self.NAMES

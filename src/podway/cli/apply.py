@@ -16,7 +16,7 @@ from podway.cli import yaml_input
 from podway.cli.options import store_option
 from podway.cli.yaml_input import Placed
 from podway.ipam.blocks import block_size
-from podway.model import documents
+from podway.model import documents, stored
 from podway.model.errors import Conflict, InvalidInput, PodwayError
 from podway.model.problems import Problem
 from podway.model.resources import Block, Network, Node
@@ -67,7 +67,7 @@ def host_routes(bridges: Iterable[str]) -> list[str]:
 def check(store: Store, wanted: list[Placed]) -> None:
     """What must hold between the documents and what is stored. Raises InvalidInput with all of it."""
     records = [record for kind in ("Network", "Node") for record in store.list(kind)[0]]
-    known, _ = documents.snapshot(records)
+    known, _ = stored.snapshot(records)
     declared = [one.resource for one in wanted]
     networks = known.networks | {r.name: documents.resolve(r) for r in declared if isinstance(r, Network)}
     nodes = known.nodes | {r.name: r for r in declared if isinstance(r, Node)}
@@ -92,7 +92,7 @@ def check(store: Store, wanted: list[Placed]) -> None:
 def _outlook(store: Store, new: Network) -> Outlook:
     """What changing a stored network into ``new`` does to it."""
     records = [record for kind in ("Network", "Node", "Block") for record in store.list(kind)[0]]
-    cluster, _ = documents.snapshot(records)
+    cluster, _ = stored.snapshot(records)
     old = cluster.networks.get(new.name)
     return outlook(old, documents.resolve(new), cluster) if old is not None else Outlook()
 
@@ -111,7 +111,7 @@ def _used_pools(store: Store, new: Network) -> list[Problem]:
     kept = [ipaddress.ip_network(pool.cidr) for pool in new.spec.pools]
     problems = []
     for record in store.list("Block")[0]:
-        block = documents.stored(record)
+        block = stored.resource(record)
         if not isinstance(block, Block) or block.spec.network != new.name:
             continue
         claimed = ipaddress.ip_network(block.cidr)

@@ -12,7 +12,7 @@ import msgspec
 from podway.cli import yaml_input
 from podway.cli.options import agent_socket, socket_option, store_option
 from podway.cli.output import columns
-from podway.model import documents, problems
+from podway.model import documents, problems, stored
 from podway.model.bgp_specs import BGP_KINDS
 from podway.model.errors import Conflict, InvalidInput
 from podway.model.lending import Borrow
@@ -58,11 +58,11 @@ def kinds_of(text: str) -> list[str]:
 
 def _row(record: Record, wide: bool, alive: frozenset[str] | None = None) -> list[str]:
     try:
-        value = documents.stored(record)
+        value = stored.resource(record)
         if isinstance(value, Network):
             return _network_row(value, wide)
         if isinstance(value, Node):
-            one, _ = documents.snapshot([record])
+            one, _ = stored.snapshot([record])
             node = one.nodes[value.name]
             return [
                 value.name,
@@ -246,7 +246,7 @@ def describe(kind: str, name: str, store: str) -> None:
     shown = documents.veiled(documents.show(record))
     click.echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).rstrip())
     if one == "Network":
-        resolved = documents.snapshot([record])[0].networks.get(name)
+        resolved = stored.snapshot([record])[0].networks.get(name)
         if resolved is not None:
             click.echo(f"means: attach {resolved.spec.attach}, transport {resolved.spec.transport}")
     if own:
@@ -259,7 +259,7 @@ def _blocks_of(store: Store, kind: str, name: str) -> list[Block]:
     """Blocks of a network or of a node."""
     if kind not in ("Network", "Node"):  # a BGPPeer may have a node's name
         return []
-    snapshot, _ = documents.snapshot(store.list("Block")[0])
+    snapshot, _ = stored.snapshot(store.list("Block")[0])
     blocks = snapshot.blocks.values()
     return [b for b in blocks if name == (b.spec.network if kind == "Network" else b.spec.node)]
 
@@ -268,7 +268,7 @@ def _borrows_of(store: Store, kind: str, name: str) -> list[str]:
     """Addresses that were borrowed of a network, or by a node."""
     if kind not in ("Network", "Node"):
         return []
-    borrows = documents.snapshot(store.list("Borrow")[0])[0].borrows
+    borrows = stored.snapshot(store.list("Borrow")[0])[0].borrows
     return [a for a, b in borrows.items() if name == (b.spec.network if kind == "Network" else b.spec.node)]
 
 

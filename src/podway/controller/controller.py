@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from podway.controller import garbage, lease, reflectors
-from podway.model import documents
+from podway.model import stored
 from podway.model.bgp_specs import BGPTopologySpec
 from podway.model.errors import Conflict
 from podway.model.lending import BorrowSpec, block_status
@@ -191,7 +191,7 @@ def _delete_orphan(store: Store, snapshot: Snapshot, cidr: str) -> bool:
             return False
         if block_status(record.status).offers:
             record = store.update_status(msgspec.structs.replace(record, status=b"{}"))
-        borrows = documents.snapshot(store.list("Borrow")[0])[0].borrows
+        borrows = stored.snapshot(store.list("Borrow")[0])[0].borrows
         if not garbage.lent(cidr, borrows):
             return _delete_without_node(store, record, snapshot.blocks[cidr].spec.node)
     return False

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from podway.ipam.blocks import candidates
-from podway.model import documents
+from podway.model import documents, stored
 from podway.model.errors import PodwayError, Unavailable
 from podway.model.lending import BlockStatus, Borrow, BorrowSpec
 from podway.model.resources import Block, BlockSpec, Identity, Network, NodeFacts, Paths, Snapshot
@@ -73,7 +73,7 @@ class Cluster:
             self.snapshot = msgspec.structs.replace(self.snapshot, synced=False)
             self.close()
             return
-        new, _ = documents.snapshot(records, self.snapshot)
+        new, _ = stored.snapshot(records, self.snapshot)
         self.trouble = ""
         new = msgspec.structs.replace(new, foreigns=self.snapshot.foreigns, store=store.identity)
         self.another |= self.snapshot.store not in ("", new.store)
@@ -127,16 +127,16 @@ class Cluster:
         self.registered = record is not None
         if record is None:
             return
-        one, _ = documents.snapshot([record])
+        one, _ = stored.snapshot([record])
         # its ways are taken in with everybody else's only, as seen at one moment: see plan.generation
         own = {name: msgspec.structs.replace(node, paths=self.own_paths) for name, node in one.nodes.items()}
         self.snapshot = msgspec.structs.replace(self.snapshot, nodes=self.snapshot.nodes | own)
 
-    def own_status(self) -> documents.NodeStatus | None:
+    def own_status(self) -> stored.NodeStatus | None:
         """What the store says of this node's state; None when it has no such node. Raises Unavailable."""
         assert self._store is not None
         try:
-            return documents.node_status(self._store.get("Node", self.node).status)
+            return stored.node_status(self._store.get("Node", self.node).status)
         except NotFound:
             return None
 
@@ -189,12 +189,12 @@ class Cluster:
         if own is None:
             return b"{}"
         addresses = () if own.declared else own.spec.addresses
-        status = documents.NodeStatus(addresses=addresses, macs=own.macs, paths=own.paths)
+        status = stored.NodeStatus(addresses=addresses, macs=own.macs, paths=own.paths)
         return msgspec.json.encode(status)
 
     def _take_in(self, record: Record) -> None:
         """Put a block or Borrow into the snapshot without listing again."""
-        one, _ = documents.snapshot([record])
+        one, _ = stored.snapshot([record])
         blocks, borrows = self.snapshot.blocks | one.blocks, self.snapshot.borrows | one.borrows
         self.snapshot = msgspec.structs.replace(self.snapshot, blocks=blocks, borrows=borrows)
 
@@ -206,7 +206,7 @@ class Cluster:
             return False
         try:
             record = self._store.get("Block", cidr)
-            block = documents.snapshot([record])[0].blocks.get(cidr)
+            block = stored.snapshot([record])[0].blocks.get(cidr)
             if block is None or block.spec.node != self.node:
                 return False
             status = msgspec.json.encode(BlockStatus(offers=addresses))
@@ -219,7 +219,7 @@ class Cluster:
     def look_at_borrows(self) -> None:
         """Read who has borrowed what, as the store says now. Raises Unavailable."""
         records, _ = self._open().list("Borrow")
-        found, _ = documents.snapshot(records, self.snapshot)
+        found, _ = stored.snapshot(records, self.snapshot)
         self.snapshot = msgspec.structs.replace(self.snapshot, borrows=found.borrows)
 
     def borrow(self, address: str, cidr: str, network: str) -> Borrow | None:
@@ -250,7 +250,7 @@ class Cluster:
             return False
         try:
             record = self._store.get("Borrow", address)
-            if documents.snapshot([record])[0].borrows[address].spec.node != self.node:
+            if stored.snapshot([record])[0].borrows[address].spec.node != self.node:
                 return False
             self._store.delete("Borrow", address, record.version)
         except NotFound:
@@ -297,7 +297,7 @@ class Cluster:
         assert self._store is not None
         try:
             record = self._store.get("Block", cidr)
-            if documents.snapshot([record])[0].blocks[cidr].spec.node != self.node:
+            if stored.snapshot([record])[0].blocks[cidr].spec.node != self.node:
                 return False
             self._store.delete("Block", cidr, record.version)
         except (Unavailable, Stale, NotFound, KeyError):
@@ -336,4 +336,4 @@ class Cluster:
 
 def _with(status: bytes, news: dict[str, Any]) -> bytes:
     """A status with ``news`` in it, and the rest as it stands in the store."""
-    return msgspec.json.encode(msgspec.structs.replace(documents.node_status(status), **news))
+    return msgspec.json.encode(msgspec.structs.replace(stored.node_status(status), **news))

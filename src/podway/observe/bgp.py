@@ -9,7 +9,7 @@ from pathlib import Path
 
 from podway.bird.process import BirdProcess
 from podway.kernel.preflight import Check
-from podway.model import documents
+from podway.model import stored
 from podway.model.errors import PodwayError
 from podway.store import open_store
 
@@ -21,7 +21,7 @@ def checks(url: str) -> Iterable[Check]:
             records, _ = store.list("Network")
     except PodwayError:
         return  # the store's own check says so
-    networks = documents.snapshot(records)[0].networks.values()
+    networks = stored.snapshot(records)[0].networks.values()
     names = [network.name for network in networks if network.spec.transport == "bgp"]
     if not names:
         return

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from podway.kernel.preflight import Check
 from podway.kernel.rtnetlink import Rtnetlink
-from podway.model import bgp, documents
+from podway.model import bgp, stored
 from podway.model.errors import PodwayError
 from podway.model.objects import MAIN_TABLE, ROUTE_PROTOCOL, AnyObject, Route, family_of
 from podway.store import open_store
@@ -24,7 +24,7 @@ def checks(url: str) -> Iterator[Check]:
             records, _ = store.list("Block")
     except PodwayError:
         return
-    blocks = documents.snapshot(records)[0].blocks
+    blocks = stored.snapshot(records)[0].blocks
     owners = {cidr: block.spec.node for cidr, block in blocks.items()}
     with contextlib.closing(Rtnetlink()) as socket:
         routes = socket.dump("route").values()
