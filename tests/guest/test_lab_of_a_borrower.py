@@ -12,6 +12,9 @@ from guest_lab import PATIENCE, change, plain, reach_all, tunnelled
 from guest_lab import lab as running
 from lab_tools import podway
 
+from podway.lab.place import find
+from podway.observe import client
+
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
 POOLS = [{"cidr": "10.244.0.0/29", "blockSize": 30}, {"cidr": "fd00:10:244::/125", "blockSize": 126}]
 
@@ -65,3 +68,16 @@ def test_a_borrowed_address_is_reached_by_wireguard(lab: Lab) -> None:
     change(lab, preset("calico-wireguard"))
     frames = reach_all(lab)
     assert not tunnelled(frames) and not plain(frames)
+
+
+def test_nobody_is_called_blocked_for_want_of_an_address(lab: Lab) -> None:
+    """The borrower asks by node addresses alone, the others ask each other by the tunnel too."""
+    for node in lab.nodes:
+        socket = str(find(lab.name).node(node) / "agent.sock")
+        until(
+            f"all is well for {node}",
+            lambda socket=socket: {one.verdict for one in client.peers(socket)} == {"ok"},  # type: ignore[misc]
+            PATIENCE,
+        )
+        asked = {one.name for one in client.peers(socket) for path in one.paths if path.layer == "overlay"}
+        assert asked == {"node1": {"node2"}, "node2": {"node1"}, "node3": set()}[node]

@@ -1,6 +1,8 @@
 """Where to probe a peer: its node address, and an address of its blocks by the route in force. Pure.
 
-Per network and family one block stands for all: they share the tunnel, the next hop, the device.
+Per network and family one block stands for all: they share the tunnel, the next hop, the device. A tunnel is
+asked by nodes that have an address in it, of a block of their own: from another one WireGuard takes nothing,
+and what other tunnels take is answered beside them.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ def paths(node: Node, planner: Planner) -> tuple[Path, ...]:
     """The paths to one peer: to its blocks; to its node address alone when it has none."""
     overlay: dict[tuple[str, int], Path] = {}
     needed: dict[int, int] = {}  # family of the node addresses → what their path must carry
+    own = _own(planner)
     for block in planner.blocks_of(node.name):
         if block.borrowed:
             continue  # a pod may answer there, or nobody
@@ -28,11 +31,18 @@ def paths(node: Node, planner: Planner) -> tuple[Path, ...]:
         if network is None or (route is None and block.cidr not in planner.inputs.learned):
             continue
         path = _overlay(network, block, node, route, planner)
-        overlay.setdefault((network.name, family_of(block.cidr)), path)
         needed[path.underlay] = max(needed.get(path.underlay, SMALL), path.full + path.around)
+        if not path.carrier or (network.name, family_of(block.cidr)) in own:
+            overlay.setdefault((network.name, family_of(block.cidr)), path)
     if not needed:
         needed = {family: SMALL for family in (4, 6) if node.address(family)}
     return (*_underlay(node, needed, planner.inputs.facts), *overlay.values())
+
+
+def _own(planner: Planner) -> set[tuple[str, int]]:
+    """(network, family) in which this node has a block of its own, and so an address at its tunnel's end."""
+    blocks = planner.blocks_of(planner.inputs.facts.name)
+    return {(block.spec.network, family_of(block.cidr)) for block in blocks if not block.borrowed}
 
 
 def _overlay(network: Network, block: Block, node: Node, route: Route | None, planner: Planner) -> Path:
