@@ -4,10 +4,22 @@ Those whose links this kernel doesn't make are in the guest."""
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
-from inner_lives import Lives, cut_off_and_recovered, cuts, every, lost_and_freed, taken_over, uninstalled
+from dropin_lab import CniFailed
+from inner_lives import (
+    Lives,
+    cut_off_and_recovered,
+    cuts,
+    every,
+    foreign,
+    lost_and_freed,
+    state,
+    taken_over,
+    uninstalled,
+)
 
 pytestmark = pytest.mark.kernel
 
@@ -20,6 +32,21 @@ def test_killed_anywhere(
 ) -> None:
     """The next start, DEL or GC leaves the pod and the node as they were, and the next ADD works."""
     cut_off_and_recovered(Lives(tmp_path, name), pod, point, how)
+
+
+def test_a_start_with_a_device_that_cannot_come_back(in_namespace: int, tmp_path: Path, pod: str) -> None:
+    """A DEL was cut off, and the device's name is taken now: the node works, and the next DEL says it."""
+    lives = Lives(tmp_path, "host-device")
+    foreign(pod)
+    lives.call("ADD", lives.conf, pod)
+    lives.killed("delete.journalled", "DEL", pod)
+    subprocess.run(["ip", "link", "add", "dev0", "type", "veth", "peer", "name", "dev9"], check=True)
+    lives.start()
+    with pytest.raises(CniFailed, match="the node has another dev0"):
+        lives.call("DEL", lives.conf, pod)
+    subprocess.run(["ip", "link", "del", "dev0"], check=True)
+    lives.start()
+    assert any("'dev0'" in one for one in state(pod)["node"])
 
 
 @pytest.mark.soak

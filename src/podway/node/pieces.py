@@ -7,6 +7,7 @@ leaves a row that the next DEL, GC or start finds.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 from collections.abc import Collection, Mapping
@@ -264,7 +265,8 @@ class Pieces:
             if state != "ready":
                 unfinished.append(piece.id)
         for name in unfinished:
-            self.delete(name)
+            with contextlib.suppress(Conflict, OSError):  # the runtime's DEL or GC is told of it
+                self.delete(name)
 
 
 def _as_attached(piece: Piece) -> Attached:
