@@ -32,6 +32,8 @@ def _document(kind: str, spec: dict[str, Any], name: str = "tor") -> dict[str, A
         ("BGPPeer", PEER | {"peerRange": "198.51.100.0/24"}, "spec.peerAddress"),
         ("BGPPeer", PEER | {"peerAddress": "127.0.0.1"}, "spec.peerAddress"),
         ("BGPPeer", PEER | {"peerAddress": "router"}, "spec.peerAddress"),
+        ("BGPPeer", PEER | {"peerAddress": "fe80::1"}, "spec.peerAddress"),
+        ("BGPPeer", {"asNumber": 1, "peerRange": "fe80::/64"}, "spec.peerRange"),
         ("BGPPeer", {"asNumber": 1, "peerRange": "192.0.2.1/24"}, "spec.peerRange"),
         ("BGPPeer", PEER | {"hold": 2}, "spec.hold"),
         ("BGPPeer", PEER | {"hold": 9, "keepalive": 9}, "spec.keepalive"),

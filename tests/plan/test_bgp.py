@@ -177,6 +177,11 @@ def test_a_peer_of_selected_nodes() -> None:
         ({"x": TOR, "y": TOR}, {}, "BGPPeer x is the same peer"),
         ({"x": TOR, "y": RANGE}, {}, "192.0.2.0/24 holds node a, which is spoken with anyway"),
         ({"x": FAR_RANGE, "y": FAR}, {}, "198.51.100.9 and 198.51.100.0/24 of BGPPeer x overlap"),
+        (
+            {"x": msgspec.structs.replace(TOR, keepalive=30)},
+            {},
+            "30 s does not fit the nodes' hold of 9: 3 is",
+        ),
         ({"x": msgspec.structs.replace(TOR, filters=("none",))}, {}, "there is no BGPFilter none"),
         (
             {"x": msgspec.structs.replace(TOR, peer_address="2001:db8::9")},

@@ -89,7 +89,11 @@ def _peer(spec: BGPPeerSpec) -> Iterator[Problem]:
         )
     yield from _address(spec.peer_address, "spec.peerAddress")
     if spec.peer_range:
-        yield from _prefix(spec.peer_range, "spec.peerRange")
+        found = list(_prefix(spec.peer_range, "spec.peerRange"))
+        yield from found
+        if not found and ipaddress.ip_network(spec.peer_range).is_link_local:
+            what = f"{spec.peer_range} is link-local: it doesn't say on which link"
+            yield Problem("spec.peerRange", what, "where the peers' global addresses are")
     if spec.hold or spec.keepalive:
         yield from _timers(spec.hold or 90, spec.keepalive or 1, "spec")
     yield from _number(spec.port, 1, 65535, "spec.port", "a TCP port")
@@ -112,6 +116,10 @@ def _address(text: str, path: str) -> Iterator[Problem]:
         return
     if address.is_loopback or address.is_multicast or address.is_unspecified:
         yield Problem(path, f"{text} is no peer's address", "such as 192.0.2.1")
+    if address.is_link_local:  # BIRD needs the link's name with it, which differs from node to node
+        yield Problem(
+            path, f"{text} is link-local: it doesn't say on which link", "the peer's global address"
+        )
 
 
 def _prefix(text: str, path: str) -> Iterator[Problem]:

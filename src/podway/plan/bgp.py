@@ -300,6 +300,12 @@ def _with_peer(
     if configuration.failover == "both":
         notes += _unavailable(name, peer)
     hold = peer.hold or configuration.hold
+    keepalive = peer.keepalive
+    if keepalive > hold // 2:  # its own hold was checked with it; that of the nodes may be another
+        taken = max(1, hold // 3)
+        what = f"a keepalive of {keepalive} s does not fit the nodes' hold of {hold}: {taken} is taken"
+        notes.append(Note(f"BGPPeer {name}", what, "say hold in it too, or a shorter keepalive"))
+        keepalive = 0
     imports, exports = _rules(cluster.bgp, name, peer, notes)
     return Session(
         name=symbol("p", name),
@@ -314,7 +320,7 @@ def _with_peer(
         multihop=peer.multihop,
         password=peer.password,
         hold=hold,
-        keepalive=peer.keepalive or max(1, hold // 3),
+        keepalive=keepalive or max(1, hold // 3),
         # nobody could ask who called from a range whether it lives, and so BFD's word is taken
         bfd="" if not peer.bfd else "on" if fast or peer.peer_range else "graceful",
         ttl_security=peer.ttl_security,
