@@ -1,4 +1,4 @@
-"""IPAM both ways: a foreign executable under our plugins, and our host-local under the reference's."""
+"""IPAM both ways: a foreign executable under our plugins, and ours under the reference's."""
 
 from __future__ import annotations
 
@@ -143,3 +143,38 @@ def test_our_host_local_under_the_reference_bridge(lab: Lab, pod: str, other_pod
     assert [one["ips"][0]["address"] for one in (first, second)] == ["10.60.0.2/24", "10.60.0.3/24"]
     lab.call("DEL", body, pod)
     assert not (lab.data / "n5" / "10.60.0.2").exists()
+
+
+@pytest.mark.parametrize(("main", "version"), [("bridge", "1.0.0"), ("ptp", "0.3.1")])
+def test_our_static_under_the_references_plugins(lab: Lab, pod: str, main: str, version: str) -> None:
+    """What they make of it is what they make of their own; CHECK holds, and what can't be is refused."""
+    lab.start()
+    (lab.bin / main).unlink()
+    lab.path += f":{REFERENCE}"
+    addresses = [{"address": "10.61.0.5/24", "gateway": "10.61.0.1"}, {"address": "fd00:61::5/64"}]
+    if main == "ptp":
+        addresses[1]["gateway"] = "fd00:61::1"
+    ipam = {
+        "type": "static",
+        "addresses": addresses,
+        "routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.9.0.0/16", "gw": "10.61.0.1"}],
+        "dns": {"nameservers": ["10.9.9.9"], "search": ["a.org"]},
+    }
+    body = {"cniVersion": version, "name": "n6", "type": main, "bridge": "cni9", "ipam": ipam}
+    asked = {"CNI_ARGS": "IgnoreUnknown=1;IP=10.62.0.9/24;GATEWAY=10.62.0.1"}
+    found = []
+    for _ in ("ours", "theirs"):
+        for more in ({}, asked):
+            result = lab.call("ADD", body, pod, **more)
+            if version != "0.3.1":
+                lab.call("CHECK", body, pod, before=result, **more)
+            found.append({key: result.get(key) for key in ("ips", "routes", "dns")})
+            lab.call("DEL", body, pod, before=result)
+        wrong = {**body, "ipam": {**ipam, "addresses": [{"address": "10.61.0.5"}]}}
+        with pytest.raises(CniFailed):
+            lab.call("ADD", wrong, pod)
+        lab.call("DEL", body, pod)  # theirs leave a veth behind
+        (lab.bin / "static").unlink(missing_ok=True)
+    assert found[:2] == found[2:]
+    assert [one["address"] for one in found[0]["ips"]] == ["10.61.0.5/24", "fd00:61::5/64"]
+    assert "10.62.0.9/24" in [one["address"] for one in found[1]["ips"]]
