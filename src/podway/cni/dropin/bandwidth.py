@@ -14,7 +14,7 @@ from podway.cni.errors import wrong
 from podway.cni.protocol import Interface, Result
 from podway.cni.reader import Section
 from podway.model import names
-from podway.model.dropin import BridgePod, Piece, Ptp, Shaped
+from podway.model.dropin import AnyWant, BridgePod, Piece, Ptp, Shaped
 from podway.model.objects import Link
 from podway.model.resources import Bandwidth
 
@@ -80,10 +80,9 @@ def _looked_for(engine: NodeEngine, ask: Ask, told: Collection[str]) -> Link | N
     return None
 
 
-def result(ask: Ask, before: Result) -> Result:
+def result(ask: Ask, before: Result, made: AnyWant | None) -> Result:
     """With the device that holds back what the pod sends, as the reference plugin tells it."""
-    made = want(ask, before)
-    if made is None or not made.bandwidth.egress_rate:
+    if not isinstance(made, Shaped) or not made.bandwidth.egress_rate:
         return before
     name = names.ifb_link(ask.me.container, ask.me.ifname)
     device = Interface(name=name, mac=names.mac("ifb", name))

@@ -104,15 +104,16 @@ class _Shape:
 class Chained(_Shape):
     """A plugin after others. ``want(ask, before)`` is None where nothing is asked of it.
 
-    ``result(ask, before)``: what it passes on. Of a pod of the reference plugin's: ``inherit`` is what DEL
-    does besides, ``recognize`` completes for CHECK what would have been made, and raises Conflict."""
+    ``result(ask, before, wanted)``: what it passes on. Of a pod of the reference plugin's: ``inherit`` is
+    what DEL does besides, ``recognize`` completes for CHECK what would have been made, and raises
+    Conflict."""
 
     def __init__(
         self,
         name: str,
         want: Callable[[Ask, Result], AnyWant | None],
         prepare: Prepare = _unprepared,
-        result: Callable[[Ask, Result], Result] = lambda _, before: before,
+        result: Callable[[Ask, Result, AnyWant | None], Result] = lambda _, before, __: before,
         inherit: Callable[[NodeEngine, Ask], None] = lambda *_: None,
         recognize: Prepare = _unprepared,
     ) -> None:
@@ -133,7 +134,7 @@ class Chained(_Shape):
         if want is not None:
             piece, namespace = self._piece(ask, want), pod_namespace(ask.call)
             yield Work(lambda engine: self._attach(engine, ask, piece, namespace))
-        return self._result(ask, before)
+        return self._result(ask, before, want)
 
     def delete(self, ask: Ask) -> Steps[None]:
         def work(engine: NodeEngine) -> None:

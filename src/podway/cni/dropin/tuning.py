@@ -19,7 +19,7 @@ from podway.cni.errors import CONFIGURATION, CniError, wrong
 from podway.cni.protocol import Result
 from podway.cni.reader import Section, as_text, kind_of
 from podway.cni.runtime import mac
-from podway.model.dropin import Piece, Tuned
+from podway.model.dropin import AnyWant, Piece, Tuned
 from podway.model.errors import Unavailable
 from podway.model.objects import Link
 
@@ -104,10 +104,9 @@ def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
     return msgspec.structs.replace(piece, want=settled)
 
 
-def result(ask: Ask, before: Result) -> Result:
+def result(ask: Ask, before: Result, made: AnyWant | None) -> Result:
     """With the MAC that the interface has now."""
-    made = want(ask, before)
-    if made.mac is None:
+    if not isinstance(made, Tuned) or made.mac is None:
         return before
     interfaces = tuple(
         msgspec.structs.replace(one, mac=made.mac) if one.name == ask.me.ifname else one
