@@ -26,11 +26,12 @@ class Frr:
         self._place = pair.near if near else pair.far
         self.directory = directory
 
-    def start(self, configuration: str, *more: str, arguments: tuple[str, ...] = ()) -> None:
-        """zebra, then bgpd (with ``arguments``; and ``more``), with the lines of a configuration."""
+    def start(self, configuration: str, *more: str, arguments: tuple[str, ...] = (), bfd: str = "") -> None:
+        """zebra, then bgpd (with ``arguments``), and ``more``; each with the lines of its configuration."""
+        told = {"bgpd": configuration, "bfdd": bfd}
         for name in ("zebra", "bgpd", *more):
             # never /dev/null: FRR opens its log file anew, and waits for whatever reads it
-            text = f"log file {self.directory}/{name}.log\n" + (configuration if name == "bgpd" else "")
+            text = f"log file {self.directory}/{name}.log\n" + told.get(name, "")
             (self.directory / f"{name}.conf").write_text(text)
         shutil.chown(self.directory, "frr", "frr")
         for path in self.directory.iterdir():

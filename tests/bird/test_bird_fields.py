@@ -14,7 +14,7 @@ from rack import OWN, POOL, exabgp, learned, router, session, told, tor
 from podway.agent.sessions import called
 from podway.bird.meaning import Clues, why
 from podway.bird.replies import SessionState
-from podway.kernel import namespaces
+from podway.kernel import counters, namespaces
 from podway.model.bgp import Speaker
 
 pytestmark = pytest.mark.kernel
@@ -100,6 +100,53 @@ def test_a_peer_beyond_the_segment(pair: Pair) -> None:
         up(pair, peer, told(tor(peerAddress=LOOPBACK, multihop=2)), router(MULTIHOP))
         wait(lambda: learned() == {"10.244.9.0/26"})
         assert f"via {FAR4} dev up0" in run("ip", "route", "show", "10.244.9.0/26")
+
+
+FAR_BFD = ("BGPConfiguration", "default", {"mesh": "off", "failover": "fast", "hold": 240})
+PROFILE = "bfd\n profile far\n  minimum-ttl 1\n"
+
+
+def test_bfd_over_more_than_one_hop(pair: Pair) -> None:
+    """A peer beyond the segment that dies loses its routes long before hold (RFC 5883). BIRD's packets have
+    the TTL of all others, which FRR must be told to take."""
+    far_loopback(pair)
+    with frr(pair) as peer:
+        peer.start(router(f"{MULTIHOP}\n neighbor {NEAR4} bfd profile far"), "bfdd", bfd=PROFILE)
+        pair.start(told(FAR_BFD, tor(peerAddress=LOOPBACK, multihop=2, bfd=True)))
+        wait(lambda: session(pair).established and learned())
+        wait(lambda: [one.state for one in pair.do(pair.a.client.bfd())] == ["Up"])
+        with namespaces.entered(pair.far):
+            run("nft", "add table inet dead; add chain inet dead out { type filter hook output priority 0; }")
+            run("nft", "add rule inet dead out drop")
+        wait(lambda: not learned(), 30.0)
+
+
+def test_bfd_that_takes_no_ttl_of_others_is_named(pair: Pair) -> None:
+    far_loopback(pair)
+    planned = told(FAR_BFD, tor(peerAddress=LOOPBACK, multihop=2, bfd=True))
+    with frr(pair) as peer:
+        peer.start(router(f"{MULTIHOP}\n neighbor {NEAR4} bfd"), "bfdd")
+        pair.start(planned)
+        wait(
+            lambda: (
+                session(pair).established and [one.state for one in pair.do(pair.a.client.bfd())] == ["Init"]
+            )
+        )
+        assert "FRR: minimum-ttl" in why(planned.sessions[0], session(pair), Clues(bfd="Init"))
+
+
+@pytest.mark.parametrize(("here", "there"), [("same", "same"), ("one", "other")])
+def test_a_password_of_whoever_calls_from_a_range(pair: Pair, here: str, there: str) -> None:
+    """It holds for the whole range, and who has another isn't heard."""
+    planned = told(tor(peerAddress="", peerRange="192.0.2.0/28", password=here))
+    with frr(pair) as peer:
+        peer.start(router(f"neighbor {NEAR4} password {there}"))
+        pair.start(planned)
+        if here == there:
+            wait(learned)
+        else:
+            wait(lambda: counters.md5_drops() != (0, 0))
+            assert not [one for one in pair.do(pair.a.client.sessions()) if one.established]
 
 
 def test_without_multihop_it_is_named(pair: Pair) -> None:

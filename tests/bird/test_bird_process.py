@@ -134,7 +134,10 @@ def test_two_birds_in_one_table_leave_each_others_routes_alone(pair: Pair, tmp_p
 
 
 def test_a_password_that_differs_and_a_hung_bird(pair: Pair) -> None:
+    """And none but root reads the file that has it."""
     pair.start(speakers.speaker(speakers.NODE | FAST | {"password": "a b;}"}))
+    holding = [file for file in pair.a.directory.iterdir() if file.is_file() and "a b;}" in file.read_text()]
+    assert holding and all(file.stat().st_mode & 0o077 == 0 for file in holding)
     pair.start(B, far=True)
     time.sleep(2)
     assert not pair.do(pair.a.client.sessions())[0].established

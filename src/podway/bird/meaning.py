@@ -148,7 +148,9 @@ def _unwatched(session: Session, clues: Clues) -> str:
         return ""
     port = _bfd_port(session)
     if clues.bfd == "Init":
+        far = " And does it take a TTL of 64 (FRR: minimum-ttl)?" if session.multihop else ""
         found = f"hears it, and it doesn't hear this node: is UDP port {port} let through from here to there?"
+        found += far
     else:
         found = f"hears nothing of it: does it speak BFD, and is UDP port {port} let through?"
     return f"BFD {found} Until then its death is noticed after {session.hold} s"
