@@ -243,6 +243,18 @@ def test_a_taken_port_is_named_and_another_one_helps(tmp_path: Path, in_namespac
     kept(tmp_path, test)
 
 
+def test_a_router_is_named_before_what_is_lost_with_it(tmp_path: Path, in_namespace: int) -> None:
+    async def test(one: Kept) -> None:
+        far = speakers.NODE | {"neighbor": "203.0.113.2", "multihop": 64}
+        one.told = Told(speakers.speaker(far, speakers.TOR))
+        await one.started()
+        await one.until(lambda: len(one.keeper.status().problems) == 2)
+        near, beyond = one.keeper.status().problems
+        assert "192.0.2.2" in near and "node b" in beyond
+
+    kept(tmp_path, test)
+
+
 def test_without_bgp_there_is_no_bird(tmp_path: Path, in_namespace: int) -> None:
     async def test(one: Kept) -> None:
         await one.started()
