@@ -12,6 +12,7 @@ from dropin_lab import CniFailed, Lab, buried, ip, links, wait_for
 
 from podway.cni.dropin.tuning import path
 from podway.cni.errors import CniError
+from podway.observe import client
 
 pytestmark = pytest.mark.kernel
 
@@ -206,3 +207,5 @@ def test_podway_plan_has_nothing_to_change(lab: Lab, pod: str) -> None:
         lab.call("DEL", conf, pod, before=result)
     wait_for(lambda: buried(lab), "all of the pod is gone")
     assert lab.podway("plan") == "nothing to change\n"
+    status = client.status(str(lab.directory / "agent.sock"))
+    assert status.programmed == status.desired  # what went with the pod isn't counted any more

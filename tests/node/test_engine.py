@@ -110,6 +110,16 @@ def test_a_pod_is_wired_and_reaches_its_gateway(engine: NodeEngine, pod_namespac
         assert ping(pod_namespace, gateway)
 
 
+def test_what_went_with_a_pod_is_not_counted_any_more(engine: NodeEngine, pod_namespace: int) -> None:
+    """However many come and go: what stands as wanted is what is wanted."""
+    for _ in range(3):
+        engine.add(request(), pod_namespace)
+        assert engine.reconciler.programmed == len(engine.planner.desired)
+        engine.delete(request().container, request().ifname)
+        engine.attachments.burial.complete()
+        assert engine.reconciler.programmed == len(engine.planner.desired)
+
+
 def test_apply_observe_difference_is_empty(engine: NodeEngine, pod_namespace: int) -> None:
     engine.add(request(ports=(PortMap(host_port=8080, container_port=80),)), pod_namespace)
     ops, refusals, _ = engine.reconciler.plan()

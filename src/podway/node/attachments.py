@@ -156,8 +156,8 @@ class Attachments:
 
     def _detach(self, endpoint: Endpoint) -> None:
         forget = functools.partial(self._planner.update_endpoint, endpoint.id, None)
-        guards = wiring.take_out(self._kernel, self._planner, ("endpoint", endpoint.id), forget)
-        self.burial.doom(endpoint, guards)
+        removals = wiring.take_out(self._kernel, self._planner, ("endpoint", endpoint.id), forget)
+        self.burial.doom(endpoint, removals)
 
     def check(self, request: AttachRequest, namespace: int, addresses: tuple[str, ...]) -> None:
         """Raise Conflict naming the first thing that isn't as ADD left it.

@@ -7,16 +7,17 @@ own: the kernel holds no lock meanwhile that an ADD would need.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from podway.kernel.facade import Kernel
 from podway.model.dropin import Piece, Ports
-from podway.model.objects import Op
+from podway.model.objects import Key, Op
 from podway.model.resources import Endpoint
 from podway.node import hostlocal
 from podway.node.book import AddressBook, bare
 from podway.node.database import Database
 from podway.node.faults import reach
+from podway.plan.spoofing import is_guard
 
 Occupant = Endpoint | Piece
 Flow = tuple[str, int]  # (address or "", UDP port) that is published
@@ -32,6 +33,8 @@ class Burial:
         self._dying: dict[str, tuple[Occupant, tuple[Op, ...]]] = {}
         self._begun: dict[str, tuple[Occupant, tuple[Op, ...]]] = {}
         self._stale: set[Flow] = set()
+        #: is told what a pod had that nobody else wants
+        self.went: Callable[[Collection[Key]], object] = lambda keys: None
 
     @property
     def dying(self) -> bool:
@@ -43,9 +46,10 @@ class Burial:
         """Whether there is something to begin."""
         return bool(self._dying or self._stale)
 
-    def doom(self, occupant: Occupant, guards: Collection[Op]) -> None:
-        """Its links are in the doomed group; ``guards`` and addresses go after them."""
-        self._dying[occupant.id] = (occupant, tuple(guards))
+    def doom(self, occupant: Occupant, removals: Collection[Op]) -> None:
+        """Its links are in the doomed group; guards among ``removals``, and addresses, go after them."""
+        self._dying[occupant.id] = (occupant, tuple(op for op in removals if is_guard(op.key)))
+        self.went([op.key for op in removals])
         self.forget_flows(occupant)
 
     def forget_flows(self, occupant: Occupant) -> None:

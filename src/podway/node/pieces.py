@@ -202,10 +202,10 @@ class Pieces:
         forget = functools.partial(self._planner.update_piece, piece.id, None)
         wanted = self._planner.fragment("piece", piece.id)
         passes = [" ".join(one.key) for one in wanted if isinstance(one, Passage)]
-        guards = wiring.take_out(self._kernel, self._planner, ("piece", piece.id), forget)
+        removals = wiring.take_out(self._kernel, self._planner, ("piece", piece.id), forget)
         for path in passes:
             self._database.ledger_remove(path)
-        self.burial.doom(piece, guards)
+        self.burial.doom(piece, removals)
 
     def take_over(self, of: Attached, namespace: int = -1, kind: str = "veth") -> None:
         """Free what the reference plugins made for an attachment that isn't known here."""

@@ -101,6 +101,7 @@ class Reconciler:
         self._attachments = attachments
         self._pieces = pieces
         self._now = now
+        attachments.burial.went = self._went
         self._programmed: dict[Key, AnyObject] = {}  # what stood as wanted at the last look
         self._looked: set[str] = set()  # kinds that a pass was made over
         self._fights: dict[Key, Fight] = {}
@@ -190,6 +191,12 @@ class Reconciler:
         stands = {o.key: o for o in objects if self._planner.desired.get(o.key) == o}
         self._programmed |= stands
         self.made |= {key for key in stands if key[0] == "link"}
+
+    def _went(self, keys: Iterable[Key]) -> None:
+        """Forget what was taken out of service elsewhere, with the pod that had it."""
+        for key in keys:
+            if key not in self._planner.desired:
+                self._programmed.pop(key, None)
 
     def _stand(self, seen: Collection[Key], kinds: Collection[str]) -> None:
         """Remember what is in the kernel as wanted; forget what is wanted no more, once it was looked at."""

@@ -85,8 +85,8 @@ def take_out(
     """Take a fragment out of service: published ports and sets now, its links doomed together. A port that
     another interface of the pod publishes too leads there from now on.
 
-    ``forget`` takes it out of the plan. Returns the guards' removals: a guard outlives its link, so that not
-    even a dying pod's packets escape it."""
+    ``forget`` takes it out of the plan. Returns the removals of all that nobody else wants. Of these, the
+    guards are left to do: a guard outlives its link, so that not even a dying pod's packets escape it."""
     objects, shared = planner.fragment(*fragment), planner.desired
     held = [o for o in objects if shared.get(o.key) == o]
     forget()
@@ -98,7 +98,7 @@ def take_out(
     ]
     doom = [Op(Link(name=o.name, kind=o.kind, up=None, group=DOOMED_GROUP), o) for o in links]
     kernel.apply([*doom, *ordered([*now, *passed_on])])
-    return tuple(Op(None, o) for o in gone if is_guard(o.key))
+    return tuple(Op(None, o) for o in gone)
 
 
 def require(objects: Iterable[AnyObject], found: Actual, where: str, subject: str) -> None:
