@@ -50,6 +50,34 @@ def test_a_device_that_stands() -> None:
     assert (found.table, found.made) == (7, False)
 
 
+def test_one_of_the_reference_plugin_is_recognized() -> None:
+    """It leaves the VRF with its IPv6 addresses and routes; the last takes the device along."""
+    eth0, eth1 = (Link(name=one, kind="veth", master="blue") for one in ("eth0", "eth1"))
+    inside: tuple[AnyObject, ...] = (
+        Link(name="blue", kind="vrf", vrf=VrfOptions(table=7)),
+        eth0,
+        eth1,
+        Address(link="eth0", address="10.1.0.2/24"),
+        Address(link="eth0", address="fd00::2/64"),
+        Route(dst="10.1.0.0/24", dev="eth0", protocol=2, scope="link", src="10.1.0.2", table=7),
+        Route(dst="0.0.0.0/0", dev="eth0", via="10.1.0.1", protocol=3, table=7),
+    )
+    actual = {one.key: one for one in inside}
+    want = vrf.recognized("blue", "eth0", actual)
+    assert want is not None and vrf.recognized("red", "eth0", actual) is None
+    piece = Piece(container="c1", ifname="eth0", configuration="v1", want=want)
+    objects, gone = vrf.as_found(piece, want, actual, foreign=True)
+    assert objects == (
+        Link(name="eth0", kind="veth", up=None, master=""),
+        Address(link="eth0", address="fd00::2/64"),
+        Route(dst="0.0.0.0/0", dev="eth0", via="10.1.0.1", protocol=3),
+    )
+    assert gone == ()
+    del actual[eth1.key]
+    assert vrf.as_found(piece, want, actual, foreign=True)[1] == (inside[0],)
+    assert vrf.as_found(piece, want, actual)[1] == ()
+
+
 @pytest.mark.kernel
 def test_errors_name_the_key_or_the_kernels_lack(lab: Lab, pod: str) -> None:
     """And leave the interface as it was."""
