@@ -77,9 +77,10 @@ def test_what_a_runtime_gets(lab: Lab, way: str) -> None:
                     made += 1
                     gone = Call(argv0=name, env={**call.env, "CNI_COMMAND": "DEL"}, stdin=call.stdin)
                     assert execute(lab, gone, pod).exit_code == 0, call
-        assert made > 50 or way != "agent"
+        assert made > 30 or way != "agent"
         wait_for(lambda: set(links("veth")) == before, "no veth of a pod")
-        assert set(os.listdir(lab.directory)) - there <= {"data", "state"}
-        assert not list(lab.directory.rglob("*MARK*"))
+        new = set(os.listdir(lab.directory)) - there - {"state"}
+        assert all(name.startswith("data") or name == "etc" for name in new), new  # a dataDir, odd or not
+        assert not list(lab.directory.rglob("MARK"))
         assert lab.process is None or lab.process.poll() is None
         assert lab.podway("plan") == "nothing to change\n"
