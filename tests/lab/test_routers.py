@@ -147,12 +147,18 @@ def test_two_racks_go_on_by_the_other_router() -> None:
 @kernel
 def test_racks_that_are_networks_of_their_own() -> None:
     """Nodes have their mesh over the routers; blocks of the other rack are beyond the own router, which knows
-    them."""
+    them. One that is down is named before the nodes that are lost with it."""
     with up("leaf-spine"):
         all_reached("leaf-spine")
         until(lambda: [state for state, _ in peers("a1")] == ["Established"] * 4)
         assert sorted(learned("a1").values()) == [["192.0.2.2"], ["192.0.2.254"], ["192.0.2.254"]]
         assert len(told("leaf-a")) == 4
+        podway("partition", "--name", NAME, "leaf-a")
+        until(lambda: sum("BGP session with" in one for one in status("a1")["problems"]) == 3)
+        first = next(one for one in status("a1")["problems"] if "BGP session with" in one)
+        assert "BGPPeer leaf-a" in first and "BFD does not hear it either" in first
+        podway("heal", "--name", NAME)
+        until(lambda: [state for state, _ in peers("a1")] == ["Established"] * 4)
 
 
 @kernel
