@@ -10,9 +10,9 @@ from differential import compare, ours, release
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.soak]
 
-FEW, MANY = 4, 60
+COUNT = 12
 CASES = {
     "links": inner_cases(("ipvlan", "vlan", "dummy")),
     "vlans of a bridge": vlan_cases(),
@@ -41,15 +41,8 @@ def agree(cases: st.SearchStrategy[Case], count: int) -> None:
     assert not told, "\n".join(told)
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", CASES)
 def test_ours_and_the_current_release(kind: str) -> None:
     """No difference without a name."""
-    agree(CASES[kind], FEW)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("kind", CASES)
-def test_ours_and_the_current_release_more(kind: str) -> None:
-    """The same, of more."""
-    agree(CASES[kind], MANY)
+    agree(CASES[kind], COUNT)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from inner_lives import Lives, cut_off_and_recovered, cuts, every, lost_and_freed, taken_over, uninstalled
+from inner_lives import Lives, cut_off_and_recovered, cuts, lost_and_freed, taken_over, uninstalled
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.soak]
 
 NAMES = ["ipvlan", "vlan", "dummy", "vrf"]
 
@@ -17,15 +17,6 @@ def test_killed_anywhere(
     in_namespace: int, tmp_path: Path, pod: str, name: str, point: str, how: str
 ) -> None:
     """The next start, DEL or GC leaves the pod and the node as they were, and the next ADD works."""
-    cut_off_and_recovered(Lives(tmp_path, name), pod, point, how)
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize(("name", "point", "how"), every(NAMES))
-def test_killed_anywhere_and_recovered_by_all(
-    in_namespace: int, tmp_path: Path, pod: str, name: str, point: str, how: str
-) -> None:
-    """The same with each way of each."""
     cut_off_and_recovered(Lives(tmp_path, name), pod, point, how)
 
 
