@@ -250,7 +250,7 @@ def test_a_router_is_named_before_what_is_lost_with_it(tmp_path: Path, in_namesp
         await one.started()
         await one.until(lambda: len(one.keeper.status().problems) == 2)
         near, beyond = one.keeper.status().problems
-        assert "192.0.2.2" in near and "node b" in beyond
+        assert "(192.0.2.2): " in near and "node b (203.0.113.2): " in beyond
 
     kept(tmp_path, test)
 

@@ -337,7 +337,8 @@ class BirdKeeper:
         if told.speaker is not None:  # who is beyond a router is lost with it: after it
             far = {session.neighbor for session in told.speaker.sessions if session.multihop}
             ailing.sort(key=lambda peer: peer.neighbor in far)
-        return fold([*found, *(Note(f"BGP session with {peer.shown}", peer.why) for peer in ailing)])
+        # by address: a node of both families has two
+        return fold([*found, *(Note(f"BGP session with {p.shown} ({p.neighbor})", p.why) for p in ailing)])
 
     def _ails(self, peer: PeerStatus, now: float) -> bool:
         """Whether a session is not as it should be, longer than it takes to come up or again and again."""
