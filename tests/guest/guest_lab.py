@@ -9,7 +9,8 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ SEGMENTS = {
 }
 PATIENCE = 240.0  # seconds: every command takes some
 RATE, SIZE, DRAIN = 5, 200, 60.0  # for each of 12 flows: the guest is emulated
+AFTER = 3.0  # seconds: many packets of each flow
 
 
 @contextlib.contextmanager
@@ -73,11 +75,15 @@ def reach_all(lab: Lab) -> list[bytes]:
     return frames
 
 
-def change(lab: Lab, spec: dict[str, Any]) -> list[bytes]:
-    """Under traffic of all pairs, of which nothing may be lost; the frames on node1's uplink meanwhile."""
-    with frames_of(lab, "node1") as frames, traffic(lab.pods(), RATE, SIZE, DRAIN) as seen:
+def change(lab: Lab, spec: dict[str, Any], then: Callable[[Lab], None] = lambda lab: None) -> list[bytes]:
+    """Under traffic of all pairs, all of which comes; the frames on node1's uplink after it, and after
+    ``then``."""
+    with traffic(lab.pods(), RATE, SIZE, DRAIN) as seen:
         lab.apply(spec)
         until("all agree", lambda: lab.agreed(lab.nodes), PATIENCE)
+        then(lab)
+        with frames_of(lab, "node1") as frames:
+            time.sleep(AFTER)
     seen.verify(5)
     return frames
 

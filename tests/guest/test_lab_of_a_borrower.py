@@ -55,19 +55,16 @@ def test_a_borrowed_address_is_reached_by_ipip(lab: Lab) -> None:
 
 def test_from_ipip_to_bgp_and_back(lab: Lab) -> None:
     """Under traffic between all pods, the borrowers' included, of which nothing is lost."""
-    change(lab, preset("calico-bgp"))
-    frames = reach_all(lab)
+    frames = change(lab, preset("calico-bgp"))
     assert plain(frames) and not tunnelled(frames)
-    change(lab, preset("calico-ipip"))
-    frames = reach_all(lab)
+    frames = change(lab, preset("calico-ipip"))
     assert tunnelled(frames) and not plain(frames)
 
 
 def test_a_borrowed_address_is_reached_by_wireguard(lab: Lab) -> None:
     """Changed to under traffic: it is its borrower's key that may send from it, not its owner's."""
-    change(lab, preset("calico-wireguard"))
-    frames = reach_all(lab)
-    assert not tunnelled(frames) and not plain(frames)
+    frames = change(lab, preset("calico-wireguard"))
+    assert frames and not tunnelled(frames) and not plain(frames)
 
 
 def test_nobody_is_called_blocked_for_want_of_an_address(lab: Lab) -> None:

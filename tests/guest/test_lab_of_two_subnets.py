@@ -72,16 +72,14 @@ def test_an_agent_is_killed_and_another_started(lab: Lab) -> None:
 
 def test_ipip_always(lab: Lab) -> None:
     """Preset calico-ipip, changed to under traffic: within a subnet too."""
-    change(lab, {"preset": "calico-ipip"})
-    frames = reach_all(lab)
+    frames = change(lab, {"preset": "calico-ipip"})
     assert tunnelled(frames) == ACROSS | WITHIN and not plain(frames)
 
 
 def test_wireguard_everywhere(lab: Lab) -> None:
     """Preset calico-wireguard, changed to under traffic: a handshake with every peer, nothing in clear."""
-    change(lab, {"preset": "calico-wireguard"})
-    frames = reach_all(lab)
-    assert not tunnelled(frames) and not plain(frames)
+    frames = change(lab, {"preset": "calico-wireguard"})
+    assert frames and not tunnelled(frames) and not plain(frames)
     for peer in client.peers(agent(lab, "node1")):
         assert all(path.handshake for path in peer.paths if path.layer == "overlay"), peer
     wide = lab.inside("node1", "podway", "get", "peers", "-o", "wide")
@@ -101,8 +99,6 @@ def test_a_shut_port_is_told_by_name_and_how_old_the_handshake_is(lab: Lab) -> N
 def test_neighbours_in_the_clear_where_that_is_allowed(lab: Lab) -> None:
     """directWithinSubnet of WireGuard, changed to under traffic: nothing in clear passes the router."""
     direct = {"directWithinSubnet": True, "allowPlaintext": True}
-    change(lab, {"preset": "calico-wireguard", "wireguard": direct})
-    wait_for_neighbours(lab)
-    frames = plain(reach_all(lab))
+    frames = plain(change(lab, {"preset": "calico-wireguard", "wireguard": direct}, wait_for_neighbours))
     beyond = [ipaddress.ip_address(one).packed for one in lab.pods()[2].addresses]
     assert frames and not [frame for frame in frames if any(one in frame[:54] for one in beyond)]
