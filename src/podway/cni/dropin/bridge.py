@@ -235,8 +235,10 @@ def result(ask: Ask, piece: Piece, given: Result, engine: NodeEngine) -> Result:
     assert isinstance(piece.want, BridgePod)
     device = engine.pieces.known[f"/{piece.want.bridge}//bridge-device"].want
     assert isinstance(device, BridgeDevice)
+    # an adopted bridge may have taken the MAC of this very port
+    found = engine.kernel.rtnetlink.get_link(device.name) if device.adopted else None
     interfaces: tuple[Interface, ...] = (
-        Interface(name=device.name, mac=device.mac),
+        Interface(name=device.name, mac=found.mac if found and found.mac else device.mac),
         Interface(name=piece.want.link, mac=names.host_mac(piece.container, piece.ifname)),
         Interface(name=piece.ifname, mac=piece.want.mac, sandbox=ask.me.namespace),
     )

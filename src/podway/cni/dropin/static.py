@@ -17,15 +17,15 @@ from podway.model.objects import family_of
 def given(ask: Ask) -> Result:
     """The result of ADD. Raises CniError 4 or 7.
 
-    CNI_ARGS adds to what is written down; what args.cni or runtimeConfig ask for replaces both."""
+    CNI_ARGS adds to what is written down; what args.cni or runtimeConfig ask for replaces both. The gateways
+    of CNI_ARGS are for what is asked for."""
     own, run = ask.section.section("ipam"), ask.section.section("runtimeConfig")
     arguments = runtime.pod_arguments(ask.call.env.get("CNI_ARGS", ""))
     ips = [_address(one) for one in own.sections("addresses")]
-    ips += [Address(address=_prefixed("CNI_ARGS: IP", one)) for one in arguments.asked]
+    ips += [_asked("CNI_ARGS: IP", one, arguments.gateways) for one in arguments.asked]
     for asked in (ask.section.section("args").section("cni"), run):
-        wanted = [_prefixed(path, as_text(path, item)) for path, item in asked.items("ips")]
-        ips = [Address(address=one) for one in wanted] or ips
-    ips = [_with_gateway(one, arguments.gateways) for one in ips]
+        wanted = [_asked(path, as_text(path, item), arguments.gateways) for path, item in asked.items("ips")]
+        ips = wanted or ips
     if not at_least(ask.conf.version, "0.3.0"):
         families = [family_of(one.address) for one in ips]
         if len(set(families)) < len(families):
@@ -54,11 +54,12 @@ def _prefixed(key: str, text: str) -> str:
         raise wrong(key, f"{text!r} is not an address with its prefix length, as 10.1.0.5/24") from None
 
 
-def _with_gateway(one: Address, gateways: tuple[str, ...]) -> Address:
-    """CNI_ARGS may name the gateway of an address in whose subnet it is."""
-    subnet = ipaddress.ip_interface(one.address).network
-    mine = next((gateway for gateway in gateways if ipaddress.ip_address(gateway) in subnet), one.gateway)
-    return Address(address=one.address, gateway=mine)
+def _asked(key: str, text: str, gateways: tuple[str, ...]) -> Address:
+    """With the last of these gateways that is in its subnet."""
+    one = _prefixed(key, text)
+    subnet = ipaddress.ip_interface(one).network
+    mine = [gateway for gateway in gateways if ipaddress.ip_address(gateway) in subnet]
+    return Address(address=one, gateway=mine[-1] if mine else "")
 
 
 def require(ask: Ask) -> None:
