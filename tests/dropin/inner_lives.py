@@ -99,10 +99,10 @@ def state(pod: str) -> dict[str, Any]:
 
 
 class Lives:
-    """One node and its pods; ``name`` is the plugin that it is about."""
+    """One node and its pods; ``name`` is the plugin that it is about, ``version`` that of its calls."""
 
-    def __init__(self, directory: Path, name: str) -> None:
-        self.directory, self.name = directory, name
+    def __init__(self, directory: Path, name: str, version: str = "1.1.0") -> None:
+        self.directory, self.name, self.version = directory, name, version
         self.data = directory / "networks"
         self.url = f"sqlite:{directory}/store.db"
         open_store(self.url, create=True).close()
@@ -115,14 +115,14 @@ class Lives:
         ipam = {"type": "host-local", "dataDir": str(self.data), "ranges": ranges, "routes": routes}
         kind = "bridge" if self.name in CHAINED else self.name
         own = {"bridge": "cni7", "isGateway": True} if self.name in CHAINED else MAKERS[self.name]
-        return {"cniVersion": "1.1.0", "name": "lives", "type": kind, "ipam": ipam, **own}
+        return {"cniVersion": self.version, "name": "lives", "type": kind, "ipam": ipam, **own}
 
     @property
     def conf(self) -> dict[str, Any]:
         """Of the plugin that it is about."""
         if self.name in MAKERS:
             return self.main
-        return {"cniVersion": "1.1.0", "name": "lives", "type": self.name, **CHAINED[self.name]}
+        return {"cniVersion": self.version, "name": "lives", "type": self.name, **CHAINED[self.name]}
 
     @contextmanager
     def node(self) -> Iterator[Here]:
@@ -145,7 +145,8 @@ class Lives:
         """GC by ours, of all plugins."""
         keep = [{"containerID": one, "ifname": "eth0"} for one in valid]
         for conf in (self.conf, self.main)[: 2 if self.name in CHAINED else 1]:
-            self.call("GC", {**conf, "cni.dev/valid-attachments": keep}, (valid or ("",))[0])
+            asked = {**conf, "cniVersion": "1.1.0", "cni.dev/valid-attachments": keep}
+            self.call("GC", asked, (valid or ("",))[0])
 
     def killed(self, point: str, command: str, pod: str, before: Any = None) -> None:
         """A call of the plugin's that is killed at a point."""
@@ -175,8 +176,9 @@ class Lives:
 
 
 def theirs(lives: Lives, command: str, conf: dict[str, Any], pod: str, before: Any = None) -> Any:
-    """The same call of the current reference plugin's executable."""
-    directory = built(reference.NAME, reference.MODULE, reference.PROOF)
+    """The same call of the current reference plugin's executable, or Debian's, which has no 1.1.0."""
+    current = lives.version == "1.1.0"
+    directory = built(reference.NAME, reference.MODULE, reference.PROOF) if current else reference.DEBIAN
     env = {
         "PATH": os.environ["PATH"],
         "CNI_COMMAND": command,

@@ -74,3 +74,11 @@ def test_an_uninstall(in_namespace: int, tmp_path: Path, pod: str, name: str) ->
 def test_theirs_is_taken_over(in_namespace: int, tmp_path: Path, pod: str, other_pod: str, name: str) -> None:
     """A living pod of the reference plugin's: CHECK, DEL and GC through ours."""
     taken_over(Lives(tmp_path, name), pod, other_pod)
+
+
+@pytest.mark.parametrize("name", [one for one in NAMES if one != "tap"])
+def test_debians_is_taken_over(
+    in_namespace: int, tmp_path: Path, pod: str, other_pod: str, name: str
+) -> None:
+    """The same of those that Debian's package has."""
+    taken_over(Lives(tmp_path, name, "1.0.0"), pod, other_pod)
