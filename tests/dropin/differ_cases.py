@@ -12,6 +12,7 @@ VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 _ADD, _CHECK, _DEL = Step(command="ADD"), Step(command="CHECK"), Step(command="DEL")
 _STATUS, _VERSION = Step(command="STATUS"), Step(command="VERSION")
 _SECOND = Step(command="ADD", container="c2")
+_REFUSED = (_ADD, _DEL, _DEL)
 
 SCRIPTS: dict[str, tuple[Step, ...]] = {
     "life": (_VERSION, _ADD, _CHECK, _DEL, _DEL),
@@ -76,6 +77,8 @@ _PORTMAP = st.fixed_dictionaries(
 _BANDWIDTH = st.just({"type": "bandwidth", "capabilities": {"bandwidth": True}})
 _FIREWALL = st.just({"type": "firewall"})
 _SBR = st.fixed_dictionaries({"type": st.just("sbr")}, optional={"table": st.just(300)})
+#: what may come after a main plugin, in this order
+FOLLOWERS = (_PORTMAP, _BANDWIDTH, _FIREWALL, _TUNING, _SBR)
 _LIMITS = st.sampled_from(
     [
         {"ingressRate": 1000000, "ingressBurst": 800000},
@@ -134,20 +137,45 @@ def inner_mains(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
     return conf
 
 
-@st.composite
-def inner_cases(draw: st.DrawFn, names: tuple[str, ...] = HERE, versions: tuple[str, ...] = VERSIONS) -> Case:
-    """One of them, perhaps with tuning after it."""
-    chained = [draw(_TUNING)] if draw(st.booleans()) else []
-    version, script = draw(st.sampled_from(versions)), draw(st.sampled_from(sorted(SCRIPTS)))
+def _steps(script: str, version: str, chained: list[dict[str, Any]]) -> tuple[Step, ...]:
+    """Those of a script that version and chain have."""
     steps = SCRIPTS[script]
     if version != "1.1.0":  # that has no GC
         steps = tuple(msgspec.structs.replace(step, freed=()) for step in steps)
-    if version == "0.3.1":
+    if version == "0.3.1" or any(one["type"] == "sbr" for one in chained):
+        # the reference's sbr checks nothing, and its main plugins look for the routes that it has moved
         steps = tuple(step for step in steps if step.command != "CHECK")
+    return steps
+
+
+@st.composite
+def _after(
+    draw: st.DrawFn, version: str, followers: tuple[st.SearchStrategy[Any], ...]
+) -> list[dict[str, Any]]:
+    """Some of these plugins, and of a firewall only what the reference's takes."""
+    found = [draw(plugin) for plugin in followers if draw(st.booleans())]
+    return [one for one in found if version != "0.3.1" or one["type"] != "firewall"]
+
+
+@st.composite
+def inner_cases(
+    draw: st.DrawFn,
+    names: tuple[str, ...] = HERE,
+    followers: tuple[st.SearchStrategy[Any], ...] = (_TUNING,),
+) -> Case:
+    """One of them, perhaps with others after it."""
+    version, script = draw(st.sampled_from(VERSIONS)), draw(st.sampled_from(sorted(SCRIPTS)))
+    chained = draw(_after(version, followers))
+    steps = _steps(script, version, chained)
     main = draw(inner_mains(names))
     if _SECOND in steps:
         main.pop("mac", None)  # no two links on one wire
-    return Case(version=version, plugins=(main, *chained), steps=steps, before=DEVICE)
+    told: dict[str, Any] = {"bandwidth": draw(_LIMITS)}
+    if _SECOND not in steps:
+        told["portMappings"] = mappings = draw(_MAPPINGS)
+        if mappings and "ipam" not in main:  # which ours refuses
+            steps = tuple(step for step in steps if step.command != "CHECK")
+    return Case(version=version, plugins=(main, *chained), steps=steps, before=DEVICE, capabilities=told)
 
 
 @st.composite
@@ -199,25 +227,84 @@ def vrf_cases(draw: st.DrawFn) -> Case:
 @st.composite
 def cases(draw: st.DrawFn, versions: tuple[str, ...] = VERSIONS) -> Case:
     """A main plugin and up to five after it."""
-    script = draw(st.sampled_from(sorted(SCRIPTS)))
-    chained = [draw(plugin) for plugin in (_PORTMAP, _BANDWIDTH, _FIREWALL, _TUNING) if draw(st.booleans())]
+    version, script = draw(st.sampled_from(versions)), draw(st.sampled_from(sorted(SCRIPTS)))
+    chained = draw(_after(version, FOLLOWERS[:-1]))
     if draw(st.integers(0, 2)) == 0:
         chained.append(draw(_SBR))
-    mappings = draw(_MAPPINGS)
-    version = draw(st.sampled_from(versions))
-    if version == "0.3.1":  # which the reference's firewall doesn't take
-        chained = [one for one in chained if one["type"] != "firewall"]
-    steps = SCRIPTS[script]
-    if _SECOND in steps:
-        mappings = []
-    if version == "0.3.1" or any(one["type"] == "sbr" for one in chained):
-        # the reference's sbr checks nothing, and its main plugins look for the routes that it has moved
-        steps = tuple(step for step in steps if step.command != "CHECK")
-    if version != "1.1.0":
-        steps = tuple(msgspec.structs.replace(step, freed=()) for step in steps)
+    steps = _steps(script, version, chained)
+    mappings = [] if _SECOND in steps else draw(_MAPPINGS)
     return Case(
         version=version,
         plugins=(draw(mains()), *chained),
         steps=steps,
         capabilities={"portMappings": mappings, "bandwidth": draw(_LIMITS)},
+    )
+
+
+_DNS = {
+    "nameservers": ["192.0.2.53", "2001:db8::53"],
+    "domain": "example.test",
+    "search": ["example.test"],
+    "options": ["ndots:2"],
+}
+_OF_BRIDGES = ("portIsolation", "macspoofchk", "enabledad", "forceAddress")
+#: a bridge of somebody's, whose address is in the way of the pods' gateway
+_STANDING = ("ip link add cni0 type bridge", "ip addr add 10.88.9.9/16 dev cni0", "ip link set cni0 up")
+_ADDRESSES = [
+    {"address": "10.88.7.5/16", "gateway": "10.88.0.1"},
+    {"address": "10.88.7.6/16"},
+    {"address": "fd00:10:88::7:5/64", "gateway": "fd00:10:88::1"},
+]
+_ROUTES = [{"dst": "0.0.0.0/0"}, {"dst": "203.0.113.0/24", "gw": "10.88.0.9"}, {"dst": "::/0"}]
+#: addresses that a runtime asks for; host-local refuses the last, and static the one before it
+_ASKED = [["10.88.3.3/16"], ["10.88.3.3/16", "fd00:10:88::33/64"], ["10.88.3.3"], ["192.0.2.7/24"]]
+
+
+def _some(values: list[Any]) -> st.SearchStrategy[list[Any]]:
+    return st.lists(st.sampled_from(values), unique_by=str, max_size=len(values))
+
+
+@st.composite
+def asking(draw: st.DrawFn, some: st.SearchStrategy[Case]) -> Case:
+    """The same cases with what is asked for more seldom: name servers, a bridge that is somebody's, addresses
+    that are written down, or that a runtime asks for by one of three ways.
+
+    What may be refused is deleted then, as runtimes do."""
+    case = draw(some)
+    main, told, arguments, before = dict(case.plugins[0]), dict(case.capabilities), "", case.before
+    steps = case.steps
+    if draw(st.booleans()):
+        main["dns"] = _DNS
+    if main["type"] == "bridge":
+        main |= {key: True for key in _OF_BRIDGES if draw(st.integers(0, 2)) == 0}
+        if steps != SCRIPTS["no namespace"] and draw(st.integers(0, 3)) == 0:
+            before += _STANDING
+            steps = steps if main.get("forceAddress") or not main.get("isGateway") else _REFUSED
+    way = draw(st.sampled_from(["", "", "capability", "args", "CNI_ARGS"]))
+    if "ipam" not in main or _SECOND in steps:
+        way = ""
+    elif draw(st.booleans()):
+        routed = main["type"] == "ptp"  # which has no way but by gateways
+        way = "" if routed else way
+        addresses = [one for one in _ADDRESSES if "gateway" in one or not routed]
+        routes = [one for one in _ROUTES if "gw" in one or "isDefaultGateway" not in main]
+        own = {"addresses": draw(_some(addresses)), "routes": draw(_some(routes))}
+        main["ipam"] = {"type": "static", **own} | draw(st.sampled_from([{}, {"dns": _DNS}]))
+    asked = draw(st.sampled_from(_ASKED))
+    if way and asked in _ASKED[2:]:
+        steps = _REFUSED
+    if way == "capability":
+        main["capabilities"], told["ips"] = {"ips": True}, asked
+    elif way == "args":
+        main["args"] = {"cni": {"ips": asked}}
+    elif way == "CNI_ARGS":
+        gateway = draw(st.sampled_from(["", ";GATEWAY=10.88.0.1"]))
+        arguments = f"IgnoreUnknown=1;IP={','.join(asked)}{gateway}"
+    return msgspec.structs.replace(
+        case,
+        plugins=(main, *case.plugins[1:]),
+        steps=steps,
+        capabilities=told,
+        arguments=arguments,
+        before=before,
     )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any, NamedTuple
 
 from bench.built import built
@@ -68,9 +69,13 @@ def differences(left: dict[str, Any], right: dict[str, Any]) -> list[Difference]
 
 
 def _said(path: str, *texts: dict[str, str]) -> tuple[str, str]:
-    """Of a plugin that wasn't reached, the words of the one that failed before it."""
-    answer = "/".join(path.split("/")[:4])
-    step = answer.rpartition("/")[0]
+    """Of an answer its words, or, if it wasn't asked for, those of the one that failed before it; of what
+    stands, the words of the last ADD."""
+    answer, step = ("/".join(path.split("/")[:parts]) for parts in (4, 2))
+    if not path.startswith(f"{step}/answers/"):
+        number = int(step[1:].split()[0])
+        adds = [at.split("/")[1] for at in texts[0] if re.match(r"/\d+ ADD", at)]
+        answer, step = "", f"/{max((one for one in adds if int(one.split()[0]) <= number), default='')}"
     left, right = (
         texts_of.get(
             answer, next((one for at, one in texts_of.items() if at.startswith(f"{step}/") and one), "")

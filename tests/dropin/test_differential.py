@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from differ_cases import VERSIONS, cases, dhcp_cases, inner_cases
+from differ_cases import FOLLOWERS, VERSIONS, asking, cases, dhcp_cases, inner_cases
 from differ_rules import DELIBERATE, UPSTREAM, Rule, unexplained
 from differ_world import Case, Side
 from differential import compare, debian, installed, ours, release
@@ -18,7 +18,13 @@ pytestmark = pytest.mark.kernel
 
 EXAMPLES, THOUSANDS = 12, 2000
 #: names that are ours in a chain whose others are the reference's
-MIXED = [("bridge", "ptp", "host-local"), ("portmap", "bandwidth", "firewall", "tuning"), ("host-local",)]
+MIXED = [
+    ("bridge", "ptp", "macvlan", "host-device", "tap", "host-local"),
+    ("portmap", "bandwidth", "firewall", "tuning", "sbr"),
+    ("host-local", "static"),
+]
+CHAINS = asking(cases())
+INNER = asking(inner_cases(followers=FOLLOWERS))
 _FEW = settings(
     max_examples=EXAMPLES,
     database=None,
@@ -35,27 +41,27 @@ def _agree(case: Case, left: Side, right: Side, rules: tuple[Rule, ...]) -> None
 
 
 @_FEW
-@given(cases())
+@given(CHAINS)
 def test_ours_and_the_current_release(case: Case) -> None:
     _agree(case, release(), ours(), DELIBERATE)
 
 
 @settings(_FEW, max_examples=EXAMPLES // 3)
-@given(cases())
+@given(CHAINS)
 def test_our_executables_with_their_agent(case: Case) -> None:
     """As a runtime has them: the compiled program, the socket, the agent."""
     _agree(case, release(), installed(*dropin.NAMES), DELIBERATE)
 
 
 @settings(_FEW, max_examples=EXAMPLES // 3)
-@given(cases(), st.sampled_from(MIXED))
+@given(CHAINS | INNER, st.sampled_from(MIXED))
 def test_ours_and_theirs_in_one_chain(case: Case, names: tuple[str, ...]) -> None:
     """Either is first: prevResult goes from one to the other, and host-local's files too."""
     _agree(case, release(), installed(*names), DELIBERATE)
 
 
 @_FEW
-@given(inner_cases())
+@given(INNER)
 def test_ours_and_the_current_release_of_links_in_the_pod(case: Case) -> None:
     _agree(case, release(), ours(), DELIBERATE)
 
@@ -76,14 +82,14 @@ def test_debians_and_the_current_release(case: Case) -> None:
 
 @pytest.mark.soak
 @_MANY
-@given(cases())
+@given(CHAINS)
 def test_ours_and_the_current_release_thousands(case: Case) -> None:
     _agree(case, release(), ours(), DELIBERATE)
 
 
 @pytest.mark.soak
 @settings(_MANY, max_examples=THOUSANDS // 2)
-@given(inner_cases())
+@given(INNER)
 def test_links_in_the_pod_thousands(case: Case) -> None:
     _agree(case, release(), ours(), DELIBERATE)
 
@@ -97,7 +103,7 @@ def test_leases_many(case: Case) -> None:
 
 @pytest.mark.soak
 @settings(_MANY, max_examples=THOUSANDS // 4)
-@given(cases(), st.sampled_from([tuple(dropin.NAMES), *MIXED]))
+@given(CHAINS | INNER, st.sampled_from([tuple(dropin.NAMES), *MIXED]))
 def test_executables_of_both_thousands(case: Case, names: tuple[str, ...]) -> None:
     _agree(case, release(), installed(*names), DELIBERATE)
 
