@@ -288,6 +288,7 @@ def asking(draw: st.DrawFn, some: st.SearchStrategy[Case]) -> Case:
         way = "" if routed else way
         addresses = [one for one in _ADDRESSES if "gateway" in one or not routed]
         routes = [one for one in _ROUTES if "gw" in one or "isDefaultGateway" not in main]
+        routes = [one for one in routes if not (routed and "gw" in one)]  # which the reference's sbr fails on
         own = {"addresses": draw(_some(addresses)), "routes": draw(_some(routes))}
         main["ipam"] = {"type": "static", **own} | draw(st.sampled_from([{}, {"dns": _DNS}]))
     asked = draw(st.sampled_from(_ASKED))
