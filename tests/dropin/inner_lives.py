@@ -33,6 +33,7 @@ MAKERS: dict[str, dict[str, Any]] = {
     "dummy": {},
     "tap": {},
 }
+ONE_POD = ("host-device", "vlan")  # of a device, or of a VLAN of a master, there is one
 CHAINED: dict[str, dict[str, Any]] = {"sbr": {}, "vrf": {"vrfname": "blue"}}
 ADD_POINTS = [one for one in faults.POINTS if one.startswith("add.") and one != "add.claimed"]
 DELETE_POINTS = [one for one in faults.POINTS if one.startswith("delete.")] + ["inside.undone"]
@@ -94,7 +95,8 @@ def state(pod: str) -> dict[str, Any]:
             for one in routes
             if one.get("table") != "local" and not one["dst"].startswith(("fe80:", "ff00:", "multicast"))
         ),
-        "rules": sorted(f"{one['priority']} {one['src']} {one['table']}" for one in rules),
+        # the kernel's own, which comes with a namespace's first VRF and stays, names no table
+        "rules": sorted(f"{one['priority']} {one['src']} {one['table']}" for one in rules if "table" in one),
     }
 
 
@@ -228,7 +230,7 @@ def lost_and_freed(lives: Lives, pod: str, other: str) -> None:
     foreign(pod)
     bare = state(pod)
     results = {}
-    for one in (pod, other) if lives.name != "host-device" else (pod,):
+    for one in (pod, other) if lives.name not in ONE_POD else (pod,):
         before = lives.attached(one)
         results[one] = lives.call("ADD", lives.conf, one, before)
     stands = [state(one) for one in (pod, other)]
@@ -255,7 +257,7 @@ def taken_over(lives: Lives, pod: str, other: str) -> None:
     foreign(pod)
     bare = state(pod)
     results = {}
-    for one in (pod, other) if lives.name != "host-device" else (pod,):
+    for one in (pod, other) if lives.name not in ONE_POD else (pod,):
         results[one] = theirs(lives, "ADD", lives.main, one)
         if lives.name in CHAINED:
             results[one] = theirs(lives, "ADD", lives.conf, one, results[one])

@@ -12,6 +12,7 @@ from under_traffic import change
 
 from podway.kernel.netlink.wireguard import Device
 from podway.model.objects import Op
+from podway.node.preview import preview
 from podway.plan.transport.wireguard import device_name
 from podway.plan.way import Way
 
@@ -85,6 +86,16 @@ def test_what_was_removed_by_hand_returns(pair: Cluster) -> None:
     assert not devices(machine)
     machine.look()
     assert held(machine) == held_before
+
+
+def test_podway_plan_knows_the_keys(pair: Cluster) -> None:
+    """Without them a look from outside would find a device that nobody wants."""
+    machine = pair.machines[0]
+    machine.look()
+    directory = machine.engine.database.directory
+    store = f"sqlite:{Path(directory).parent}/store.db"
+    found = machine.within(lambda _: preview(machine.name, directory, store))
+    assert (found.ops, found.refusals, found.trouble) == ((), (), "")
 
 
 def test_keys_are_rotated_without_loss(pair: Cluster) -> None:
