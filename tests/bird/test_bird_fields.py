@@ -62,7 +62,7 @@ def test_an_as_of_four_bytes(pair: Pair) -> None:
     configuration = ("BGPConfiguration", "default", {"mesh": "off", "asNumber": own})
     with frr(pair) as peer:
         up(pair, peer, told(configuration, tor(asNumber=far)), lines)
-        assert OWN in wait(peer.prefixes)
+        wait(lambda: OWN in peer.prefixes())
         assert path(peer) == str(own)
         wait(lambda: [one.as_path for one in pair.do(pair.a.client.routes()) if one.best] == [str(far)])
 
@@ -308,12 +308,13 @@ def test_services_and_who_serves_them(pair: Pair) -> None:
     serving = advertisement("web", "203.0.113.7/32", nodes=["a"], **local)
     elsewhere = advertisement("mail", "203.0.113.8/32", nodes=["b"], **local)
     with frr(pair) as peer:
-        up(pair, peer, told(tor(), cluster, serving, elsewhere), router())
+        # that there is no node b is noted
+        up(pair, peer, told(tor(), cluster, serving, elsewhere, notes=True), router())
         own = {"0.0.0.0/0", "10.244.9.0/26", "10.244.1.0/28", "203.0.113.0/24"}
         wait(lambda: peer.prefixes() - own == {OWN, "10.96.0.0/16", "203.0.113.7/32"})
         since = session(pair).since
         moved = advertisement("web", "203.0.113.7/32", nodes=["b"], **local)
-        pair.do(pair.a.tell(pair.text(told(tor(), cluster, moved), pair.a)))
+        pair.do(pair.a.tell(pair.text(told(tor(), cluster, moved, notes=True), pair.a)))
         wait(lambda: peer.prefixes() - own == {OWN, "10.96.0.0/16"})
         rules = {"exports": [{"action": "reject", "prefixes": [{"cidr": "10.96.0.0/16"}]}]}
         less = told(tor(filters=["f"]), cluster, ("BGPFilter", "f", rules))

@@ -28,7 +28,7 @@ def test_a_top_of_rack_router(pair: Pair) -> None:
         peer.start(router())
         pair.start(told(tor()))
         wait(lambda: session(pair).established)
-        assert OWN in wait(peer.prefixes)
+        wait(lambda: OWN in peer.prefixes())
         wait(lambda: learned() == {"10.244.9.0/26"})
         wait(
             lambda: session(pair).channels["ipv4"].filtered == 3
