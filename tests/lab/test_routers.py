@@ -62,6 +62,11 @@ def peers(node: str) -> list[tuple[str, str]]:
     return [(one["state"], one["bfd"]) for one in found]
 
 
+def sessions_down(node: str) -> list[str]:
+    """What is said of them, in its order."""
+    return [one for one in status(node)["problems"] if "BGP session with" in one]
+
+
 @kernel
 def test_a_top_of_rack_router() -> None:
     """It has a path to every node's block, by that node; nodes have each other's, past the router."""
@@ -149,14 +154,18 @@ def test_racks_that_are_networks_of_their_own() -> None:
     """Nodes have their mesh over the routers; blocks of the other rack are beyond the own router, which knows
     them. One that is down is named before the nodes that are lost with it."""
     with up("leaf-spine"):
+        forwards = ("ip", "-j", "-4", "route", "show", "proto", "bgp")
+        for leaf in ("leaf-a", "leaf-b"):  # which know the pods some moments after the nodes do
+            until(lambda leaf=leaf: len(json.loads(inside(leaf, *forwards))) == 4)
         all_reached("leaf-spine")
         until(lambda: [state for state, _ in peers("a1")] == ["Established"] * 4)
         assert sorted(learned("a1").values()) == [["192.0.2.2"], ["192.0.2.254"], ["192.0.2.254"]]
         assert len(told("leaf-a")) == 4
         podway("partition", "--name", NAME, "leaf-a")
-        until(lambda: sum("BGP session with" in one for one in status("a1")["problems"]) == 3)
-        first = next(one for one in status("a1")["problems"] if "BGP session with" in one)
-        assert "BGPPeer leaf-a" in first and "BFD does not hear it either" in first
+        until(lambda: len(sessions_down("a1")) == 3)
+        # BFD's word is among the details, which are read more rarely
+        until(lambda: "BFD does not hear it either" in sessions_down("a1")[0])
+        assert "BGPPeer leaf-a" in sessions_down("a1")[0]
         podway("heal", "--name", NAME)
         until(lambda: [state for state, _ in peers("a1")] == ["Established"] * 4)
 

@@ -23,7 +23,7 @@ from podway.agent.sessions import BgpStatus, History, PeerStatus, Recently, Turn
 from podway.bird.meaning import OFTEN, Clues, why
 from podway.bird.process import BirdProcess
 from podway.bird.render import digest, render
-from podway.bird.replies import BfdState, BgpRoute, SessionState
+from podway.bird.replies import BfdState, BgpRoute, SessionState, Standing
 from podway.kernel import counters, listeners
 from podway.model.bgp import Session, Speaker
 from podway.model.errors import Conflict, InvalidInput, PodwayError
@@ -223,6 +223,7 @@ class BirdKeeper:
         before = self._states
         try:
             standings = await answer(self.process.client.standings(), lambda: pulse(pid))
+            turns = self._history.look(standings, time.time())
             self._states = {name: standing.state for name, standing in standings.items()}
             if self._states != before and time.monotonic() >= self._detailed_at:
                 await self._read_details()
@@ -235,7 +236,7 @@ class BirdKeeper:
             return
         self._silent = 0
         self._md5.take(counters.md5_drops(), time.monotonic())
-        self._say(self._history.look(standings, time.time()))
+        self._say(turns)
         speaker = self._told().speaker
         self._watch_over.follow(speaker.sessions if speaker is not None else (), self._states)
         await self._look_at_handover()
@@ -256,6 +257,9 @@ class BirdKeeper:
         self._bfd = {one.address: one for one in bfd}
         ended = time.monotonic()
         self._detailed_at = ended + DETAILS * (ended - began)
+        # who came up and is lost again before the next look was there
+        standings = {one.name: Standing(one.state, one.since) for one in found}
+        self._say(self._history.look(standings, time.time()))
 
     async def _look_at_handover(self) -> None:
         """Say when the sessions that stay after a change are up, and bring every prefix that others bring."""
