@@ -10,7 +10,6 @@ from podway.model.objects import ROUTE_PROTOCOL, Op
 from podway.node import facts, holes
 from podway.node.cluster import Cluster
 from podway.node.database import Database
-from podway.node.engine import BOOT_ID
 from podway.node.keys import Keys
 from podway.node.reconciler import plan_pass
 from podway.plan.planner import Planner
@@ -58,11 +57,10 @@ def preview(node: str, state_dir: str, store_url: str) -> Preview:
 
 
 def _enter_pods(planner: Planner, database: Database) -> None:
-    """Those that the agent holds: pods of an earlier boot went with it."""
-    boot_id = BOOT_ID.read_text().strip()
+    """Those that the agent holds."""
     for endpoint, state in database.endpoints().values():
-        if endpoint.boot_id == boot_id and state != "deleting":
+        if state != "deleting":
             planner.update_endpoint(endpoint.id, endpoint)
     for piece, state in database.pieces().values():
-        if piece.boot_id == boot_id and state != "deleting":
+        if state != "deleting":
             planner.update_piece(piece.id, piece)
