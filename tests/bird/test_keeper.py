@@ -35,6 +35,13 @@ class Kept:
     def __init__(self, directory: Path) -> None:
         self.told = Told(ALONE)
         self.keeper = BirdKeeper(asyncio.get_running_loop(), directory, lambda: self.told)
+        self.looks, look = 0, self.keeper._look
+
+        async def counted() -> None:
+            await look()
+            self.looks += 1
+
+        self.keeper._look = counted
 
     async def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
@@ -44,10 +51,8 @@ class Kept:
 
     async def looked(self) -> None:
         """Until it has looked once more, from begin to end."""
-        task = self.keeper._task
-        await self.until(lambda: self.keeper._task not in (None, task))
-        task = self.keeper._task
-        await self.until(lambda: self.keeper._task is not task)
+        before = self.looks
+        await self.until(lambda: self.looks >= before + 2)
 
     async def started(self) -> int:
         self.keeper.follow()

@@ -142,8 +142,9 @@ def test_what_a_liar_tells_is_filtered_and_counted(lab: Lab, tmp_path: Path) -> 
 
 def test_an_unknown_attribute_that_everybody_must_know_takes_no_route_in(lab: Lab, tmp_path: Path) -> None:
     bad = f"10.244.77.0/26 next-hop {LIAR} attribute [ 0x63 0x40 0x01 ]"
+    flaps = peer(lab)["flaps"]
     with traffic(lab.pods(), rate=100) as seen, telling(tmp_path, bad, f"{RIGHT} next-hop {LIAR}"):
-        until("it was heard", lambda: peer(lab)["flaps"] or RIGHT in learned(lab))
+        until("it was heard", lambda: peer(lab)["flaps"] > flaps or RIGHT in learned(lab))
         assert "10.244.77.0/26" not in learned(lab)
     seen.verify(least=10)
 

@@ -314,6 +314,18 @@ def test_an_add_that_needs_room_leaves_flows_to_the_burial(engine: NodeEngine, p
     assert not burial.due
 
 
+def test_a_container_that_returns_at_once_elsewhere(tmp_path: Path, engine: NodeEngine) -> None:
+    """Its link has the old one's name, and its row the old one's id: neither is buried with it."""
+    with pods(2) as made:
+        for namespace in made:
+            engine.add(request(), namespace)
+            engine.delete("c1", "eth0")
+        engine.add(request(), made[0])
+        engine.attachments.burial.complete()
+        assert own_links() == [names.host_link("c1", "eth0")]
+        assert [*engine.database.endpoints()] == ["c1/eth0"]
+
+
 def test_a_second_writer_is_refused(tmp_path: Path, engine: NodeEngine, url: str) -> None:
     with pytest.raises(Unavailable), open_engine("a", str(tmp_path / "state"), url):
         pass

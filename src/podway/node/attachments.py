@@ -88,8 +88,8 @@ class Attachments:
     def _prepare(self, request: AttachRequest, identity: str) -> Endpoint:
         """The endpoint that a request asks for, with addresses allocated to it."""
         key = f"{request.container}/{request.ifname}"
-        if self.burial.occupies(identity, request.ips):
-            self.burial.make_room()  # the interface's name in that namespace, or the address, is still taken
+        if self.burial.occupies(key, identity, request.ips):
+            self.burial.make_room()
         network = self._book.network(request.network)
         published.check(request, network, self.endpoints.values())
         choice = self._book.allocate(network, key, request.ips, request.ranges)

@@ -60,11 +60,14 @@ class Burial:
                 (port.host_ip, port.host_port) for port in publisher.ports if port.protocol == "udp"
             }
 
-    def occupies(self, namespace_id: str, addresses: Collection[str]) -> bool:
-        """Whether an interface of a pod that is gone may still be in that namespace, or hold an address."""
+    def occupies(self, id: str, namespace_id: str, addresses: Collection[str]) -> bool:
+        """Whether what is left of a pod may be in the way: a link and rows of that id, an interface in that
+        namespace, an address."""
         wanted = set(bare(addresses))
-        left = self._left()
-        return any(one.namespace_id == namespace_id or wanted & set(bare(one.addresses)) for one in left)
+        return any(
+            one.id == id or one.namespace_id == namespace_id or wanted & set(bare(one.addresses))
+            for one in self._left()
+        )
 
     def _left(self) -> list[Occupant]:
         return [occupant for occupant, _ in (*self._dying.values(), *self._begun.values())]

@@ -69,8 +69,8 @@ class Pieces:
         if piece.id in self.known:
             what = f"plugin {piece.plugin} has served interface {piece.ifname} of container {piece.container}"
             raise Conflict(f"{what} already", f"network {piece.configuration}", "send DEL first")
-        if self.burial.occupies(piece.namespace_id, piece.addresses):
-            self.burial.make_room()  # the interface's name in that namespace, or the address, is still taken
+        if self.burial.occupies(piece.id, piece.namespace_id, piece.addresses):
+            self.burial.make_room()
         self._begin(piece, "adding")
         reach("add.journalled")
         try:
