@@ -28,7 +28,6 @@ def render(speaker: Speaker, log: str) -> str:
     four = functools.partial(_of_family, 4)
     six = functools.partial(_of_family, 6)
     announced = dict.fromkeys((*speaker.own, *speaker.advertised))
-    outside = _outside(speaker)
     head = _template(TEMPLATE).render(
         speaker=speaker,
         log=log,
@@ -43,10 +42,10 @@ def render(speaker: Speaker, log: str) -> str:
         announced4=[cidr for cidr in announced if ":" not in cidr],
         announced6=[cidr for cidr in announced if ":" in cidr],
         bfd=any(session.bfd for session in speaker.sessions),
+        outside=_outside(speaker),
         restart_wait=RECOVERY,
     )
-    shared = (speaker.port, speaker.strict, speaker.reflector, outside, bool(speaker.lent))
-    return head + "".join(_session(one, *shared) for one in speaker.sessions)
+    return head + "".join(_session(one, speaker.port, speaker.strict) for one in speaker.sessions)
 
 
 def digest(text: str) -> str:
@@ -55,15 +54,12 @@ def digest(text: str) -> str:
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
-def _session(session: Session, port: int, strict: bool, reflector: bool, outside: str, lent: bool) -> str:
-    """Filters and protocol of one session: all that they depend on are the arguments."""
+def _session(session: Session, port: int, strict: bool) -> str:
+    """Protocol of one session, and a BGPPeer's filters: all that they depend on are the arguments."""
     return _template(SESSION).render(
         session=session,
         port=port,
         strict=strict,
-        reflector=reflector,
-        outside=outside,
-        lent=lent,
         condition=_condition,
         community_attribute=_attribute,
         community_value=_value,
