@@ -50,7 +50,7 @@ def configuration(topology: Topology, machine: Machine) -> str:
         " bgp bestpath as-path multipath-relax",
         " bgp graceful-restart",
         # else End-of-RIB comes a second before the routes, and a restarted BIRD flushes its own meanwhile
-        " coalesce-time 10",
+        " coalesce-time 0",
         " timers bgp 3 9",
     ]
     for family in (4, 6):
