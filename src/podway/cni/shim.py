@@ -203,6 +203,11 @@ def _document(value: dict[str, object]) -> bytes:
 
 def main() -> int:
     """Carry out this execution; the exit code."""
+    name = os.path.basename(os.fsdecode(os.environb.get(_ARGV0, b"")) or sys.argv[0])
+    if name == "dhcp" and sys.argv[1:2] == ["daemon"]:
+        from podway.cni import dhcp_daemon
+
+        dhcp_daemon.wait(sys.argv[2:])
     command = os.environ.get("CNI_COMMAND", "")
     if not command:
         sys.stderr.write(_ABOUT)

@@ -104,6 +104,8 @@ __attribute__((noreturn, format(printf, 2, 3))) static void fail(enum code code,
 	exit(1);
 }
 
+#include "dhcp_daemon.h"
+
 static void about(void)
 {
 	static const char text[] = "podway-cni: the CNI plugin of Podway; a container runtime runs it "
@@ -434,6 +436,8 @@ int main(int argc, char **argv)
 	while (fcntl(0, F_GETFD) < 0 || fcntl(1, F_GETFD) < 0 || fcntl(2, F_GETFD) < 0)
 		if (open("/dev/null", O_RDWR) < 0) /* a closed 0, 1 or 2 would become our socket */
 			return 1;
+	if (is_dhcp_daemon(argc, argv))
+		run_dhcp_daemon(argv + 2);
 	if (!command || !*command)
 		about();
 	read_all(STDIN_FILENO, &in);
