@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 from collections.abc import Iterator
 
@@ -15,8 +16,9 @@ import msgspec
 
 from podway.kernel import namespaces, tap
 from podway.kernel.rtnetlink import Rtnetlink
+from podway.model.errors import Conflict
 from podway.model.links import TapOptions
-from podway.model.objects import Link
+from podway.model.objects import Address, Link, Op
 
 
 @contextlib.contextmanager
@@ -28,6 +30,30 @@ def _within(namespace: int) -> Iterator[Rtnetlink]:
             yield socket
         finally:
             socket.close()
+
+
+def loopback_up(namespace: int) -> tuple[str, ...]:
+    """Set lo up; the addresses that it has then, which the kernel gives it, but for IPv6 where that is off.
+
+    Raises OSError, and Conflict where it has one that is none of a loopback: nothing is changed then."""
+    down, up = (Link(name="lo", kind="", up=one) for one in (False, True))
+    with _within(namespace) as pod:
+        found = pod.dump("link").get(up.key)
+        addresses = _of_loopback(pod)
+        for one in addresses:
+            if not ipaddress.ip_interface(one).is_loopback:
+                raise Conflict(f"lo has {one} in the pod, which is no loopback address", fix="take it off")
+        if isinstance(found, Link) and found.up:
+            return addresses
+        for result in pod.apply([Op(up, down)]):
+            if result.errno:
+                raise OSError(result.errno, f"link lo in the pod: {result.error}")
+        return _of_loopback(pod)
+
+
+def _of_loopback(pod: Rtnetlink) -> tuple[str, ...]:
+    found = pod.dump("address", refresh=False).values()
+    return tuple(one.address for one in found if isinstance(one, Address) and one.link == "lo")
 
 
 def begin(node: Rtnetlink, namespace: int, link: Link, passing: str, lower: str, inside: bool) -> None:
@@ -78,19 +104,19 @@ def move_in(node: Rtnetlink, namespace: int, device: str, name: str) -> Link | N
         return pod.get_link(name)
 
 
-def move_out(node: Rtnetlink, namespace: int, name: str, device: str, alias: str) -> None:
-    """Move a link that ``move_in`` has moved back, down and under its old name; others stay.
-
-    Raises OSError: EEXIST where the node has another of that name now."""
+def move_out(node: Rtnetlink, namespace: int, name: str, device: str, alias: str) -> bool:
+    """Move a link that ``move_in`` has moved back, down and under its old name; others stay. Whether it was
+    there. Raises OSError: EEXIST where the node has another of that name now."""
     home = os.open(namespaces.OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with _within(namespace) as pod:
             found = pod.get_link(name)
             if found is None or found.alias != device:
-                return
+                return False
             if node.get_link(device) is not None:
                 raise OSError(errno.EEXIST, f"the node has another {device} now")
             pod.move(name, home, device, alias)
+            return True
     finally:
         os.close(home)
 

@@ -143,7 +143,9 @@ def _give_back(kernel: Kernel, piece: Piece, want: HostDevice, namespace: int) -
     if not want.device:
         return
     try:
-        inside.move_out(kernel.rtnetlink, namespace, piece.ifname, want.device, want.alias)
+        if not inside.move_out(kernel.rtnetlink, namespace, piece.ifname, want.device, want.alias):
+            # another namespace may have the path and number of the pod's that is gone
+            inside.fallen(kernel.rtnetlink, want.device, want.mac, want.alias)
     except FileExistsError as error:
         fix = "rename that one, and send DEL again"
         raise Conflict(error.strerror or str(error), f"container {piece.container}", fix) from None

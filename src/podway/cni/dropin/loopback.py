@@ -6,8 +6,9 @@ from podway.cni.answer import pod_namespace
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.steps import Steps, Work
 from podway.cni.protocol import Address, Interface, Result
+from podway.kernel import inside
 from podway.model.errors import Conflict
-from podway.model.objects import Link
+from podway.model.objects import Link, family_of
 from podway.node import wiring
 
 _NAME = "lo"
@@ -16,23 +17,22 @@ _NAME = "lo"
 class Loopback:
     """See ``frame.Plugin``."""
 
-    def _set(self, ask: Ask, up: bool, namespace: int) -> Steps[None]:
-        who = f"container {ask.me.container}"
-        wanted = Link(name=_NAME, kind="", up=up)
-        yield Work(lambda engine: wiring.program_pod(engine.kernel, [wanted], namespace, who))
-
     def add(self, ask: Ask) -> Steps[Result | None]:
-        yield from self._set(ask, True, pod_namespace(ask.call))
+        namespace = pod_namespace(ask.call)
+        found: tuple[str, ...] = yield Work(lambda _: inside.loopback_up(namespace))
         if ask.before is not None:
             return ask.before
+        first = {family_of(one): one for one in reversed(found)}
         return Result(
             interfaces=(Interface(name=_NAME, mac="00:00:00:00:00:00", sandbox=ask.me.namespace),),
-            ips=(Address(address="127.0.0.1/8", interface=0), Address(address="::1/128", interface=0)),
+            ips=tuple(Address(address=first[family], interface=0) for family in sorted(first)),
         )
 
     def delete(self, ask: Ask) -> Steps[None]:
         if ask.call.pod_fd >= 0:  # otherwise it is gone, and lo with it
-            yield from self._set(ask, False, pod_namespace(ask.call))
+            namespace, down = pod_namespace(ask.call), Link(name=_NAME, kind="", up=False)
+            who = f"container {ask.me.container}"
+            yield Work(lambda engine: wiring.program_pod(engine.kernel, [down], namespace, who))
 
     def check(self, ask: Ask) -> Steps[None]:
         namespace = pod_namespace(ask.call)

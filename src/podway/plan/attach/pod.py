@@ -68,7 +68,8 @@ def inside(endpoint: Endpoint) -> tuple[AnyObject, ...]:
     objects: list[AnyObject] = [Link(name="lo", kind="")]
     if any(family_of(address) == 6 for address in endpoint.addresses):
         objects += [
-            # Runtimes start namespaces with IPv6 off; an address then is refused with EACCES.
+            # Runtimes start namespaces with IPv6 off: an address is refused, with EACCES, and lo has none.
+            Sysctl(path="net/ipv6/conf/lo/disable_ipv6", value="0"),
             Sysctl(path=f"net/ipv6/conf/{name}/disable_ipv6", value="0"),
             Sysctl(path=f"net/ipv6/conf/{name}/accept_ra", value="0"),
         ]

@@ -78,8 +78,8 @@ def interface(
     ``dad``: look for duplicates of IPv6 addresses. ``connected`` False: no routes to the subnets."""
     objects: list[AnyObject] = []
     if any(family_of(address) == 6 for address in addresses):
-        # Runtimes start namespaces with IPv6 off; an address then is refused with EACCES.
-        objects.append(Sysctl(path=f"net/ipv6/conf/{link.name}/disable_ipv6", value="0"))
+        # Runtimes start namespaces with IPv6 off; an address then is refused with EACCES, and lo has no ::1.
+        objects += [Sysctl(path=f"net/ipv6/conf/{one}/disable_ipv6", value="0") for one in ("lo", link.name)]
         objects.append(Sysctl(path=f"net/ipv6/conf/{link.name}/keep_addr_on_down", value="1"))
     objects.append(link)
     alone = None if connected else True
