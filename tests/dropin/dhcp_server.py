@@ -9,7 +9,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from dropin_lab import wait_for
+from bench.built import built
+from dropin_lab import Lab, wait_for
+
+from bench import reference
 
 BRIDGE, SERVER = "lan0", "10.61.0.1"
 
@@ -85,3 +88,20 @@ def segment(directory: Path) -> Iterator[Dhcpd]:
     finally:
         server.stop()
         subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+@contextlib.contextmanager
+def theirs(lab: Lab) -> Iterator[None]:
+    """The reference plugins and their daemon instead of ours."""
+    directory = built(reference.NAME, reference.MODULE, reference.PROOF)
+    path, lab.path = lab.path, str(directory)
+    socket = f"{lab.directory}/dhcp.sock"
+    daemon = subprocess.Popen([f"{directory}/dhcp", "daemon", "-socketpath", socket])
+    try:
+        wait_for(lambda: Path(socket).exists(), "the daemon listens")
+        yield
+    finally:
+        lab.path = path
+        daemon.kill()
+        daemon.wait()
+        Path(socket).unlink(missing_ok=True)

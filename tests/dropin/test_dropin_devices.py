@@ -97,6 +97,36 @@ def test_devices_that_are_not_there(served: Lab, pod: str) -> None:
     assert names(pod) == {"lo"} and "dev0" in names()
 
 
+def test_a_hardware_address_of_any_length(served: Lab, pod: str) -> None:
+    """InfiniBand's has 20 octets; none of this node's is like that."""
+    for octets, said in ((20, "no link of the node has the address 80"), (7, "of 6, 8 or 20 octets")):
+        address = ":".join(["80", *["0a"] * (octets - 1)])
+        with pytest.raises(CniFailed, match=f"hwaddr: .*{said}") as failed:
+            served.call("ADD", conf(served, "host-device", hwaddr=address), pod)
+        assert failed.value.code == 7
+
+
+@pytest.mark.parametrize(
+    ("plugin", "probe", "more"),
+    [
+        ("dummy", "probe0 type dummy", {}),
+        ("vlan", "link dev0 name probe0 type vlan id 9", {"master": "dev0", "vlanId": 7}),
+        ("ipvlan", "link dev0 name probe0 type ipvlan", {"master": "dev0"}),
+    ],
+)
+def test_a_kernel_that_makes_no_such_links(
+    served: Lab, pod: str, plugin: str, probe: str, more: dict[str, Any]
+) -> None:
+    """Is named, and nothing is left."""
+    if subprocess.run(["ip", "link", "add", *probe.split()], capture_output=True).returncode == 0:
+        pytest.skip(f"this kernel makes {plugin} links: they are tested in the guest")
+    with pytest.raises(CniFailed, match=f"this kernel makes no {plugin} links.*load the kernel's") as failed:
+        served.call("ADD", conf(served, plugin, **more), pod)
+    assert failed.value.code == 7
+    assert names(pod) == {"lo"}
+    assert not [one for one in (served.data / "n4").iterdir() if one.name[0].isdigit()]
+
+
 def test_a_tap(served: Lab, pod: str) -> None:
     """With owner, group, queues, MAC, MTU, and in a bridge of the pod's."""
     run(f"ip -n {pod} link add pb0 type bridge")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dhcp_server import BRIDGE, SERVER, Dhcpd, segment
+from dhcp_server import BRIDGE, SERVER, Dhcpd, segment, theirs
 from dropin_lab import CniFailed, Lab, ip, wait_for
 
 from podway.observe import client
@@ -115,6 +115,46 @@ def test_what_is_asked_and_provided(lab: Lab, server: Dhcpd, pod: str) -> None:
     asked = [line for line in server.log.splitlines() if "requested options:" in line]
     assert asked and all("121:classless-static-route" in one and "3:router" not in one for one in asked)
     lab.call("DEL", conf(**ipam), pod, CNI_ARGS=arguments)
+
+
+def test_a_classless_route_without_a_router(lab: Lab, server: Dhcpd, pod: str, other_pod: str) -> None:
+    """It is on the link, though there is a gateway too: told and made as by the reference."""
+    server.start(50, f"--dhcp-option=121,10.7.0.0/16,0.0.0.0,10.8.0.0/16,{SERVER}")
+    body = conf(request=[{"option": "121"}], daemonSocketPath=f"{lab.directory}/dhcp.sock")
+    answers, routes = [], []
+    for one, by in ((other_pod, theirs(lab)), (pod, contextlib.nullcontext())):
+        with by:
+            answers.append(lab.call("ADD", body, one)["routes"])
+        found = ip("route", inside=one)
+        shown = ("dst", "gateway", "scope")
+        routes.append([{k: each[k] for k in shown if k in each} for each in found if "prefsrc" not in each])
+    assert (
+        answers[0]
+        == answers[1]
+        == [
+            {"dst": "10.7.0.0/16", "gw": "0.0.0.0", "scope": 253},
+            {"dst": "10.8.0.0/16", "gw": SERVER},
+        ]
+    )
+    assert routes[0] == routes[1]
+    assert {"dst": "10.7.0.0/16", "scope": "link"} in routes[1]
+    lab.call("DEL", body, pod)
+
+
+def test_a_device_of_the_nodes_gets_a_lease(lab: Lab, server: Dhcpd, pod: str) -> None:
+    """The pod has it before its address is known, and the node has it again."""
+    server.start()
+    for command in ("ip link add hd0 type veth peer hd1", f"ip link set hd1 master {BRIDGE} up"):
+        subprocess.run(command.split(), check=True)
+    body = {**conf(), "type": "host-device", "device": "hd0"}
+    result = lab.call("ADD", body, pod)
+    assert address(pod) == server.leases == [result["ips"][0]["address"].removesuffix("/24")]
+    assert ip("route", "show", "default", inside=pod)[0]["gateway"] == SERVER
+    lab.call("CHECK", body, pod, before=result)
+    lab.call("DEL", body, pod, before=result)
+    wait_for(lambda: not server.leases, "the address is given back")
+    assert [one["ifname"] for one in ip("link", inside=pod)] == ["lo"]
+    assert ip("link", "show", "hd0")
 
 
 def test_renewed_rebound_and_over_a_restart(lab: Lab, server: Dhcpd, pod: str) -> None:

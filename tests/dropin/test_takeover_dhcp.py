@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.built import built
-from dhcp_server import BRIDGE, Dhcpd, segment
+from dhcp_server import BRIDGE, Dhcpd, segment, theirs
 from dropin_lab import CniFailed, Lab, ip, wait_for
-
-from bench import reference
 
 pytestmark = pytest.mark.kernel
 
@@ -34,23 +29,6 @@ def conf(lab: Lab, main: str = "bridge") -> dict[str, Any]:
     ipam = {"type": "dhcp", "daemonSocketPath": f"{lab.directory}/dhcp.sock"}
     where = {"bridge": BRIDGE} if main == "bridge" else {"master": BRIDGE}
     return {"cniVersion": "1.0.0", "name": "lan", "type": main, "ipam": ipam, **where}
-
-
-@contextlib.contextmanager
-def theirs(lab: Lab) -> Iterator[None]:
-    """The reference plugins and their daemon instead of ours."""
-    directory = built(reference.NAME, reference.MODULE, reference.PROOF)
-    path, lab.path = lab.path, str(directory)
-    socket = f"{lab.directory}/dhcp.sock"
-    daemon = subprocess.Popen([f"{directory}/dhcp", "daemon", "-socketpath", socket])
-    try:
-        wait_for(lambda: Path(socket).exists(), "the daemon listens")
-        yield
-    finally:
-        lab.path = path
-        daemon.kill()
-        daemon.wait()
-        Path(socket).unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("main", ["bridge", "macvlan"])

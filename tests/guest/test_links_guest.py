@@ -72,6 +72,7 @@ def test_ipvlan(here: Here, pod: str) -> None:
     for mode in ("l2", "l3", "l3s"):
         found = life(here, pod, conf(here, "ipvlan", master="up0", mode=mode), "ipvlan")
         assert found["linkinfo"]["info_data"]["mode"] == mode
+    assert life(here, pod, conf(here, "ipvlan", master="up0", mtu=1600), "ipvlan")["mtu"] == 1600
     before = {
         "cniVersion": "1.0.0",
         "interfaces": [{"name": "up0"}],

@@ -50,6 +50,13 @@ def test_any_bytes(data: bytes, tail: bytes) -> None:
             dhcp.terms(found)
 
 
+@pytest.mark.parametrize(("broadcast", "flags"), [(False, 0), (True, 0x8000)])
+def test_the_broadcast_flag(broadcast: bool, flags: int) -> None:
+    """RFC 2131, section 2: the first of 16 bits, the others are 0."""
+    sent = dhcp.encode(Message(type=dhcp.DISCOVER, xid=1, mac=MAC, broadcast=broadcast))
+    assert int.from_bytes(sent[10:12], "big") == flags
+
+
 def test_an_option_in_parts() -> None:
     """RFC 3396; a pad between them, and one that is cut off at the end is left out."""
     head = replied(Message(type=ACK, xid=1, mac=MAC))[:240]

@@ -17,6 +17,7 @@ from podway.model.resources import Bandwidth, PortMap
 
 DEFAULT_BURST = 4294967295  # bits: what runtimes send for "no limit on the burst"
 
+_OCTETS, _OCTET = (6, 8, 20), re.compile("[0-9a-f]{2}")
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 _PROTOCOLS: dict[str, Literal["tcp", "udp", "sctp"]] = {
     "": "tcp",
@@ -60,15 +61,25 @@ def mac(section: Section) -> str:
 
 
 def hardware_address(section: Section) -> str:
-    """Key ``hwaddr`` of a link that is there, in the same form."""
-    return _valid_mac(section.at("hwaddr"), section.text("hwaddr"))
+    """Key ``hwaddr`` of a link that is there, in the same form: an EUI-64's or InfiniBand's, too."""
+    value = section.text("hwaddr")
+    found = _with_colons(value)
+    octets = found.split(":")
+    if value and (len(octets) not in _OCTETS or not all(map(_OCTET.fullmatch, octets))):
+        raise wrong(section.at("hwaddr"), f"{value!r} is no hardware address of 6, 8 or 20 octets")
+    return found
+
+
+def _with_colons(value: str) -> str:
+    digits = re.sub(r"[:.-]", "", value).lower()
+    return ":".join(digits[at : at + 2] for at in range(0, len(digits), 2))
 
 
 def _valid_mac(key: str, value: str) -> str:
     if not value:
         return ""
-    digits = re.sub(r"[:.-]", "", value).lower()
-    found = ":".join(digits[at : at + 2] for at in range(0, len(digits), 2))
+    found = _with_colons(value)
+    digits = found.replace(":", "")
     if not _MAC.fullmatch(found):
         raise wrong(key, f"{value!r} is not a MAC address of 6 octets")
     if int(digits[:2], 16) & 1 or not int(digits, 16):

@@ -21,7 +21,7 @@ USUAL_LEASE = 3600  # seconds, where a server doesn't say
 
 _HEAD = struct.Struct("!BBBBIHH4s4s4s4s16s192x4s")  # op … chaddr, sname and file, the magic cookie
 _MAGIC = b"\x63\x82\x53\x63"
-_REQUEST, _REPLY, _ETHERNET = 1, 2, 1
+_REQUEST, _REPLY, _ETHERNET, _BROADCAST = 1, 2, 1, 0x8000
 _SMALLEST = 300  # bytes: some relays drop what is shorter than BOOTP's
 _IP = struct.Struct("!BBHHHBBH4s4s")
 _UDP = struct.Struct("!HHHH")
@@ -29,13 +29,15 @@ _PROTOCOL_UDP = 17
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """A message. ``client`` is an address that is in use, ``yours`` the one that is offered or granted."""
+    """A message. ``client`` is an address that is in use, ``yours`` the one that is offered or granted.
+    ``broadcast``: the answer is to be sent to all."""
 
     type: int
     xid: int
     mac: str
     client: str = NOBODY
     yours: str = NOBODY
+    broadcast: bool = False
     options: dict[int, bytes] = {}
 
     def number(self, option: int, default: int) -> int:
@@ -61,7 +63,8 @@ def encode(message: Message) -> bytes:
     """A client's message."""
     mac = bytes.fromhex(message.mac.replace(":", ""))
     addresses = (_bytes(message.client), bytes(4), bytes(4), bytes(4))
-    head = _HEAD.pack(_REQUEST, _ETHERNET, len(mac), 0, message.xid, 0, 0, *addresses, mac, _MAGIC)
+    flags = _BROADCAST if message.broadcast else 0
+    head = _HEAD.pack(_REQUEST, _ETHERNET, len(mac), 0, message.xid, 0, flags, *addresses, mac, _MAGIC)
     options = {TYPE: bytes([message.type]), **message.options}
     parts = [bytes([option, len(data)]) + data for option, data in options.items() if data]
     return (head + b"".join(parts) + bytes([_END])).ljust(_SMALLEST, b"\0")

@@ -179,7 +179,8 @@ class InVrf(Moved, frozen=True, kw_only=True, tag="vrf"):
 
 class Leased(Want, frozen=True, kw_only=True, tag="dhcp"):
     """An address that a DHCP server has lent. Times are seconds since boot; ``asked_at`` is that of the last
-    question. ``options`` go with each, ``mac`` is the interface's. ``lost``: why it may be used no more."""
+    question. ``options`` go with each, ``mac`` is the interface's. ``broadcast``: it hears no answer to an
+    address that it hasn't yet. ``lost``: why it may be used no more."""
 
     address: str  # with its prefix length
     gateway: str
@@ -193,6 +194,7 @@ class Leased(Want, frozen=True, kw_only=True, tag="dhcp"):
     rebind_at: float
     expires_at: float
     asked_at: float
+    broadcast: bool = False
     lost: str = ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import NamedTuple
 
 import msgspec
 
@@ -26,8 +27,17 @@ def _xid() -> int:
     return int.from_bytes(os.urandom(4), "big")
 
 
+class Station(NamedTuple):
+    """Who asks, and what goes with each message. ``broadcast``: answers come to all, for it hears none to the
+    address that it is given (RFC 2131, section 4.1)."""
+
+    mac: str
+    options: dict[int, bytes]
+    broadcast: bool = False
+
+
 def obtain(
-    fd: int, ifname: str, mac: str, options: dict[int, bytes], patience: float = PATIENCE, address: str = ""
+    fd: int, ifname: str, who: Station, patience: float = PATIENCE, address: str = ""
 ) -> Leased | None:
     """A lease for an interface that has none, of ``address`` if the server likes; None if nobody answers.
 
@@ -35,45 +45,45 @@ def obtain(
     with Client(fd, ifname) as client:
         xid, began = _xid(), now()
         requested = _packed(address) if address else b""
-        asked = dhcp.options_of(options, requested=requested)
-        discover = Message(type=dhcp.DISCOVER, xid=xid, mac=mac, options=asked)
+        asked = dhcp.options_of(who.options, requested=requested)
+        discover = _message(dhcp.DISCOVER, xid, who, asked)
         offered = client.ask(discover, lambda one: one.type == OFFER and dhcp.SERVER in one.options, patience)
         if offered is None:
             return None
         offer, _ = offered
         server = offer.options[dhcp.SERVER]
-        chosen = dhcp.options_of(options, requested=_packed(offer.yours), server=server)
-        request = Message(type=dhcp.REQUEST, xid=xid, mac=mac, options=chosen)
+        chosen = dhcp.options_of(who.options, requested=_packed(offer.yours), server=server)
+        request = _message(dhcp.REQUEST, xid, who, chosen)
         granted = client.ask(request, lambda one: one.type in (ACK, NAK), patience)
         if granted is None or granted[0].type == NAK:
             return None
-        return _leased(granted[0], granted[1], mac, options, began, began)
+        return _leased(granted[0], granted[1], who, began)
 
 
-def confirmed(
-    fd: int, ifname: str, mac: str, options: dict[int, bytes], address: str, patience: float = PATIENCE
-) -> Leased | None:
+def _message(kind: int, xid: int, who: Station, options: dict[int, bytes]) -> Message:
+    return Message(type=kind, xid=xid, mac=who.mac, options=options, broadcast=who.broadcast)
+
+
+def confirmed(fd: int, ifname: str, who: Station, address: str, patience: float = PATIENCE) -> Leased | None:
     """The lease of an interface that has its address already, of which nothing else is known: asked for as by
     a client that was started anew (INIT-REBOOT, RFC 2131 4.3.2). None if no server confirms it.
 
     Raises OSError, and ValueError when the server's answer can't be used."""
     with Client(fd, ifname) as client:
         xid, began = _xid(), now()
-        asked = dhcp.options_of(options, requested=_packed(address))
-        request = Message(type=dhcp.REQUEST, xid=xid, mac=mac, options=asked)
+        asked = dhcp.options_of(who.options, requested=_packed(address))
+        request = _message(dhcp.REQUEST, xid, who, asked)
         granted = client.ask(request, lambda one: one.type in (ACK, NAK), patience)
     if granted is None or granted[0].type == NAK or granted[0].yours != address:
         return None
-    return _leased(granted[0], granted[1], mac, options, began, began)
+    return _leased(granted[0], granted[1], who, began)
 
 
 def _packed(address: str) -> bytes:
     return bytes(int(part) for part in address.split("."))
 
 
-def _leased(
-    ack: Message, sender: str, mac: str, options: dict[int, bytes], began: float, asked: float
-) -> Leased:
+def _leased(ack: Message, sender: str, who: Station, began: float) -> Leased:
     renew, rebind, ends = dhcp.terms(ack)
     servers, routers = ack.addresses(dhcp.SERVER), ack.addresses(dhcp.ROUTER)
     return Leased(
@@ -82,13 +92,14 @@ def _leased(
         routes=tuple(dhcp.routes(ack)),
         server=servers[0] if servers else dhcp.EVERYBODY,
         server_mac=sender,
-        mac=mac,
-        options=options,
+        mac=who.mac,
+        options=who.options,
+        broadcast=who.broadcast,
         obtained_at=began,
         renew_at=began + renew,
         rebind_at=began + rebind,
         expires_at=began + ends,
-        asked_at=asked,
+        asked_at=began,
     )
 
 
@@ -99,6 +110,7 @@ def extend(piece: Piece, lease: Leased, rebind: bool) -> Leased | None:
     if fd is None:
         return None
     began = now()
+    who = Station(lease.mac, lease.options, lease.broadcast)
     try:
         with Client(fd, piece.ifname) as client:
             request = Message(
@@ -109,8 +121,8 @@ def extend(piece: Piece, lease: Leased, rebind: bool) -> Leased | None:
         if answer is None:
             return msgspec.structs.replace(lease, asked_at=began)
         if answer[0].type == ACK:
-            return _kept(_leased(*answer, lease.mac, lease.options, began, began), lease)
-        again = obtain(fd, piece.ifname, lease.mac, lease.options, address=bare(lease))
+            return _kept(_leased(*answer, who, began), lease)
+        again = obtain(fd, piece.ifname, who, address=bare(lease))
         if again is not None and again.address == lease.address:
             return again
         if again is not None:

@@ -121,7 +121,7 @@ class Pieces:
             ops = ordered(Op(one, there.get(one.key)) for one in new)
             who = f"container {piece.container}"
             wiring.raise_first(self._kernel.apply(ops), who)
-            wiring.program_pod(self._kernel, dropin.in_pod(piece), namespace, who)
+            wiring.program_pod(self._kernel, dropin.in_pod(piece), namespace, who, made=_made(before))
         except BaseException:
             self._begin(before, "ready")
             raise
@@ -267,6 +267,12 @@ class Pieces:
         for name in unfinished:
             with contextlib.suppress(Conflict, OSError):  # the runtime's DEL or GC is told of it
                 self.delete(name)
+
+
+def _made(piece: Piece) -> Link | None:
+    """How its link stands in the pod, where that was made there: not each takes a MAC later."""
+    links = (one for one in dropin.in_pod(piece) if isinstance(one, Link))
+    return next(links, None) if isinstance(piece.want, InPod) else None
 
 
 def _as_attached(piece: Piece) -> Attached:

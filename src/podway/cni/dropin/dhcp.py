@@ -12,6 +12,7 @@ from podway.cni import config
 from podway.cni.answer import pod_namespace
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.ipam import Source
+from podway.cni.dropin.paths import ON_LINK, SCOPE_LINK
 from podway.cni.dropin.steps import Aside, Steps, Work
 from podway.cni.errors import CONFIGURATION, CniError, wrong
 from podway.cni.protocol import Address, Result, Route
@@ -38,6 +39,7 @@ _NAMES = {
 _OWN = (codec.REQUESTED, codec.LEASE_TIME, codec.TYPE, codec.SERVER, codec.PARAMETERS)
 _DEFAULTS = (codec.ROUTER, codec.MASK)
 _LONGEST = 255  # bytes of an option
+_MAC = 17  # characters of an Ethernet address
 
 
 def options(ask: Ask) -> dict[int, bytes]:
@@ -104,10 +106,11 @@ class Dhcp(Source):
 
     def _obtain(self) -> Steps[Result]:
         asked, fd, me = options(self._ask), pod_namespace(self._ask.call), self._ask.me
-        priority = self._priority()
-        mac: str = yield Work(self._ready)
+        metric = self._priority() or None
+        link: Link = yield Work(self._ready)
+        who = _station(link, asked)
         for patience in PATIENCES:
-            lease = yield Aside(functools.partial(_attempt, fd, me.ifname, mac, asked, patience))
+            lease = yield Aside(functools.partial(_attempt, fd, me.ifname, who, patience))
             if lease is not None:
                 break
         else:
@@ -120,7 +123,7 @@ class Dhcp(Source):
         except BaseException:
             yield Aside(lambda: dhcp.release(piece, lease))
             raise
-        routes = tuple(Route(dst=dst, gw=gw, priority=priority or None) for dst, gw in lease.routes)
+        routes = tuple(_route(dst, gw, metric) for dst, gw in lease.routes)
         return Result(ips=(Address(address=lease.address, gateway=lease.gateway),), routes=routes)
 
     def _piece(self, lease: Leased) -> Piece:
@@ -134,18 +137,18 @@ class Dhcp(Source):
             namespace_id=self._ask.namespace_id,
         )
 
-    def _ready(self, engine: NodeEngine) -> str:
-        """The interface's MAC, once it is up. Raises Unavailable, Conflict."""
+    def _ready(self, engine: NodeEngine) -> Link:
+        """The interface, once it is up. Raises Unavailable, Conflict."""
         _require_agent(engine)
         where, fd = f"container {self._ask.me.container}", self._ask.call.pod_fd
         if self._id in engine.pieces.known:
             raise Conflict(f"{self._ask.me.ifname} has a lease already", where, "send DEL first")
         link = engine.kernel.observe_inside(fd).get(("link", self._ask.me.ifname))
-        if not isinstance(link, Link) or not link.mac:
+        if not isinstance(link, Link) or len(link.mac or "") != _MAC:
             raise Unavailable(f"there is no Ethernet interface {self._ask.me.ifname} in the pod", where)
         if not link.up:
             wiring.program_pod(engine.kernel, [Link(name=link.name, kind=link.kind)], fd, where)
-        return link.mac
+        return link
 
     def undo(self) -> Steps[None]:
         """Forget the lease, of which the server is told while the pod is there."""
@@ -174,13 +177,13 @@ class Dhcp(Source):
     def _confirmed(self) -> Steps[Leased | None]:
         """What a server says of the address that the interface has; None without either."""
         fd, ifname = self._ask.living, self._ask.me.ifname
-        held: tuple[str, str] | None = yield Work(lambda engine: _address(engine, fd, ifname))
+        held: tuple[Link, str] | None = yield Work(lambda engine: _address(engine, fd, ifname))
         if held is None:
             return None
-        mac, address = held
+        link, address = held
         try:
-            asked = options(self._ask)
-            found: Leased | None = yield Aside(lambda: dhcp.confirmed(fd, ifname, mac, asked, address))
+            who = _station(link, options(self._ask))
+            found: Leased | None = yield Aside(lambda: dhcp.confirmed(fd, ifname, who, address))
         except (CniError, OSError, ValueError):  # nothing can be asked, or no use be made of the answer
             return None
         return found
@@ -205,20 +208,30 @@ class Dhcp(Source):
             raise Conflict(what, where, "delete and add the pod")
 
 
-def _address(engine: NodeEngine, namespace: int, ifname: str) -> tuple[str, str] | None:
-    """(MAC, IPv4 address) of a pod's interface that is up, None without."""
+def _station(link: Link, asked: dict[int, bytes]) -> dhcp.Station:
+    """Links of ipvlan share a MAC and are told apart by addresses: what is sent to a new one is lost."""
+    return dhcp.Station(link.mac or "", asked, broadcast=link.kind == "ipvlan")
+
+
+def _route(dst: str, gw: str, metric: int | None) -> Route:
+    """One without a router is on the link, in a result by the router 0.0.0.0, lest the gateway be taken."""
+    return Route(dst=dst, gw=gw or ON_LINK, priority=metric, scope=None if gw else SCOPE_LINK)
+
+
+def _address(engine: NodeEngine, namespace: int, ifname: str) -> tuple[Link, str] | None:
+    """A pod's interface that is up, and its IPv4 address; None without."""
     found = engine.kernel.observe_inside(namespace) if namespace >= 0 else {}
     link = found.get(("link", ifname))
-    if not isinstance(link, Link) or not link.mac or not link.up:
+    if not isinstance(link, Link) or len(link.mac or "") != _MAC or not link.up:
         return None
     own = (one.address for one in found.values() if isinstance(one, Addressed) and one.link == ifname)
     bare = (one.partition("/")[0] for one in own if family_of(one) == 4)
-    return next(((link.mac, one) for one in bare), None)
+    return next(((link, one) for one in bare), None)
 
 
-def _attempt(fd: int, ifname: str, mac: str, asked: dict[int, bytes], patience: float) -> Leased | None:
+def _attempt(fd: int, ifname: str, who: dhcp.Station, patience: float) -> Leased | None:
     try:
-        return dhcp.obtain(fd, ifname, mac, asked, patience)
+        return dhcp.obtain(fd, ifname, who, patience)
     except ValueError as error:
         what = f"the DHCP server's answer can't be used: {error}"
         raise CniError(CONFIGURATION, what, fix="see ipam.request") from None

@@ -16,4 +16,4 @@ def want(ask: Ask, given: Result) -> Dummy:
     return Dummy(mac=names.pod_mac(first), routes=paths(given, ask.me.ifname))
 
 
-PLUGIN = inner.maker("dummy", want, "dummy", needs_ipam=True)
+PLUGIN = inner.maker("dummy", want, "dummy", needs_ipam=True, segment=False)

@@ -213,7 +213,8 @@ class Maker(_Shape):
 
     ``want(ask, given)``: the value, from the configuration and the IPAM plugin's result (empty without IPAM).
     ``result(ask, piece, made, engine)``: what ADD answers, once everything stands.
-    ``kind``: IFLA_INFO_KIND of what the reference plugin makes in the pod.
+    ``kind``: IFLA_INFO_KIND of what the reference plugin makes in the pod. ``segment``: whether a DHCP server
+    may be on the other side of its link.
     """
 
     def __init__(
@@ -226,9 +227,11 @@ class Maker(_Shape):
         settles: Callable[[Piece], bool] = lambda _: False,
         kind: str = "veth",
         source: Callable[[Ask, bool], ipam.Source] = ipam.source,
+        segment: bool = True,
     ) -> None:
         super().__init__(name, prepare, kind)
         self._source_of = source
+        self._segment = segment
         self._want = want
         self._result = result
         self._needs_ipam = needs_ipam
@@ -240,7 +243,7 @@ class Maker(_Shape):
     def add(self, ask: Ask) -> Steps[Result | None]:
         source, namespace = self._source(ask), pod_namespace(ask.call)
         if source.needs_interface:
-            if self._needs_ipam:
+            if not self._segment:
                 raise wrong("ipam.type", f"there is nobody to ask on the link of a {self.name}")
             yield Work(lambda engine: self._attach_bare(engine, ask, namespace))
         try:

@@ -47,7 +47,12 @@ def want(ask: Ask, given: Result) -> HostDevice:
 
 
 def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
-    """Find the device."""
+    """Find the device, if it isn't the pod's already, where its address is asked for."""
+    known, value = engine.pieces.known.get(piece.id), piece.want
+    assert isinstance(value, HostDevice)
+    if known is not None and isinstance(known.want, HostDevice):
+        value = msgspec.structs.replace(known.want, routes=value.routes)
+        return msgspec.structs.replace(piece, want=value)
     key, found = _find(engine, ask)
     if found is None:
         return piece
@@ -56,7 +61,7 @@ def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
     if found.name == "lo":
         raise wrong(key, "lo can't be a pod's")
     value = msgspec.structs.replace(
-        piece.want, device=found.name, kind=found.kind, alias=found.alias or "", mac=found.mac or ""
+        value, device=found.name, kind=found.kind, alias=found.alias or "", mac=found.mac or ""
     )
     return msgspec.structs.replace(piece, want=value)
 

@@ -31,6 +31,7 @@ def maker(
     prepare: Prepare | None = None,
     needs_ipam: bool = False,
     source: Callable[[Ask, bool], ipam.Source] = ipam.source,
+    segment: bool = True,
 ) -> Maker:
     """``kind``: IFLA_INFO_KIND of what the reference plugin makes."""
 
@@ -41,7 +42,7 @@ def maker(
         return Made(msgspec.structs.replace(value, link=passing), msgspec.structs.replace(given, ips=ips))
 
     ready: Prepare = prepare or (lambda engine, ask, piece: piece)
-    return Maker(name, made, result, ready, needs_ipam=needs_ipam, kind=kind, source=source)
+    return Maker(name, made, result, ready, needs_ipam, kind=kind, source=source, segment=segment)
 
 
 def result(ask: Ask, piece: Piece, given: Result, engine: NodeEngine) -> Result:
@@ -65,10 +66,10 @@ def master(section: Section) -> str:
     return name
 
 
-def settled(engine: NodeEngine, ask: Ask, piece: Piece) -> tuple[Piece, Link]:
+def settled(engine: NodeEngine, ask: Ask, piece: Piece, larger: bool = False) -> tuple[Piece, Link]:
     """With the master's name, by default that of the default route, and the master.
 
-    Raises CniError 7 when there is none, or its MTU is too small."""
+    Raises CniError 7 when there is none, or its MTU is too small; ``larger``: the kernel takes more."""
     want = piece.want
     assert isinstance(want, Stacked)
     where = "in the pod" if want.inside else "on the node"
@@ -79,7 +80,7 @@ def settled(engine: NodeEngine, ask: Ask, piece: Piece) -> tuple[Piece, Link]:
     found = kernel.link_inside(ask.call.pod_fd, name) if want.inside else kernel.rtnetlink.get_link(name)
     if found is None:
         raise wrong("master", f"there is no link {name} {where}")
-    if want.mtu > (found.mtu or 0):
+    if want.mtu > (found.mtu or 0) and not larger:
         raise wrong("mtu", f"{want.mtu} is more than the {found.mtu} of {name}")
     return msgspec.structs.replace(piece, want=msgspec.structs.replace(want, master=name)), found
 

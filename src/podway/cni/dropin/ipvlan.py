@@ -47,13 +47,16 @@ def _before(ask: Ask) -> str:
 
 def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
     """Find the master, whose MAC it has."""
-    return inner.with_its_mac(*inner.settled(engine, ask, piece))
+    return inner.with_its_mac(*inner.settled(engine, ask, piece, larger=True))
 
 
 def _source(ask: Ask, required: bool) -> ipam.Source:
     if ask.before is not None and ask.before.ips and not ask.section.section("ipam").text("type"):
         return ipam.Previous(ask)
-    return ipam.source(ask, required)
+    found = ipam.source(ask, required)
+    if found.needs_interface and ask.section.text("mode") not in ("", "l2"):
+        raise wrong("mode", "a DHCP server is heard in mode l2 alone")
+    return found
 
 
 PLUGIN = inner.maker("ipvlan", want, "ipvlan", prepare, needs_ipam=True, source=_source)

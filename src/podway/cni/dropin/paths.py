@@ -12,7 +12,9 @@ from podway.model.objects import family_of
 from podway.plan.attach.pod import IPV6_METRIC
 
 DEFAULTS = {4: "0.0.0.0/0", 6: "::/0"}
-_SCOPES = {0: "global", 200: "site", 253: "link", 254: "host"}  # RT_SCOPE_*, linux/rtnetlink.h
+ON_LINK = "0.0.0.0"  # as a route's gateway: none, where IPAM gives it one of its own; the kernel's way too
+SCOPE_LINK = 253
+_SCOPES = {0: "global", 200: "site", SCOPE_LINK: "link", 254: "host"}  # RT_SCOPE_*, linux/rtnetlink.h
 
 
 def paths(given: Result, ifname: str) -> tuple[Path, ...]:
@@ -37,9 +39,10 @@ def _path(route: Route, gateways: dict[int, str], metric: int) -> Path:
         raise CniError(CONFIGURATION, f"routes: {scope} is no scope of routes (0, 200, 253 or 254)")
     if metric and prefix.version == 6:
         metric += IPV6_METRIC
+    gateway = route.gw or gateways.get(prefix.version, "")
     return Path(
         dst=str(prefix),
-        gw=route.gw or gateways.get(prefix.version, ""),
+        gw=gateway if gateway != ON_LINK else "",
         mtu=route.mtu or 0,
         advmss=route.advmss or 0,
         priority=route.priority or metric,

@@ -49,4 +49,4 @@ def result(ask: Ask, piece: Piece, given: Result, engine: NodeEngine) -> Result:
     return options.answer(ask, interfaces, given)
 
 
-PLUGIN = Maker("ptp", want, result, needs_ipam=True)
+PLUGIN = Maker("ptp", want, result, needs_ipam=True, segment=False)

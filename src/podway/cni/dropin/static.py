@@ -63,13 +63,15 @@ def _asked(key: str, text: str, gateways: tuple[str, ...]) -> Address:
 
 
 def require(ask: Ask) -> None:
-    """For CHECK: every address is in prevResult. Raises CniError 7 or Conflict."""
+    """For CHECK: every address is in prevResult, with its gateway. Raises CniError 7 or Conflict."""
     if ask.before is None:
         raise wrong("prevResult", "is missing; CHECK compares with it")
-    there = {one.address for one in ask.before.ips}
+    there, who = {one.address: one.gateway for one in ask.before.ips}, f"container {ask.me.container}"
     for one in given(ask).ips:
         if one.address not in there:
-            raise Conflict(f"address {one.address} is not in prevResult", f"container {ask.me.container}")
+            raise Conflict(f"address {one.address} is not in prevResult", who)
+        if one.gateway not in ("", there[one.address]):
+            raise Conflict(f"address {one.address} has another gateway in prevResult", who)
 
 
 class Static:
