@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
@@ -16,6 +17,7 @@ from podway.cni.errors import CniError
 from podway.cni.protocol import Address, Call, Identity, Result, Route
 from podway.cni.reader import Section
 from podway.model.dropin import BridgePod, Piece, Ptp
+from podway.model.errors import Conflict
 from podway.model.resources import NodeFacts
 from podway.plan.planner import Planner
 
@@ -97,6 +99,21 @@ def test_static_addresses_need_a_prefix_length() -> None:
     """Also those that a runtime asks for."""
     with pytest.raises(CniError, match=r"runtimeConfig\.ips\[0\]: '10\.1\.0\.5'"):
         static.given(ask({"ipam": {"type": "static"}, "runtimeConfig": {"ips": ["10.1.0.5"]}}))
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (Address(address="10.1.0.5/24", gateway="10.1.0.1"), ""),
+        (Address(address="10.1.0.6/24", gateway="10.1.0.1"), "is not in prevResult"),
+        (Address(address="10.1.0.5/24", gateway="10.1.0.9"), "has another gateway"),
+    ],
+)
+def test_check_of_static_compares_with_what_is_written_down(told: Address, said: str) -> None:
+    """An address that is missing, too, which the reference lets pass."""
+    one = ask({"ipam": {"addresses": [{"address": "10.1.0.5/24", "gateway": "10.1.0.1"}]}})
+    with pytest.raises(Conflict, match=said) if said else contextlib.nullcontext():
+        static.require(one._replace(before=Result(ips=(told,))))
 
 
 def test_pods_of_a_subnet_share_its_exemption() -> None:
