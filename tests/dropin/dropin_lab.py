@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 import podway.cni
 from podway.cni import dropin
 from podway.cni.install import fallback_command
 from podway.cni.shim import SETTINGS
+from podway.node.database import JournalEntry
 from podway.store import open_store
 from readiness import awaited
 
@@ -77,6 +80,11 @@ class Lab:
         options = ["--node", "a", "--store", self.store, "--state-dir", str(self.state)]
         command = [sys.executable, "-m", "podway", *arguments, *options]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def journal(self) -> list[JournalEntry]:
+        """The node's, oldest first."""
+        printed = self.podway("journal", "-n", "1000", "-o", "json")
+        return msgspec.json.decode(printed, type=list[JournalEntry])
 
     def call(
         self,

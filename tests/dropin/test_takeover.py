@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.built import CACHE, built
-from bench.chain import Attachment, Chain
+from bench.chain import Chain
 from dropin_lab import CniFailed, Lab, ip, links, wait_for
+from old_pods import OLD, TUNED, attach, bare, chain, ours, removals_names, traces
 
 from bench import reference
-from podway.plan.dropin.foreign import Attached, chains, removals
+from podway.plan.dropin.foreign import Attached, guarded, removals
 
 pytestmark = pytest.mark.kernel
-
-PORTS = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
-#: (executables, backend of masquerade and ports)
-OLD = [
-    ("Debian", "iptables"),
-    ("Debian", "iptables-legacy"),
-    (reference.RELEASE, "iptables"),
-    (reference.RELEASE, "nftables"),
-]
-LIMITS = {"ingressRate": 8000000, "ingressBurst": 8000000, "egressRate": 8000000, "egressBurst": 8000000}
-TUNED = "02:11:22:33:44:55"
 
 
 @pytest.fixture(params=OLD, ids=lambda one: " ".join(one))
@@ -37,62 +24,7 @@ def old(request: pytest.FixtureRequest, lab: Lab, monkeypatch: pytest.MonkeyPatc
     which, backend = request.param
     if backend.startswith("iptables"):
         lab.start()
-    if backend == "iptables-legacy":  # by the name that the plugins call it by, as a distribution may have it
-        (lab.directory / "legacy").mkdir()
-        for name in ("iptables", "ip6tables"):
-            (lab.directory / "legacy" / name).symlink_to(str(shutil.which(f"{name}-legacy")))
-        monkeypatch.setenv("PATH", f"{lab.directory}/legacy:{os.environ['PATH']}")
-    if which == reference.RELEASE:
-        built(reference.NAME, reference.MODULE, reference.PROOF)
-    directory = CACHE / reference.NAME if which == reference.RELEASE else reference.DEBIAN
-    conflist = reference.Reference(which, directory, backend).conflist("ports", lab.data)
-    conflist["plugins"][0]["ipMasq"] = True
-    tuning = {
-        "type": "tuning",
-        "mac": TUNED,
-        "mtu": 1400,
-        "promisc": True,
-        "dataDir": str(lab.directory / "t"),
-    }
-    conflist["plugins"] += [{"type": "bandwidth", "capabilities": {"bandwidth": True}}, tuning]
-    return Chain(conflist, str(directory))
-
-
-def ours(old: Chain, plugin: int = 0) -> dict[str, Any]:
-    """A plugin's configuration, for the plugin that has its name now; the first is bridge."""
-    told = {"runtimeConfig": {**PORTS, "bandwidth": LIMITS}}
-    return {**old.conflist["plugins"][plugin], "name": old.conflist["name"], "cniVersion": "1.1.0", **told}
-
-
-def attach(old: Chain, pod: str, port: int = 8080) -> dict[str, Any]:
-    """By the reference plugins."""
-    ports = {"portMappings": [{**PORTS["portMappings"][0], "hostPort": port}]}
-    return old.add(Attachment(pod, f"/run/netns/{pod}", {**ports, "bandwidth": LIMITS}))
-
-
-def traces(address: str, pod: str) -> list[str]:
-    """Lines of nftables and iptables-legacy that are about a pod."""
-    rules = _printed("nft", "-s", "list", "ruleset")
-    for table in ("nat", "filter"):
-        if table in Path("/proc/thread-self/net/ip_tables_names").read_text():
-            rules += _printed("iptables-legacy", "-w", "-t", table, "-S")
-    own, at = removals_names(pod), (f"{address} ", f"{address}/")
-    return [line for line in rules.splitlines() if any(one in line for one in (*at, *own))]
-
-
-def _printed(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def removals_names(pod: str) -> tuple[str, ...]:
-    """What the reference plugins call what is a container's."""
-
-    return (*chains(Attached(network="bench-ports", container=pod, ifname="eth0")), f'"{pod}"', f"id: {pod}")
-
-
-def bare(result: dict[str, Any]) -> str:
-    """The pod's address."""
-    return str(result["ips"][0]["address"]).partition("/")[0]
+    return chain(lab, which, backend, monkeypatch)
 
 
 @pytest.mark.parametrize("namespace", ["given", "empty"])
@@ -141,6 +73,7 @@ DAMAGES = {
     "rule of its published ports": "IPTABLES -t nat -F CNI-HOSTPORT-DNAT; IPTABLES -t nat -F PORTS;"
     "IPTABLES -t nat -X PORTS; nft delete table ip cni_hostport",
     "rule in CNI-FORWARD": "IPTABLES -F CNI-FORWARD",
+    "guard of its MAC": "nft flush chain bridge nat GUARD",
     "limit on link VETH": "tc qdisc del dev VETH root",
     "link bwp[0-9a-f]* is missing": "ip link del IFB",
     "eth0 differs in the pod": "ip -n POD link set eth0 mtu 1300",
@@ -152,14 +85,21 @@ def test_check_finds_their_pods_whole(lab: Lab, old: Chain, pod: str, request: p
     iptables = "iptables-legacy" if "legacy" in os.environ["PATH"] else "iptables-nft"
     rules_alone = request.node.callspec.id != "Debian iptables"  # the rest is the same for all
     for found, damage in DAMAGES.items():
-        if rules_alone and "rule" not in found:
+        if rules_alone and "rule" not in found and "guard" not in found:
             continue
         result = attach(old, pod)
         for number in range(len(old.conflist["plugins"])):
             lab.call("CHECK", ours(old, number), pod, before=result)
         veth = next(one["name"] for one in result["interfaces"] if one["name"].startswith("veth"))
-        _, ports, *_ = removals_names(pod)
-        words = {"VETH": veth, "IFB": links("ifb")[0], "POD": pod, "IPTABLES": iptables, "PORTS": ports}
+        _, ports, *_, guard = removals_names(pod)
+        words = {
+            "GUARD": guard,
+            "VETH": veth,
+            "IFB": links("ifb")[0],
+            "POD": pod,
+            "IPTABLES": iptables,
+            "PORTS": ports,
+        }
         for word, real in words.items():
             damage, found = damage.replace(word, real), found.replace(word, real)
         subprocess.run(["sh", "-c", damage], capture_output=True)
@@ -180,7 +120,40 @@ def test_gc_frees_their_pods_that_are_gone(lab: Lab, old: Chain, pod: str, other
     assert not (lab.data / "bench-ports" / mine).exists()
 
 
+@pytest.mark.parametrize("ifname", ["eth0", "e{;}$#\"'"])
+def test_a_guard_of_a_pod_without_addresses(lab: Lab, pod: str, other_pod: str, ifname: str) -> None:
+    """macspoofchk's chains alone, of an interface with any name; the other pod's stay."""
+    guarded_pods = {"type": "bridge", "bridge": "cni5", "macspoofchk": True}
+    conf = {"cniVersion": "1.0.0", "name": "flat", **guarded_pods}
+    lab.path, own = str(reference.DEBIAN), lab.path
+    results = {one: lab.call("ADD", conf, one, ifname=ifname) for one in (pod, other_pod)}
+    lab.path = own
+    tables = _chains()
+    assert len(tables) == 5
+    lab.call("CHECK", conf, pod, ifname=ifname, before=results[pod])
+    lab.call("DEL", conf, pod, ifname=ifname, before=results[pod])
+    assert _chains() == {one for one in tables if pod not in one}
+    assert json.dumps(_jumps()).count("jump") == 1
+    lab.call("CHECK", conf, other_pod, ifname=ifname, before=results[other_pod])
+
+
+def _chains() -> set[str]:
+    return {one["chain"]["name"] for one in _guards() if "chain" in one}
+
+
+def _jumps() -> list[Any]:
+    return [one for one in _guards() if "rule" in one and one["rule"]["chain"] == "PREROUTING"]
+
+
+def _guards() -> list[dict[str, Any]]:
+    command = ["nft", "-j", "list", "table", "bridge", "nat"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: list[dict[str, Any]] = json.loads(done.stdout)["nftables"]
+    return found
+
+
 def test_an_address_of_theirs_is_given_to_nobody(lab: Lab, old: Chain, pod: str, other_pod: str) -> None:
+    old.conflist["plugins"][0]["macspoofchk"] = False  # it would let nothing pass from tuning's MAC
     mine = bare(attach(old, pod))
     result = lab.call("ADD", ours(old), other_pod)
     assert bare(result) != mine
@@ -210,3 +183,32 @@ table ip filter { # handle 2
 }
 """
     assert removals(listing, of) == ("delete rule ip filter CNI-FORWARD handle 6",)
+
+
+def test_a_guard_is_whole_or_it_is_none() -> None:
+    of = Attached(network="n", container="c", ifname="eth0")
+    listing = """
+table bridge nat { # handle 1
+	chain PREROUTING { # handle 1
+		type filter hook prerouting priority -300; policy accept;
+		iifname "veth1" jump cni-br-iface-c-eth0 comment "macspoofchk-c-eth0" # handle 4
+		iifname "veth2" jump cni-br-iface-c-eth01 comment "jump cni-br-iface-c-eth0" # handle 5
+	}
+	chain cni-br-iface-c-eth0 { # handle 2
+		jump cni-br-iface-c-eth0-mac comment "macspoofchk-c-eth0" # handle 6
+	}
+	chain cni-br-iface-c-eth0-mac { # handle 3
+		ether saddr 02:00:00:00:00:01 return comment "macspoofchk-c-eth0" # handle 7
+		drop comment "macspoofchk-c-eth0" # handle 8
+	}
+	chain cni-br-iface-c-eth01 { # handle 9
+	}
+}
+"""
+    gone = ("rule bridge nat PREROUTING handle 4", "chain bridge nat handle 2", "chain bridge nat handle 3")
+    assert removals(listing, of) == tuple(f"delete {one}" for one in gone)
+    assert guarded(listing, of)
+    for handle in (4, 6, 7, 8):
+        lines = [line for line in listing.splitlines() if not line.endswith(f"# handle {handle}")]
+        assert not guarded("\n".join(lines), of)
+    assert not guarded(listing.replace("table bridge", "table ip"), of)

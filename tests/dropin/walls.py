@@ -33,32 +33,57 @@ class Firewalld:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._env = os.environ | {"DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={directory}/bus"}
+        self.configuration = directory / "etc"  # the permanent one
+        self.bus = f"unix:path={directory}/bus"  # its address
+        self._env = os.environ | {"DBUS_SYSTEM_BUS_ADDRESS": self.bus}
+        self._process: subprocess.Popen[bytes] | None = None
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """From ready to ended."""
-        (self._directory / "etc").mkdir()
+        self.configuration.mkdir(exist_ok=True)
         (self._directory / "bus.conf").write_text(BUS.format(self._directory / "bus"))
-        with (self._directory / "output").open("w") as output:
-            bus = ["dbus-daemon", f"--config-file={self._directory}/bus.conf", "--nofork"]
-            processes = [subprocess.Popen(bus, stdout=output, stderr=output)]
+        (self._directory / "bus").unlink(missing_ok=True)
+        with (self._directory / "output").open("a") as output:
+            command = ["dbus-daemon", f"--config-file={self._directory}/bus.conf", "--nofork"]
+            bus = subprocess.Popen(command, stdout=output, stderr=output)
             try:
                 wait_for((self._directory / "bus").exists, "a bus")
-                options = [f"--log-file={self._directory}/log", f"--system-config={self._directory}/etc"]
+                options = [f"--log-file={self._directory}/log", f"--system-config={self.configuration}"]
                 command = ["firewalld", "--nofork", "--nopid", *options]
-                processes.append(subprocess.Popen(command, env=self._env, stdout=output, stderr=output))
+                self._process = subprocess.Popen(command, env=self._env, stdout=output, stderr=output)
                 wait_for(lambda: self.ask("--state"), "firewalld")
                 yield
             finally:
-                for process in reversed(processes):
-                    process.terminate()
-                    process.wait(PATIENCE)
+                self.end()
+                bus.terminate()
+                bus.wait(PATIENCE)
+
+    def end(self) -> None:
+        """Stop it, and leave the bus."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(PATIENCE)
+            self._process = None
+
+    def send(self, number: int) -> None:
+        """A signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def ask(self, *arguments: str) -> bool:
         """Whether firewall-cmd succeeds."""
-        done = subprocess.run(["firewall-cmd", *arguments], env=self._env, capture_output=True, check=False)
-        return done.returncode == 0
+        return self._command(*arguments).returncode == 0
+
+    def said(self, *arguments: str) -> str:
+        """What firewall-cmd prints. Raises CalledProcessError."""
+        done = self._command(*arguments)
+        done.check_returncode()
+        return done.stdout
+
+    def _command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["firewall-cmd", *arguments]
+        return subprocess.run(command, env=self._env, capture_output=True, text=True, check=False)
 
 
 class Ufw:

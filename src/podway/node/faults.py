@@ -31,6 +31,16 @@ INSIDE_POINTS = (
     "inside.undone",  # it is gone, or moved back; what was changed inside the pod is as it was
 )
 
+#: those of a DEL or GC that frees what the reference plugins made
+TAKEOVER_POINTS = (
+    "takeover.noted",  # in the journal, nothing is touched
+    "takeover.nft",  # rules and chains of nftables are gone
+    "takeover.legacy",  # those of the first table of iptables-legacy that had some
+    "takeover.shaper",  # the device by which bandwidth held back
+    "takeover.link",  # the interface is gone, or moved back
+    "takeover.zone",  # firewalld has the addresses in no zone
+)
+
 #: the same of addresses that nodes lend each other, where there is no block left
 LENDING_POINTS = (
     "lend.kept",  # kept back, nobody was told

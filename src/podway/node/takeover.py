@@ -20,6 +20,7 @@ from podway.model.gate import Where
 from podway.model.objects import Link, Op, Qdisc
 from podway.node import wiring
 from podway.node.database import Database, JournalEntry
+from podway.node.faults import reach
 from podway.plan.dropin import foreign
 from podway.plan.dropin.foreign import Attached
 
@@ -30,6 +31,7 @@ class _Rules(msgspec.Struct, frozen=True):
     nft: tuple[str, ...]
     legacy: dict[Where, tuple[str, ...]]
     forward: bool  # whether firewall's own chain is here; with firewalld as its backend it never is
+    guard: bool  # whether macspoofchk's are whole
 
     def texts(self) -> list[str]:
         return [*self.nft, *(one for lines in self.legacy.values() for one in lines)]
@@ -42,6 +44,7 @@ def _rules(kernel: Kernel, of: Attached) -> _Rules:
         foreign.removals(listing, of),
         {where: lines for where, lines in legacy.items() if lines},
         any(foreign.FORWARD in text for text in (listing, *others.values())),
+        foreign.guarded(listing, of),
     )
 
 
@@ -64,8 +67,7 @@ def free(kernel: Kernel, database: Database, of: Attached, namespace: int = -1, 
     """Remove a container's rules and shaper, and with ``namespace`` its interface of ``kind``.
 
     Nothing being there is no error. Raises Unavailable, OSError."""
-    subject = f"container {of.container} interface {of.ifname}"
-    rules = _rules(kernel, of)
+    subject, rules = named(of.container, of.ifname), _rules(kernel, of)
     link = kernel.link_inside(namespace, of.ifname) if namespace >= 0 else None
     shaper = _shaper(kernel, of)
     found = rules.texts()
@@ -81,19 +83,34 @@ def free(kernel: Kernel, database: Database, of: Attached, namespace: int = -1, 
     note(database, subject, found)
     if rules.nft:
         kernel.foreign_rules.remove(rules.nft)
+        reach("takeover.nft")
     for where, lines in rules.legacy.items():
         xtables.restore(where, lines)
+        reach("takeover.legacy")
     if shaper is not None:
         wiring.raise_first(kernel.apply([Op(None, shaper)]), subject)
+        reach("takeover.shaper")
     if moved:
         inside.move_out(kernel.rtnetlink, namespace, of.ifname, moved, "")
     if link is not None and link.kind == kind and _is_of(link, of):
         wiring.raise_first(kernel.apply_inside(namespace, [Op(None, link)]), subject)
+    reach("takeover.link")
+
+
+def named(container: str, ifname: str) -> str:
+    """What the journal calls an attachment."""
+    return f"container {container} interface {ifname}"
 
 
 def note(database: Database, subject: str, found: Collection[str]) -> None:
     """Enter in the journal what is about to be touched."""
     database.journal_add([JournalEntry(time.time(), "taken over", subject, "; ".join(found), 0.0, "")])
+    reach("takeover.noted")
+
+
+def leave(database: Database, what: str, why: str) -> None:
+    """Enter in the journal what could not be taken over."""
+    database.journal_add([JournalEntry(time.time(), "left", what, why, 0.0, "")])
 
 
 def _shaper(kernel: Kernel, of: Attached) -> Link | None:
@@ -105,7 +122,7 @@ def require(kernel: Kernel, of: Attached, want: AnyWant, links: Collection[str])
     """Raise Conflict naming the first thing on the node that isn't as the reference plugin left it.
 
     ``links``: the node's, as prevResult names them."""
-    subject = f"container {of.container} interface {of.ifname}"
+    subject = named(of.container, of.ifname)
     if isinstance(want, Shaped):
         _require_shaper(kernel, of, want, links, subject)
     if isinstance(want, BridgePod | Ptp):
@@ -116,6 +133,8 @@ def require(kernel: Kernel, of: Attached, want: AnyWant, links: Collection[str])
     stand = foreign.traces(rules.texts(), of)
     if isinstance(want, BridgePod | Ptp) and want.masquerade and "masquerade" not in stand:
         raise _missing("the rule that masquerades it", subject)
+    if isinstance(want, BridgePod) and want.mac_guard and not rules.guard:
+        raise _missing("the guard of its MAC (macspoofchk)", subject)
     if isinstance(want, Ports) and want.ports and "ports" not in stand:
         raise _missing("the rule of its published ports", subject)
     if isinstance(want, Passed) and rules.forward and want.addresses and "passes" not in stand:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from podway.cni import config
+from podway.cni import config, result
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.frame import Chained
-from podway.cni.errors import wrong
+from podway.cni.errors import CniError, wrong
 from podway.cni.protocol import Result
 from podway.model.dropin import Passed, Piece
 from podway.model.objects import family_of
@@ -67,4 +67,13 @@ def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
     return msgspec.structs.replace(piece, want=msgspec.structs.replace(want, first=USUAL))
 
 
-PLUGIN = Chained("firewall", want, prepare)
+def theirs(ask: Ask) -> tuple[str, ...]:
+    """By what the reference plugin's DEL finds what it made: prevResult's addresses, of whatever IPAM."""
+    try:
+        before = result.previous(ask.section, ask.conf.version)
+    except CniError:  # DEL goes on
+        return ()
+    return tuple(one.address.partition("/")[0] for one in before.ips) if before is not None else ()
+
+
+PLUGIN = Chained("firewall", want, prepare, theirs=theirs)

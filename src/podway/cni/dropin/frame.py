@@ -9,7 +9,7 @@ import msgspec
 
 from podway.cni import config, result
 from podway.cni.answer import pod_namespace
-from podway.cni.dropin import ipam
+from podway.cni.dropin import ipam, zones
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.steps import Pause, Steps, Work
 from podway.cni.errors import CniError, wrong
@@ -46,6 +46,8 @@ def _unprepared(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
 
 
 Prepare = Callable[["NodeEngine", Ask, Piece], Piece]
+Addresses = tuple[str, ...]  # bare
+Theirs = Callable[["NodeEngine"], Addresses]
 
 
 class _Shape:
@@ -77,7 +79,7 @@ class _Shape:
         return made
 
     def _take_over(
-        self, engine: NodeEngine, ask: Ask, addresses: tuple[str, ...] = (), namespace: int = -1
+        self, engine: NodeEngine, ask: Ask, addresses: Addresses = (), namespace: int = -1
     ) -> None:
         """Free what the reference plugins made before, and in ``namespace`` the link that this name makes."""
         me = (ask.me.container, ask.me.ifname)
@@ -85,6 +87,22 @@ class _Shape:
             return
         of = Attached(network=ask.conf.name, container=me[0], ifname=me[1], addresses=addresses)
         engine.pieces.take_over(of, namespace, self.kind)
+
+    def _delete(self, ask: Ask, theirs: Theirs, free: Callable[[NodeEngine, Addresses], None]) -> Steps[None]:
+        """``theirs``: addresses of a pod of the reference plugins', which firewalld may have in a zone.
+
+        Of a pod of Podway's own it is one step."""
+
+        def begin(engine: NodeEngine) -> Addresses:
+            addresses = theirs(engine) if self._id(ask) not in engine.pieces.known else ()
+            if not addresses:
+                free(engine, ())
+            return addresses
+
+        addresses: Addresses = yield Work(begin)
+        if addresses:
+            yield from zones.leave({(ask.me.container, ask.me.ifname): addresses})
+            yield Work(lambda engine: free(engine, addresses))
 
     def _collect(self, engine: NodeEngine, ask: Ask) -> None:
         """Goes on past errors and raises the first."""
@@ -105,8 +123,8 @@ class Chained(_Shape):
     """A plugin after others. ``want(ask, before)`` is None where nothing is asked of it.
 
     ``result(ask, before, wanted)``: what it passes on. Of a pod of the reference plugin's: ``inherit`` is
-    what DEL does besides, ``recognize`` completes for CHECK what would have been made, and raises
-    Conflict."""
+    what DEL does besides, ``theirs`` are the addresses by which it finds what was made, ``recognize``
+    completes for CHECK what would have been made, and raises Conflict."""
 
     def __init__(
         self,
@@ -115,12 +133,14 @@ class Chained(_Shape):
         prepare: Prepare = _unprepared,
         result: Callable[[Ask, Result, AnyWant | None], Result] = lambda _, before, __: before,
         inherit: Callable[[NodeEngine, Ask], None] = lambda *_: None,
+        theirs: Callable[[Ask], Addresses] = lambda _: (),
         recognize: Prepare = _unprepared,
     ) -> None:
         super().__init__(name, prepare)
         self._want = want
         self._result = result
         self._inherit = inherit
+        self._theirs = theirs
         self._recognize = recognize
 
     def _before(self, ask: Ask) -> Result:
@@ -137,13 +157,13 @@ class Chained(_Shape):
         return self._result(ask, before, want)
 
     def delete(self, ask: Ask) -> Steps[None]:
-        def work(engine: NodeEngine) -> None:
+        def free(engine: NodeEngine, addresses: Addresses) -> None:
             if self._id(ask) not in engine.pieces.known:
                 self._inherit(engine, ask)
-                self._take_over(engine, ask)
+                self._take_over(engine, ask, addresses)
             engine.pieces.delete(self._id(ask), ask.living)
 
-        yield Work(work)
+        yield from self._delete(ask, lambda _: self._theirs(ask), free)
 
     def check(self, ask: Ask) -> Steps[None]:
         want = self._want(ask, self._before(ask))
@@ -314,15 +334,15 @@ class Maker(_Shape):
         source = ipam.source(ask, False)  # what ADD refuses is no reason to leave something behind
         yield from source.ask("DEL")
 
-        def work(engine: NodeEngine) -> None:
+        def free(engine: NodeEngine, addresses: Addresses) -> None:
             if self._id(ask) not in engine.pieces.known:
-                self._inherit(engine, ask, source.held().get((ask.me.container, ask.me.ifname), ()))
+                self._inherit(engine, ask, addresses)
             engine.pieces.delete(self._id(ask), ask.living)
             source.free(engine)
 
-        yield Work(work)
+        yield from self._delete(ask, lambda _: source.held().get((ask.me.container, ask.me.ifname), ()), free)
 
-    def _inherit(self, engine: NodeEngine, ask: Ask, addresses: tuple[str, ...]) -> None:
+    def _inherit(self, engine: NodeEngine, ask: Ask, addresses: Addresses) -> None:
         """A veth goes if its address is kept as the reference plugins do, or prevResult tells of it; another
         link if it is of the kind that the plugin of this name makes."""
         known = addresses or self.kind != "veth" or _is_told(engine, ask)
@@ -351,19 +371,23 @@ class Maker(_Shape):
 
     def collect(self, ask: Ask) -> Steps[None]:
         source = self._source(ask)
+        valid = config.valid_attachments(ask.section)
 
-        def work(engine: NodeEngine) -> None:
+        def begin(engine: NodeEngine) -> dict[tuple[str, str], Addresses]:
             self._collect(engine, ask)
-            valid = config.valid_attachments(ask.section)
-            for (container, ifname), addresses in source.held().items():
-                if ifname and (container, ifname) not in valid:
-                    of = Attached(
-                        network=ask.conf.name, container=container, ifname=ifname, addresses=addresses
-                    )
-                    engine.pieces.take_over(of)
+            held = source.held().items()
+            return {owner: addresses for owner, addresses in held if owner[1] and owner not in valid}
+
+        def finish(engine: NodeEngine) -> None:
+            for (container, ifname), addresses in gone.items():
+                of = Attached(network=ask.conf.name, container=container, ifname=ifname, addresses=addresses)
+                engine.pieces.take_over(of)
             source.collect(engine)
 
-        yield Work(work)
+        gone: dict[tuple[str, str], Addresses] = yield Work(begin)
+        if gone:
+            yield from zones.leave(gone)
+        yield Work(finish)
         yield from source.ask("GC")
 
     def status(self, ask: Ask) -> Steps[None]:

@@ -46,9 +46,9 @@ def dump_tables() -> bytes:
 
 
 def decode_table(payload: bytes) -> tuple[str, str]:
-    """(family, name) of a table; "" for a family that packets aren't forwarded in."""
+    """(family, name) of a table; "" for a family that has neither routed nor bridged packets."""
     name = wire.string(wire.attributes(payload, nftwire.HEADER.size)[TABLE_NAME])
-    return FAMILIES.get(payload[0], ""), name
+    return (FAMILIES | nftwire.FAMILY_NAMES).get(payload[0], ""), name
 
 
 def dump_chains() -> bytes:

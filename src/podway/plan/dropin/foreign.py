@@ -1,8 +1,8 @@
 """What of nftables and iptables-legacy is a container's by the reference plugins' own naming. Pure.
 
 The reference plugins 1.x name what they make by SHA-512 of network and container, in a chain's name or a
-comment; the firewall plugin's rules are known by the container's address. iptables-nft's rules are in the
-tables ``nat`` and ``filter`` of ``ip`` and ``ip6``.
+comment; the firewall plugin's rules are known by the container's address, macspoofchk's chains by container
+and interface. iptables-nft's rules are in the tables ``nat`` and ``filter`` of ``ip`` and ``ip6``.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ import msgspec
 
 _CHAIN_LENGTH = 28  # XT_EXTENSION_MAXNAMELEN less the terminating zero, pkg/utils/utils.go
 _HASH = 16  # hexadecimal digits, pkg/ip/ipmasq_nftables_linux.go
+_GUARD = ("bridge", "nat")  # where macspoofchk's are, pkg/link/spoofcheck.go
 #: (family, table) that the reference plugins write to
 TABLES = (
+    _GUARD,
     *((family, table) for family in ("ip", "ip6") for table in ("nat", "filter", "cni_hostport")),
     ("inet", "cni_plugins_masquerade"),
 )
 FORWARD = "CNI-FORWARD"  # the chain of the firewall plugin
 _TABLE = re.compile(r"table (\S+) (\S+) \{")
-_CHAIN = re.compile(r"\tchain (\S+) \{")
+_CHAIN = re.compile(r"\tchain (\S+) \{(?: # handle (\d+))?")
 _RULE = re.compile(r"\t\t(.*) # handle (\d+)")
 
 
@@ -43,6 +45,12 @@ def chains(of: Attached) -> tuple[str, ...]:
     """Names of a container's own chains: its masquerade's, and its published ports'."""
     digest = _digest(of.network + of.container)
     return f"CNI-{digest}"[:_CHAIN_LENGTH], f"CNI-DN-{digest}"[:_CHAIN_LENGTH]
+
+
+def guards(of: Attached) -> tuple[str, str]:
+    """Names of macspoofchk's chains: of a container's link, and of its MAC."""
+    name = f"cni-br-iface-{of.container}-{of.ifname}"
+    return name, f"{name}-mac"
 
 
 def shaper(of: Attached) -> str:
@@ -70,11 +78,46 @@ def removals(listing: str, of: Attached) -> tuple[str, ...]:
     """nft commands that remove what is this container's: rules first, then its chains."""
     rules, own = [], []
     for family, table, chain, rule, handle in _rules(listing):
+        if (family, table) == _GUARD:
+            continue
         if not rule and chain in chains(of):
             own += [f"{verb} chain {family} {table} {chain}" for verb in ("flush", "delete")]
         elif rule and chain not in chains(of) and _is_of(rule, table, chain, of):
             rules.append(f"delete rule {family} {table} {chain} handle {handle}")
-    return (*rules, *own)
+    return (*rules, *own, *_guard_removals(listing, of))
+
+
+def _guard_removals(listing: str, of: Attached) -> list[str]:
+    """The jump first, then the chains with their rules, each by its handle: an interface's name may hold what
+    nft would take for something else than a part of a chain's."""
+    link, mac = guards(of)
+    found: dict[str, str] = {}
+    jumps = []
+    for family, table, chain, rule, handle in _rules(listing):
+        if (family, table) != _GUARD:
+            continue
+        if not rule and chain in (link, mac):
+            found[chain] = f"delete chain bridge nat handle {handle}"
+        elif chain == "PREROUTING" and _plain(rule).endswith(f" jump {link}"):
+            jumps.append(f"delete rule bridge nat PREROUTING handle {handle}")
+    return [*jumps, *(found[chain] for chain in (link, mac) if chain in found)]
+
+
+def guarded(listing: str, of: Attached) -> bool:
+    """Whether the container's frames pass macspoofchk's chains, where those with a wrong MAC are dropped."""
+    link, mac = guards(of)
+    ends = [
+        (chain, _plain(rule))
+        for family, table, chain, rule, _ in _rules(listing)
+        if (family, table) == _GUARD
+    ]
+    wanted = (("PREROUTING", f"jump {link}"), (link, f"jump {mac}"), (mac, "return"), (mac, "drop"))
+    return all(any(at == chain and rule.endswith(end) for chain, rule in ends) for at, end in wanted)
+
+
+def _plain(rule: str) -> str:
+    """A rule without its comment."""
+    return rule.partition(' comment "')[0]
 
 
 def legacy_removals(listing: str, of: Attached) -> tuple[str, ...]:
@@ -112,13 +155,13 @@ def traces(commands: Iterable[str], of: Attached) -> frozenset[str]:
 
 
 def _rules(listing: str) -> Iterator[tuple[str, str, str, str, str]]:
-    """(family, table, chain, rule, handle) of each rule, and each chain with rule and handle ""."""
+    """(family, table, chain, rule, handle) of each rule, and each chain with rule ""."""
     family = table = chain = ""
     for line in listing.splitlines():
         if found := _TABLE.match(line):
             family, table = found.groups()
         elif found := _CHAIN.match(line):
             chain = found[1]
-            yield family, table, chain, "", ""
+            yield family, table, chain, "", found[2] or ""
         elif found := _RULE.match(line):
             yield family, table, chain, found[1], found[2]
