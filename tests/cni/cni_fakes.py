@@ -12,7 +12,7 @@ from typing import Any
 
 from podway.cni import plugin
 from podway.cni.protocol import Answer, Call
-from podway.cni.server import Server
+from podway.cni.server import Server, Tell
 from podway.kernel import namespaces
 from podway.model.resources import Endpoint
 from podway.node.requests import AttachRequest
@@ -113,9 +113,9 @@ def serving(path: str, engine: RecordingEngine, delay: float = 0.0) -> Iterator[
     ready = threading.Event()
     box: dict[str, Any] = {}
 
-    async def submit(one: Call) -> Answer:
+    async def submit(one: Call, tell: Tell) -> None:
         await asyncio.sleep(delay)
-        return plugin.handle(one, engine)
+        tell(plugin.handle(one, engine))
 
     async def main() -> None:
         box["loop"], box["stop"] = asyncio.get_running_loop(), asyncio.Event()

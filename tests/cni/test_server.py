@@ -24,7 +24,7 @@ from cni_fakes import NETNS, RecordingEngine, conf, environment, open_descriptor
 from podway.cni import shim as client
 from podway.cni import wire
 from podway.cni.protocol import Answer, Call
-from podway.cni.server import LIMIT, Server
+from podway.cni.server import LIMIT, Server, Tell
 from podway.kernel import namespaces
 from podway.model.errors import Conflict
 
@@ -210,8 +210,8 @@ def test_a_call_not_yet_accepted_is_answered_when_the_agent_stops(path: str) -> 
         socket.send_fds(connection, [wire.encode(message())], [fd])
         await server.close()
 
-    async def submit(call: Call) -> Answer:
-        return Answer(0)
+    async def submit(call: Call, tell: Tell) -> None:
+        tell(Answer(0))
 
     with own_namespace() as fd, socket.socket(socket.AF_UNIX) as connection:
         asyncio.run(scenario(connection, fd))
@@ -220,7 +220,7 @@ def test_a_call_not_yet_accepted_is_answered_when_the_agent_stops(path: str) -> 
 
 def test_what_submit_raises_is_a_document(path: str) -> None:
     async def scenario() -> None:
-        async def submit(call: Call) -> Answer:
+        async def submit(call: Call, tell: Tell) -> None:
             raise RuntimeError("the queue is closed")
 
         server = Server(path, submit)
@@ -232,10 +232,32 @@ def test_what_submit_raises_is_a_document(path: str) -> None:
     asyncio.run(scenario())
 
 
+def test_an_answer_is_there_before_the_event_loop_turns_to_it(path: str) -> None:
+    """It is told by another thread, and longer than what a socket takes at once."""
+    long = b"x" * 4_000_000
+
+    async def scenario() -> None:
+        heard = asyncio.Event()
+
+        async def submit(call: Call, tell: Tell) -> None:
+            await asyncio.to_thread(tell, Answer(0, long if call.env["CNI_COMMAND"] == "ADD" else b"short"))
+            if call.env["CNI_COMMAND"] != "ADD":
+                await asyncio.wait_for(heard.wait(), 10)
+
+        server = Server(path, submit)
+        await server.start()
+        assert (await asyncio.to_thread(ask, path)).stdout == b"short"
+        heard.set()
+        assert (await asyncio.to_thread(ask, path, message("ADD"))).stdout == long
+        await server.close()
+
+    asyncio.run(scenario())
+
+
 def start(path: str) -> None:
     async def scenario() -> None:
-        async def submit(call: Call) -> Answer:
-            return Answer(0)
+        async def submit(call: Call, tell: Tell) -> None:
+            tell(Answer(0))
 
         server = Server(path, submit)
         await server.start()

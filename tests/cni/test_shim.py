@@ -224,7 +224,7 @@ def test_a_socket_that_can_not_be_reached_is_code_5(shim: list[str], tmp_path: P
 SERVER = textwrap.dedent("""
     import asyncio, sys
     from podway.cni.server import Server
-    async def submit(call):
+    async def submit(call, tell):
         print("taken", flush=True)
         await asyncio.sleep(1000)
     async def main():

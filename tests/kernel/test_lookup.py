@@ -151,6 +151,17 @@ def test_damage_is_seen(kernel: Kernel, command: str, key: tuple[str, ...]) -> N
     assert as_wanted(kernel, damaged) == []
 
 
+def test_a_link_that_took_anothers_name_has_nothing_of_it(kernel: Kernel) -> None:
+    stood = [one for one in SINGLE if isinstance(one, Address | Filter | Qdisc | Route)]
+    assert as_wanted(kernel, stood) == stood
+    for name in ("v0", "br0", "ifb7"):
+        subprocess.run(["ip", "link", "set", name, "name", f"{name}-old"], check=True)
+        subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
+    assert as_wanted(kernel, stood) == []
+    for one in stood:
+        assert as_wanted(kernel, [one]) == []
+
+
 def test_what_was_never_made_is_not_found(kernel: Kernel) -> None:
     strangers: list[AnyObject] = [
         Link(name="none", kind="veth"),

@@ -12,13 +12,13 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from podway.agent import choices, liveness, metrics
+from podway.agent.calls import Calls
 from podway.agent.dhcp import Leases
 from podway.agent.dirty import FACTS, SILENT
 from podway.agent.duties import Duties, seen
@@ -36,10 +36,7 @@ from podway.agent.reports import AgentStatus, PeerPath
 from podway.agent.speaker import BirdKeeper
 from podway.agent.status import describe, leases
 from podway.agent.writer import BULK, POD, REPAIR, Writer
-from podway.cni import dropin, home
-from podway.cni.dropin.steps import Others, drive_async
-from podway.cni.plugin import handle
-from podway.cni.protocol import Answer, Call
+from podway.cni import home
 from podway.cni.server import Server
 from podway.controller.controller import Seen
 from podway.model.errors import PodwayError
@@ -51,7 +48,6 @@ from podway.plan.narrow import Holes
 from podway.plan.path import Chosen, PathKey
 from podway.probe.echo import PORT as PROBE_PORT
 from podway.probe.echo import Echo
-from podway.store import Record
 from podway.store.mirror import Mirror
 
 HEARTBEAT = 10.0  # seconds between looks at what changes without an event
@@ -59,12 +55,8 @@ SETTLE = 0.001  # seconds that events gather before a repair: a flap is many eve
 BURY = 0.02  # seconds that doomed links gather before they are deleted together
 AGAIN = 2.0  # seconds until a failed pass is tried again
 STORE_FIRST = 3.0  # seconds that a start waits for the store before it works on what it knew last
-CLAIM = 15.0  # seconds that an ADD waits for its node's first block
 LEAVE = 0.5  # seconds at most that an end waits for the store to let another act for the cluster
 SECOND_AGENT = 2.0  # seconds to wait for an in-process call that holds the writer lock
-
-
-T = TypeVar("T")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +86,6 @@ class Agent:
         self._liveness = Liveness()
         self._synchronizing = self._news = False
         self._funeral: asyncio.Task[None] | None = None
-        self._others = Others()
 
     async def run(self) -> None:
         """Serve until told to stop. Raises Unavailable when another agent serves this node."""
@@ -144,7 +135,8 @@ class Agent:
         )
 
     async def _serve(self) -> None:
-        server = Server(self._options.socket, self._call)
+        calls = Calls(self._writer, self._events, self._engine, self._session, self._bury_later)
+        server = Server(self._options.socket, calls.carry_out)
         await server.start()
         shown = AgentPages(
             self._describe, self._paths_now, lambda: leases(self._engine), self._health, self._bird
@@ -174,7 +166,7 @@ class Agent:
             self._log.info("stopping")
             await self._duties.stop(LEAVE)
         finally:
-            self._others.stop()
+            calls.stop()
             self._dhcp.stop()
             await server.close()
             self._health.stop()
@@ -188,39 +180,7 @@ class Agent:
             for timer in self._timers.values():
                 timer.cancel()
 
-    # CNI -------------------------------------------------------------------------------------
-
-    async def _call(self, call: Call) -> Answer:
-        answer = await (self._drop_in(call) if dropin.name_of(call) else self._cluster_plugin(call))
-        metrics.count_call(call, answer)
-        self._bury_later()
-        return answer
-
-    async def _drop_in(self, call: Call) -> Answer:
-        """No other executable is waited for on the writer's thread."""
-        engine, steps = self._engine, dropin.steps(call)
-        return await drive_async(steps, lambda work: self._for_pod(lambda: work.do(engine)), self._others)
-
-    async def _cluster_plugin(self, call: Call) -> Answer:
-        answer, write = await self._for_pod(lambda: self._handle(call))
-        deadline = self._loop.time() + CLAIM
-        while write is not None and self._loop.time() < deadline:
-            hindrance = asyncio.wrap_future(write)
-            done, _ = await asyncio.wait([hindrance], timeout=deadline - self._loop.time())
-            if done:
-                hindrance.exception()  # the call says what it means for it
-            answer, write = await self._for_pod(lambda: self._handle(call))
-        return answer
-
-    async def _for_pod(self, job: Callable[[], T]) -> T:
-        with self._events.hushed():
-            return await self._writer.submit(POD, job)
-
-    def _handle(self, call: Call) -> tuple[Answer, Future[Record] | None]:
-        """The answer, and the write to the store that stood in its way because it takes long."""
-        self._session.hindrance = None
-        answer = handle(call, self._engine)
-        return answer, self._session.hindrance
+    # burials ---------------------------------------------------------------------------------
 
     def _bury_later(self) -> None:
         if self._engine.attachments.burial.due and self._funeral is None:

@@ -2,7 +2,8 @@
 
 Reading is done by readiness callbacks, because asyncio's streams can't receive descriptors. The
 work itself is given to ``submit``; this module decodes, checks who calls and from where, answers,
-and closes every descriptor that came along, whatever happened.
+and closes every descriptor that came along, whatever happened. The thread that has the answer sends it: a
+caller waits for the event loop once, not twice.
 
 At most LIMIT calls are held at once; more wait in the listen queue, which is longer. A caller that
 does not deliver its message in time is hung up on, so that it can't keep a place.
@@ -34,18 +35,19 @@ PATIENCE = 10.0  # seconds from the connection to the last byte of the message
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred, unix(7)
 _DESCRIPTORS = 2
-_CHUNK = 256 * 1024
+_CHUNK = 64 * 1024
 
 _log = logging.getLogger("podway.cni")
 
-Submit = Callable[[Call], Awaitable[Answer]]
+Tell = Callable[[Answer], None]  # gives the caller its answer, from any thread; once
+Submit = Callable[[Call, Tell], Awaitable[None]]
 
 
 class Server:
     """Serves calls at ``path`` until closed; callers in other network namespaces are sent elsewhere.
 
-    ``submit`` is awaited with descriptors that stay open until it returns: close the server before
-    cancelling its tasks.
+    A call's descriptors stay open until ``submit`` was awaited: close the server before cancelling its
+    tasks.
     """
 
     def __init__(self, path: str, submit: Submit, *, patience: float = PATIENCE) -> None:
@@ -74,30 +76,40 @@ class Server:
         with contextlib.suppress(FileNotFoundError):
             if os.lstat(self._path).st_ino == self._inode:
                 os.unlink(self._path)
-        self._accept()  # who came before the file went away may have sent its message already
+        while len(self._calls) < LIMIT and self._accept():
+            pass  # who came before the file went away may have sent its message already
         asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
         self._listener = None
         if self._calls:
             await asyncio.wait(self._calls)
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Take one call in; whether there was one."""
         assert self._listener is not None
-        while len(self._calls) < LIMIT:
-            try:
-                connection, _ = self._listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:  # out of descriptors: the callers wait in the queue meanwhile
-                _log.warning("can't accept a CNI call: %s", error)
-                asyncio.get_running_loop().call_later(RETRY, self._resume)
-                break
-            connection.setblocking(False)
-            task = asyncio.get_running_loop().create_task(self._serve(connection))
-            self._calls.add(task)
-            task.add_done_callback(self._ended)
-        asyncio.get_running_loop().remove_reader(self._listener)
-        self._paused = True
+        loop = asyncio.get_running_loop()
+        try:
+            connection, _ = self._listener.accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:  # out of descriptors: the callers wait in the queue meanwhile
+            _log.warning("can't accept a CNI call: %s", error)
+            loop.call_later(RETRY, self._resume)
+            self._pause()
+            return False
+        connection.setblocking(False)
+        line = _Line(connection)
+        task = loop.create_task(self._serve(line))
+        self._calls.add(task)
+        task.add_done_callback(self._ended)
+        if len(self._calls) >= LIMIT:
+            self._pause()
+        return True
+
+    def _pause(self) -> None:
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._paused = True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
@@ -110,42 +122,89 @@ class Server:
             self._paused = False
             asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
-    async def _serve(self, connection: socket.socket) -> None:
-        held: list[int] = []
+    async def _serve(self, line: _Line) -> None:
         try:
-            reply = await self._reply(connection, held)
-            await asyncio.get_running_loop().sock_sendall(connection, wire.encode_reply(reply))
+            if (work := self._begin(line)) is None:
+                async with asyncio.timeout(self._patience):
+                    while (work := self._begin(line)) is None:
+                        await _readable(line.connection)
+            await work
         except TimeoutError:
             _log.warning("hung up on a CNI caller: no whole message in %s s", self._patience)
         except (EOFError, ConnectionError) as error:
             _log.info("a CNI caller went away: %s", error)
         finally:
-            connection.close()
-            for fd in held:
-                os.close(fd)
+            line.close()
 
-    async def _reply(self, connection: socket.socket, held: list[int]) -> wire.Reply:
+    def _begin(self, line: _Line) -> Awaitable[None] | None:
+        """What is to be done for a call; None while its message isn't whole. Raises EOFError, OSError."""
         try:
-            _only_root(connection)
-            async with asyncio.timeout(self._patience):
-                message = await _receive(connection, held)
-            call = _call(message, held)
+            _only_root(line.connection)
+            message = line.message()
+            if message is None:
+                return None
+            call = _call(message, line.held)
         except (wire.WireError, CniError) as error:
             _log.warning("refused a CNI call: %s", error)
-            coded = error if isinstance(error, CniError) else CniError(DECODE, str(error))
-            return _printed(failure(coded))
+            line.tell(failure(error if isinstance(error, CniError) else CniError(DECODE, str(error))))
+            return line.end()
         assert self._namespace is not None
-        if not os.path.samestat(os.fstat(call.caller_fd), self._namespace):
-            return wire.Reply(0, b"", kind=wire.ELSEWHERE, version=message.version)
-        try:
-            answer = await self._submit(call)
-        except Exception as error:  # the agent's queue, not the plugin: that one never raises
-            answer = failure(error)
-        return _printed(answer, message.version)
+        if os.path.samestat(os.fstat(call.caller_fd), self._namespace):
+            return line.end(self._submit(call, line.tell))
+        line.send(wire.Reply(0, b"", kind=wire.ELSEWHERE, version=message.version))
+        return line.end()
 
 
-def _printed(answer: Answer, version: int = wire.NEWEST) -> wire.Reply:
-    return wire.Reply(answer.exit_code, answer.stdout, version=version)
+class _Line:
+    """The connection of a caller, and what came by it: ``held``, its descriptors."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.held: list[int] = []
+        self._data = bytearray()
+        self._version = wire.NEWEST
+        self._rest = b""
+
+    def message(self) -> wire.Message | None:
+        """Read what is there; the message, once it is whole. Raises WireError, EOFError, OSError."""
+        while True:
+            if len(self._data) >= wire.REQUEST_HEADER:
+                version, length = wire.request_length(bytes(self._data[: wire.REQUEST_HEADER]))
+                body = self._data[wire.REQUEST_HEADER :]
+                if len(body) >= length:
+                    self._version = version
+                    return wire.decode(version, bytes(body[:length]))
+            try:
+                self._data += _receive_rights(self.connection, self.held)
+            except BlockingIOError:
+                return None
+
+    def tell(self, answer: Answer) -> None:
+        """The answer; from any thread."""
+        self.send(wire.Reply(answer.exit_code, answer.stdout, version=self._version))
+
+    def send(self, reply: wire.Reply) -> None:
+        """What doesn't go at once is left for the event loop."""
+        data, sent = wire.encode_reply(reply), 0
+        with contextlib.suppress(OSError):  # there is no room now; or nobody, as the event loop will find
+            sent = self.connection.send(data)
+        self._rest = data[sent:]
+
+    async def end(self, work: Awaitable[None] | None = None) -> None:
+        """Until ``work`` is done and all told. Raises OSError when the caller went away."""
+        if work is not None:
+            try:
+                await work
+            except Exception as error:  # the agent's queue, not the plugin: that one never raises
+                self.tell(failure(error))
+        if self._rest:
+            await asyncio.get_running_loop().sock_sendall(self.connection, self._rest)
+
+    def close(self) -> None:
+        """Let go of it, and of the descriptors."""
+        self.connection.close()
+        for fd in self.held:
+            os.close(fd)
 
 
 def _only_root(connection: socket.socket) -> None:
@@ -153,34 +212,6 @@ def _only_root(connection: socket.socket) -> None:
     pid, uid, _ = _CREDENTIALS.unpack(raw)
     if uid != 0:
         raise CniError(ENVIRONMENT, f"the caller (process {pid}) is user {uid}; only root may attach pods")
-
-
-async def _receive(connection: socket.socket, held: list[int]) -> wire.Message:
-    """The message; descriptors that came with it go into ``held`` as soon as they are there."""
-    start = await _first(connection, held)
-    while len(start) < wire.REQUEST_HEADER:
-        start += await _some(connection, wire.REQUEST_HEADER - len(start))
-    version, length = wire.request_length(start[: wire.REQUEST_HEADER])
-    body = bytearray(start[wire.REQUEST_HEADER :])
-    while len(body) < length:
-        body += await _some(connection, min(_CHUNK, length - len(body)))
-    return wire.decode(version, bytes(body[:length]))
-
-
-async def _some(connection: socket.socket, size: int) -> bytes:
-    data = await asyncio.get_running_loop().sock_recv(connection, size)
-    if not data:
-        raise EOFError("the message is cut off")
-    return data
-
-
-async def _first(connection: socket.socket, held: list[int]) -> bytes:
-    """The first bytes, and the descriptors that travel with them."""
-    while True:
-        try:
-            return _receive_rights(connection, held)
-        except BlockingIOError:
-            await _readable(connection)
 
 
 async def _readable(connection: socket.socket) -> None:
@@ -194,6 +225,7 @@ async def _readable(connection: socket.socket) -> None:
 
 
 def _receive_rights(connection: socket.socket, held: list[int]) -> bytes:
+    """What is there; descriptors that come with it go into ``held``."""
     room = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
     data, rights, flags, _ = connection.recvmsg(_CHUNK, room, socket.MSG_CMSG_CLOEXEC)
     for level, kind, payload in rights:
@@ -204,7 +236,7 @@ def _receive_rights(connection: socket.socket, held: list[int]) -> bytes:
     if flags & socket.MSG_CTRUNC:  # the kernel has dropped what did not fit
         raise wire.WireError(f"more than {_DESCRIPTORS} descriptors")
     if not data:
-        raise EOFError("nothing was sent")
+        raise EOFError("the message is cut off")
     return data
 
 

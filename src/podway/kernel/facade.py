@@ -37,6 +37,7 @@ from podway.model.objects import (
     OpResult,
     Qdisc,
     Route,
+    Sysctl,
 )
 from podway.model.resources import NodeFacts, Uplink
 from podway.model.wireguard import WG_KINDS
@@ -166,10 +167,13 @@ class Kernel:
 
     def look_up_inside(self, namespace: int, objects: Iterable[AnyObject]) -> Actual:
         """The same in a pod's namespace, where nothing of nftables is looked for."""
+        wanted = list(objects)
         with namespaces.entered(namespace):
+            if all(isinstance(one, Sysctl) for one in wanted):
+                return sysctl.observe(one.key[1] for one in wanted)
             inside = Rtnetlink()
             try:
-                return lookup.look_up(inside, None, objects)
+                return lookup.look_up(inside, None, wanted)
             finally:
                 inside.close()
 

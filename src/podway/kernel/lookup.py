@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import groupby
 
+from podway.delta.differ import on_link
 from podway.kernel import sysctl
+from podway.kernel.netlink import wire
 from podway.kernel.nftables import Nft
 from podway.kernel.rtnetlink import Rtnetlink
 from podway.model.objects import (
@@ -32,9 +34,11 @@ def look_up(rtnetlink: Rtnetlink, nft: Nft | None, objects: Iterable[AnyObject])
     """Of ``objects``, all of ``SINGLE``, those that stand, however they are now; others may come along.
 
     Raises OSError. ``nft`` None: there is no element among them."""
-    found: Actual = {}
-    for kind, group in groupby(sorted(objects, key=_type), key=_type):
-        found.update(_ways(rtnetlink, nft)[kind](list(group)))
+    wanted = sorted(objects, key=_type)
+    found = _links(rtnetlink, wanted)
+    for kind, group in groupby(wanted, key=_type):
+        if kind != "link":
+            found.update(_ways(rtnetlink, nft)[kind](list(group)))
     return found
 
 
@@ -48,39 +52,35 @@ def _ways(rtnetlink: Rtnetlink, nft: Nft | None) -> dict[str, Callable[[list[Any
         return nft.find([one for one in some if isinstance(one, NftElement)])
 
     return {
-        "link": lambda some: _links(rtnetlink, some),
         "nftelement": elements,
         "route": lambda some: _routes(rtnetlink, some),
         "rule": lambda _: rtnetlink.dump("rule"),
         "sysctl": lambda some: sysctl.observe(one.path for one in some if isinstance(one, Sysctl)),
-        "address": lambda some: _on_links(rtnetlink, "address", some),
-        "qdisc": lambda some: _on_links(rtnetlink, "qdisc", some),
-        "filter": lambda some: _on_links(rtnetlink, "filter", some),
+        "address": lambda some: rtnetlink.on_links("address", {(one.key[1], "") for one in some}),
+        "qdisc": lambda some: rtnetlink.on_links("qdisc", {(one.key[1], "") for one in some}),
+        "filter": lambda some: rtnetlink.on_links("filter", {(one.key[1], one.key[2]) for one in some}),
     }
 
 
 def _links(rtnetlink: Rtnetlink, some: list[AnyObject]) -> Actual:
+    """Those that any of ``some`` is about, each asked for once: from here on their names are known."""
     if any(isinstance(one, Link) and one.port is not None and one.port.vlans for one in some):
         return rtnetlink.dump("link")  # VLANs come by a dump alone
-    found = (rtnetlink.get_link(one.key[1]) for one in some)
+    names = {name for one in some for name in _names(one)} - {""}
+    found = (rtnetlink.get_link(name) for name in names)
     return {one.key: one for one in found if one is not None}
+
+
+def _names(one: AnyObject) -> tuple[str, ...]:
+    if isinstance(one, Filter):
+        return one.link, one.redirect
+    return (one.name if isinstance(one, Link) else on_link(one),)
 
 
 def _routes(rtnetlink: Rtnetlink, some: list[AnyObject]) -> Actual:
     """The kernel has no question for a route as it was entered, only for the way that a packet would take."""
-    protocols = {one.protocol for one in some if isinstance(one, Route)}
-    links = {one.dev for one in some if isinstance(one, Route)} - {""}
-    for link in links:
-        rtnetlink.get_link(link)  # so that its name is known
+    routes = [one for one in some if isinstance(one, Route)]
+    protocols = {one.protocol for one in routes}
     only = protocols.pop() if len(protocols) == 1 else 0
-    return rtnetlink.dump("route", protocol=only, refresh=False)
-
-
-def _on_links(rtnetlink: Rtnetlink, kind: str, some: list[AnyObject]) -> Actual:
-    found: Actual = {}
-    for one in some:
-        if isinstance(one, Filter):
-            rtnetlink.get_link(one.redirect)
-    for link, parent in {(one.key[1], one.parent if isinstance(one, Filter) else ""): None for one in some}:
-        found.update(rtnetlink.on_link(kind, link, parent))
-    return found
+    families = {wire.family(one.dst) for one in routes}
+    return rtnetlink.dump("route", protocol=only, families=families, refresh=False)

@@ -11,7 +11,7 @@ import functools
 import random
 import socket
 import struct
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
 import msgspec
 
@@ -63,6 +63,7 @@ class Rtnetlink:
 
     def learn(self, name: str, index: int) -> None:
         """Tell the index of a link, so that it need not be asked for."""
+        self._forget(name)  # another had that name
         self._index[name] = index
         self._name[index] = name
 
@@ -126,11 +127,12 @@ class Rtnetlink:
         to: Container[str] | None = None,
         link: str = "",
         parent: str = "",
+        families: Collection[int] = FAMILIES,
         refresh: bool = True,
     ) -> Actual:
         """All objects of a kind: link, address, route, rule, neighbour, fdb, qdisc, class or filter.
 
-        Routes are filtered by ``protocol`` and, unless it is None, ``to`` where they lead; classes and
+        Routes are of ``families``, ``protocol`` and, unless it is None, ``to`` where they lead; classes and
         filters are of one ``link``, neighbours and forwarding entries of one or (empty) of all. ``refresh``
         False: links have the names that they had at the last dump of them.
         """
@@ -139,7 +141,7 @@ class Rtnetlink:
         if refresh and kind != "rule":
             self._refresh()
         found: Actual = {}
-        for message in self._messages(kind, protocol, to, link, parent):
+        for message in self._messages(kind, protocol, to, link, parent, families):
             value = self._decode(kind, message.payload)
             if value is not None and value.kind_name == kind:
                 if isinstance(value, Route) and protocol not in (0, value.protocol):
@@ -155,24 +157,21 @@ class Rtnetlink:
         message = self._socket.ask(link.encode_get(name))
         return message is not None and link.is_running(message.payload)
 
-    def on_link(self, kind: str, name: str, parent: str = "") -> Actual:
-        """The addresses, queueing disciplines or filters on one link; {} without such a link.
+    def on_links(self, kind: str, places: Collection[tuple[str, str]]) -> Actual:
+        """The addresses, queueing disciplines or filters of some (link, parent; "" but for filters).
 
-        What a filter redirects to has the name that is known of it, "" when none is."""
-        message = self._socket.ask(link.encode_get(name))
-        if message is None:
-            self._forget(name)
-            return {}
-        index = link.index_of(message.payload)
-        self.learn(name, index)
+        The links are those that were last known by these names, what a filter redirects to too ("" for one
+        unknown)."""
+        known = {(self._index[name], parent) for name, parent in places if name in self._index}
+        indexes = {index for index, _ in known}
         requests = {
-            "address": lambda: address.encode_dump(index),
-            "qdisc": lambda: traffic.encode_dump(traffic.GETQDISC),
-            "filter": lambda: traffic.encode_dump(traffic.GETTFILTER, index, parent),
+            "address": lambda: [address.encode_dump(index) for index in indexes],
+            # the kernel shows those of all links
+            "qdisc": lambda: [traffic.encode_dump(traffic.GETQDISC)] if known else [],
+            "filter": lambda: [traffic.encode_dump(traffic.GETTFILTER, *one) for one in known],
         }
-        payloads = (message.payload for message in self._socket.dump(requests[kind]()))
-        # the kernel shows queueing disciplines of all links
-        values = (self._decode(kind, one) for one in payloads if LINK_OF.unpack_from(one)[0] == index)
+        payloads = (message.payload for one in requests[kind]() for message in self._socket.dump(one))
+        values = (self._decode(kind, one) for one in payloads if LINK_OF.unpack_from(one)[0] in indexes)
         return {value.key: value for value in values if value is not None}
 
     def _links(self) -> Actual:
@@ -197,11 +196,17 @@ class Rtnetlink:
         ]
 
     def _messages(
-        self, kind: str, protocol: int, to: Container[str] | None, of: str, parent: str
+        self,
+        kind: str,
+        protocol: int,
+        to: Container[str] | None,
+        of: str,
+        parent: str,
+        families: Collection[int],
     ) -> list[wire.Message]:
         requests: dict[str, Callable[[], list[bytes]]] = {
             "address": lambda: [address.encode_dump()],
-            "route": lambda: [route.encode_dump(family, protocol) for family in FAMILIES],
+            "route": lambda: [route.encode_dump(family, protocol) for family in families],
             "rule": lambda: [rule.encode_dump(family) for family in FAMILIES],
             "neighbour": lambda: [
                 neighbour.encode_dump(f, proxy, self.index(of) if of else 0)

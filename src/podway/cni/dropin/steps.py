@@ -8,6 +8,7 @@ is driven by the agent (its writer thread works, other threads wait for executab
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -54,60 +55,58 @@ class Pause(msgspec.Struct, frozen=True):
     seconds: float
 
 
-Step = Work | Run | Pause | Aside
+Elsewhere = Run | Pause | Aside
+Step = Work | Elsewhere
 T = TypeVar("T")
 Steps = Generator[Step, Any, T]
 
 
-def _next(steps: Steps[Answer], outcome: object, error: Exception | None) -> Step | Answer:
-    """What is to be done next, or the answer."""
-    try:
-        return steps.send(outcome) if error is None else steps.throw(error)
-    except StopIteration as end:
-        answer: Answer = end.value
-        return answer
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of a step: what it gave, or what it raised."""
+
+    value: Any = None
+    error: Exception | None = None
+
+    @classmethod
+    def of(cls, work: Callable[[], Any]) -> Outcome:
+        """Of doing ``work``."""
+        try:
+            return cls(work())
+        except Exception as error:
+            return cls(error=error)
+
+
+def advance(steps: Steps[Answer], engine: NodeEngine, outcome: Outcome) -> Elsewhere | Answer:
+    """On the writer's thread: go on with the outcome of what was done elsewhere (at first an empty one), to
+    the answer or to the next that the writer must not wait for."""
+    while True:
+        try:
+            step = steps.send(outcome.value) if outcome.error is None else steps.throw(outcome.error)
+        except StopIteration as end:
+            answer: Answer = end.value
+            return answer
+        if not isinstance(step, Work):
+            return step
+        outcome = Outcome.of(functools.partial(step.do, engine))
 
 
 def drive(steps: Steps[Answer], engine: NodeEngine) -> Answer:
     """Carry out a call in this thread."""
-    others = Others()
-
-    async def now(step: Step) -> Any:
-        return step.do(engine) if isinstance(step, Work) else others.carry_out(step)
-
-    try:
-        _drive(steps, now).send(None)
-    except StopIteration as end:  # nothing in it waits
-        answer: Answer = end.value
-        return answer
-    raise AssertionError("a step was put off")
+    others, outcome = Others(), Outcome()
+    while not isinstance(step := advance(steps, engine, outcome), Answer):
+        outcome = Outcome.of(functools.partial(others.carry_out, step))
+    return step
 
 
-async def drive_async(steps: Steps[Answer], work: Callable[[Work], Awaitable[Any]], others: Others) -> Answer:
-    """The same, where what is to be done is awaited; ``others`` works on threads of its own."""
+async def drive_async(go_on: Callable[[Outcome], Awaitable[Elsewhere | Answer]], others: Others) -> Answer:
+    """The same, where the writer is awaited, which goes on; ``others`` works on threads of its own."""
     import asyncio  # only an agent has it
 
-    async def soon(step: Step) -> Any:
-        if isinstance(step, Work):
-            return await work(step)
-        return await asyncio.to_thread(others.carry_out, step)
-
-    return await _drive(steps, soon)
-
-
-async def _drive(steps: Steps[Answer], do: Callable[[Step], Awaitable[Any]]) -> Answer:
-    """The loop itself, from one step to the next."""
-    outcome: Any = None
-    error: Exception | None = None
-    while True:
-        step = _next(steps, outcome, error)
-        if isinstance(step, Answer):
-            return step
-        outcome = error = None
-        try:
-            outcome = await do(step)
-        except Exception as raised:
-            error = raised
+    step = await go_on(Outcome())
+    while not isinstance(step, Answer):
+        outcome = await asyncio.to_thread(Outcome.of, functools.partial(others.carry_out, step))
+        step = await go_on(outcome)
+    return step
 
 
 class Others:
@@ -117,7 +116,7 @@ class Others:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
 
-    def carry_out(self, step: Run | Pause | Aside) -> Any:
+    def carry_out(self, step: Elsewhere) -> Any:
         """What an executable prints. Raises CniError with its own code and words, or 5 or 11."""
         if isinstance(step, Aside):
             if self._stopped:
