@@ -86,6 +86,31 @@ def test_the_next_call_of_a_chain_goes_before_what_the_last_one_made(monkeypatch
     assert asyncio.run(scene()) == ["first", "second", "heard"]
 
 
+def test_a_chain_of_calls_is_not_read_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts from the last answer, not from the first."""
+    monkeypatch.setattr(ears, "LONGEST", 60.0)
+
+    async def scene() -> list[str]:
+        order: list[str] = []
+        loop, now = asyncio.get_running_loop(), [0.0]
+        monkeypatch.setattr(loop, "time", lambda: now[0])
+        pipe = Pipe(loop, order)
+        pipe.ears.listen()
+        for call in ("first", "second", "third"):
+            with pipe.ears.hushed():
+                pipe.say()
+                await _turns()
+                order.append(call)
+            now[0] += ears.NEXT * 0.7
+            await _turns()
+        now[0] += ears.NEXT * 0.7
+        await _turns()
+        pipe.close()
+        return order
+
+    assert asyncio.run(scene()) == ["first", "second", "third", "heard"]
+
+
 def test_a_pod_that_waits_long_is_not_waited_for() -> None:
     """A storm of pods must not keep repairs away."""
 

@@ -25,13 +25,15 @@ class Ears:
         self._listening = False
         self._waiting = 0
         self._again: asyncio.TimerHandle | None = None
+        self._next: asyncio.TimerHandle | None = None
 
     def listen(self) -> None:
         """Read from now on; before it events wait, whatever pods do."""
         self._listening = True
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
+        for timer in (self._again, self._next):
+            if timer is not None:
+                timer.cancel()
+        self._again = self._next = None
         for fd, read in self._readers.items():
             self._loop.add_reader(fd, read)
 
@@ -39,6 +41,9 @@ class Ears:
     def hushed(self) -> Iterator[None]:
         """While a pod waits. What follows soon, the answer and the next call, goes before the reading."""
         self._waiting += 1
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
         if self._listening and self._waiting == 1 and self._again is None:
             for fd in self._readers:
                 self._loop.remove_reader(fd)
@@ -48,8 +53,4 @@ class Ears:
         finally:
             self._waiting -= 1
             if not self._waiting and self._again is not None:
-                self._loop.call_later(NEXT, self._perhaps)
-
-    def _perhaps(self) -> None:
-        if not self._waiting and self._again is not None:
-            self.listen()
+                self._next = self._loop.call_later(NEXT, self.listen)
