@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -106,6 +107,8 @@ class Machine:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         for child in children:
             os.kill(int(child), number)
+        if number == signal.SIGCONT:
+            process.send_signal(number)  # nsenter has stopped with its child
 
     def uplink(self) -> None:
         """Join the machine to a host "outside" (198.51.100.1, 2001:db8:51::1), its default gateway."""

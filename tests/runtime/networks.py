@@ -170,6 +170,11 @@ class Podway:
         if self._process is None:
             self.start()
 
+    def send(self, number: int) -> None:
+        """A signal to the agent."""
+        assert self._process is not None
+        self.machine.signal(self._process, number)
+
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End the agent by ``number``."""
         if self._process is None:

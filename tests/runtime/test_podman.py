@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -193,37 +194,81 @@ def test_many_containers_at_once(podman: Podman, node: Node) -> None:
         list(crowd.map(lambda number: podman("rm", "-f", "-t", "0", f"many{number}"), range(MANY)))
 
 
-@pytest.mark.soak  # podman forgets mounts too, and what it does then isn't always the same
-def test_podman_is_killed_while_containers_are_added(podman: Podman, node: Node) -> None:
-    if isinstance(node[1], Reference):
-        pytest.skip("the reference plugins have no GC, so what a killed runtime forgot stays")
+def _cut_off(podman: Podman, node: Node, numbers: range) -> list[subprocess.Popen[bytes]]:
+    """Containers that are being started."""
     machine, network = podman.machine, networks(node)[0]
-    before = machine.run("ip", "-br", "link")
     where = ("--cgroup-parent", f"/{machine.cgroup}", "--network", network, "--entrypoint", "")
-    calls = [
+    return [
         machine.spawn(
             "podman", "run", "-d", "--name", f"cut{number}", "-p", f"{21000 + number}:80", *where,
             images.BUSYBOX, "sleep", "3600", log="cut.log",
         )
-        for number in range(4)
+        for number in numbers
     ]  # fmt: skip
-    wait_for("a container's link", lambda: machine.run("ip", "-br", "link") != before)
+
+
+def _killed(podman: Podman, calls: list[subprocess.Popen[bytes]]) -> None:
     for call in calls:
-        machine.signal(call, signal.SIGKILL)
+        podman.machine.signal(call, signal.SIGKILL)
     for call in calls:
         call.wait(60)
-    wait_for("the plugins' end", lambda: not machine.run("pgrep", "-f", str(podman.bin_dir), check=False))
+
+
+def _plugins(podman: Podman) -> list[str]:
+    """Executables of the networks' that run."""
+    return podman.machine.run("pgrep", "-f", str(podman.bin_dir), check=False).split()
+
+
+def _in_add(podman: Podman) -> bool:
+    """Whether one of them is called to ADD."""
+    environments = (
+        podman.machine.run("cat", f"/proc/{pid}/environ", check=False) for pid in _plugins(podman)
+    )
+    return any("CNI_COMMAND=ADD\0" in one for one in environments)
+
+
+def _cleared(podman: Podman, node: Node) -> None:
+    """What podman forgot when it was killed, as an administrator clears it away, and GC by the networks."""
+    machine = podman.machine
+    wait_for("the plugins' end", lambda: not _plugins(podman))
     for mount in {line.split()[4] for line in machine.run("cat", "/proc/self/mountinfo").splitlines()}:
-        if mount.endswith("/userdata/shm"):  # which podman forgot
+        if mount.endswith("/userdata/shm"):
             machine.run("umount", "-l", mount)
     podman("rm", "-f", "-a", "-t", "0")
-    collect(podman, node[1].file if type(node[1]) is Podway else network)
+    collect(podman, node[1].file if type(node[1]) is Podway else networks(node)[0])
     machine.run(
         "find", "/var/lib/cni/results", "-type", "f", "-delete"
     )  # libcni's, of calls that were cut off
-    for name in machine.run("ip", "netns", "list").split():  # podman's own, which it forgot
+    for name in machine.run("ip", "netns", "list").split():
         if name.startswith("netns-"):
             machine.run("ip", "netns", "delete", name)
+
+
+def test_podman_is_killed_in_the_middle_of_an_add(podman: Podman, node: Node) -> None:
+    """While the agent has the call and doesn't answer: what is attached then, for nobody, goes by GC."""
+    if not isinstance(node[1], Podway):
+        pytest.skip("the reference plugins have no agent to hold a call up, and no GC")
+    node[1].send(signal.SIGSTOP)
+    try:
+        (call,) = _cut_off(podman, node, range(1))
+        wait_for("the plugin's ADD", lambda: _in_add(podman))
+        _killed(podman, [call])
+    finally:
+        node[1].send(signal.SIGCONT)
+    wait_for("the plugin's end", lambda: not _plugins(podman))
+    assert node[1].database is not None and rows(node[1].database)
+    _cleared(podman, node)
+
+
+@pytest.mark.soak  # what podman forgets isn't always the same
+def test_podman_is_killed_while_containers_are_added(podman: Podman, node: Node) -> None:
+    if isinstance(node[1], Reference):
+        pytest.skip("the reference plugins have no GC, so what a killed runtime forgot stays")
+    before = podman.machine.run("ip", "-br", "link")
+    calls = _cut_off(podman, node, range(4))
+    wait_for("a container's link", lambda: podman.machine.run("ip", "-br", "link") != before)
+    _killed(podman, calls)
+    _cleared(podman, node)
 
 
 def test_a_container_outlives_restarts_between_its_steps(podman: Podman, node: Node) -> None:
