@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from differential import debian, release
 from dropin_lab import Lab, pods
+
+from podway.cni import dropin
 
 _numbers = itertools.count()
 
@@ -28,6 +31,21 @@ def node(request: pytest.FixtureRequest, lab: Lab) -> Lab:
     """A node with an agent, and one without."""
     if request.param == "agent":
         lab.start()
+    return lab
+
+
+@pytest.fixture(params=["agent", "in-process", "1.9.1", "Debian"])
+def either(request: pytest.FixtureRequest, lab: Lab) -> Lab:
+    """A node with our plugins or the reference's, whose version is ``theirs``: both stand up to one test."""
+    if request.param == "agent":
+        lab.start()
+    elif request.param != "in-process":
+        lab.theirs = request.param
+        side = debian() if request.param == "Debian" else release()
+        for name in dropin.NAMES:
+            (lab.bin / name).unlink()
+            if (there := Path(side.directory) / name).exists():
+                (lab.bin / name).symlink_to(there)
     return lab
 
 

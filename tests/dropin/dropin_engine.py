@@ -33,7 +33,7 @@ class Here:
             "CNI_CONTAINERID": pod,
             "CNI_NETNS": path,
             "CNI_IFNAME": ifname,
-            "CNI_PATH": "",
+            "CNI_PATH": "/opt/cni/bin",
         }
         caller, inside = os.open(namespaces.OWN, os.O_RDONLY), os.open(path, os.O_RDONLY)
         try:

@@ -54,6 +54,7 @@ class Lab:
         self.socket = str(directory / "cni.sock")
         self.path = ":".join((str(self.bin), *foreign))
         self.process: subprocess.Popen[bytes] | None = None
+        self.theirs = ""  # the version of the reference plugins that stand in for ours
         open_store(self.store, create=True).close()
         settings = {"socket": self.socket, "fallback": fallback_command("a", str(self.state), self.store)}
         (self.bin / SETTINGS).write_text(json.dumps(settings))
@@ -98,6 +99,20 @@ class Lab:
     ) -> dict[str, Any]:
         """One execution of the plugin that ``conf`` names; its result, {} for none. Raises CniFailed."""
         body = conf if before is None else {**conf, "prevResult": before}
+        stdin = json.dumps(body).encode()
+        return self.execute(command, conf["type"], stdin, container, namespace, ifname, **environment)
+
+    def execute(
+        self,
+        command: str,
+        plugin: str,
+        stdin: bytes,
+        container: str,
+        namespace: str | None = None,
+        ifname: str = "eth0",
+        **environment: str,
+    ) -> dict[str, Any]:
+        """The same with any bytes as the configuration."""
         env = {
             "PATH": os.environ["PATH"],
             "CNI_COMMAND": command,
@@ -110,11 +125,9 @@ class Lab:
         if command in ("GC", "STATUS"):
             env = {k: v for k, v in env.items() if k not in ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME")}
         executable = next(
-            path for path in (Path(one) / conf["type"] for one in self.path.split(":")) if path.exists()
+            path for path in (Path(one) / plugin for one in self.path.split(":")) if path.exists()
         )
-        done = subprocess.run(
-            [executable], input=json.dumps(body).encode(), env=env, capture_output=True, timeout=PATIENCE
-        )
+        done = subprocess.run([executable], input=stdin, env=env, capture_output=True, timeout=PATIENCE)
         document: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
         if done.returncode:
             raise CniFailed(document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,6 +115,7 @@ def test_same_bridge_and_isolated(lab: Lab, pod: str, other_pod: str, third_pod:
         ("ingressPolicy", "shut"),
         ("iptablesAdminChainName", "FORWARD"),
         ("iptablesAdminChainName", "a; b"),
+        ("firewalldZone", 7),
         ("backend", 7),
     ],
 )
@@ -126,3 +128,21 @@ def test_what_is_wrong_is_named(lab: Lab, pod: str, key: str, value: object) -> 
     bridgeless = {"cniVersion": "1.0.0", "name": "n", "type": "firewall", "ingressPolicy": "isolated"}
     with pytest.raises(CniFailed, match="needs a bridge"):
         lab.call("ADD", bridgeless, pod, before=before)
+
+
+def test_a_zone_of_firewalld_is_never_passed_over(lab: Lab, pod: str, other_pod: str, tmp_path: Path) -> None:
+    """One that holds pods back is refused where firewalld runs, and what lets all pass is as without."""
+    lab.start()
+    conf, before, _ = _attach(lab, pod, 61, firewalldZone="public")
+    lab.call("DEL", conf, pod)
+    with pytest.raises(CniFailed, match="firewalldZone: public") as refused:
+        lab.call("ADD", conf | {"backend": "firewalld"}, pod, before=before)
+    assert refused.value.code == 7
+    (tmp_path / "fw").mkdir()
+    with walls.Firewalld(tmp_path / "fw").running():
+        with pytest.raises(CniFailed, match="firewalldZone: public") as refused:
+            lab.call("ADD", conf, pod, before=before)
+        assert refused.value.code == 7 and not walls.passes()
+        lab.call("ADD", conf | {"backend": "iptables"}, pod, before=before)
+        _, _, address = _attach(lab, other_pod, 62, firewalldZone="trusted")
+        assert walls.reaches(pod, address)

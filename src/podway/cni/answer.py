@@ -37,8 +37,10 @@ def _plain(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def pod_namespace(call: Call) -> int:
-    """The descriptor of the pod's network namespace. Raises CniError 8 with what is wrong with CNI_NETNS."""
+def pod_namespace(call: Call, own_too: bool = False) -> int:
+    """The descriptor of the pod's network namespace. Raises CniError 8 with what is wrong with CNI_NETNS.
+
+    ``own_too``: the caller's own may be meant."""
     path = call.env.get("CNI_NETNS", "")
     if call.pod_fd < 0:
         reason = os.strerror(call.pod_errno) if call.pod_errno else "the caller did not pass it"
@@ -49,6 +51,6 @@ def pod_namespace(call: Call) -> int:
         kind = 0
     if kind != CLONE_NEWNET:
         raise CniError(NAMESPACE, f"CNI_NETNS: {path} is not a network namespace")
-    if call.caller_fd >= 0 and os.path.sameopenfile(call.caller_fd, call.pod_fd):
+    if not own_too and call.caller_fd >= 0 and os.path.sameopenfile(call.caller_fd, call.pod_fd):
         raise CniError(NAMESPACE, f"CNI_NETNS: {path} is the node's own namespace, not a pod's")
     return call.pod_fd

@@ -186,15 +186,25 @@ def _routes(section: Section) -> tuple[PodRoute, ...]:
     return tuple(found)
 
 
+def own_dns(section: Section) -> Dns:
+    """``dns`` of the configuration."""
+    own = section.section("dns")
+    return Dns(
+        nameservers=own.texts("nameservers"),
+        domain=own.text("domain"),
+        search=own.texts("search"),
+        options=own.texts("options"),
+    )
+
+
 def dns(section: Section) -> Dns:
     """``dns`` of the configuration, each list overridden by the runtime's (capability ``dns``)."""
-    own = section.section("dns")
-    given = section.section("runtimeConfig").section("dns")
+    own, given = own_dns(section), section.section("runtimeConfig").section("dns")
     return Dns(
-        nameservers=given.texts("servers") or own.texts("nameservers"),
-        domain=own.text("domain"),
-        search=given.texts("searches") or own.texts("search"),
-        options=given.texts("options") or own.texts("options"),
+        nameservers=given.texts("servers") or own.nameservers,
+        domain=own.domain,
+        search=given.texts("searches") or own.search,
+        options=given.texts("options") or own.options,
     )
 
 

@@ -28,6 +28,7 @@ from podway.node.ledger import remember
 from podway.plan import dropin, passage
 from podway.plan.dropin.foreign import Attached
 from podway.plan.dropin.pod import moved_on
+from podway.plan.dropin.told import Told, required
 from podway.plan.planner import Planner
 
 
@@ -212,12 +213,18 @@ class Pieces:
         takeover.free(self._kernel, self._database, of, namespace, kind)
 
     def check(
-        self, piece: Piece, namespace: int, mac: str = "", foreign: Collection[str] | None = None
+        self,
+        piece: Piece,
+        namespace: int,
+        mac: str = "",
+        foreign: Collection[str] | None = None,
+        told: Told | None = None,
     ) -> None:
         """Raise Conflict naming the first thing that isn't as ``piece`` says, on the node and in the pod.
 
         ``mac``: what later plugins of the chain have left as the interface's MAC. ``foreign``: the node's
-        links by prevResult, where the reference plugin made it, so that on the node it has other names."""
+        links by prevResult, where the reference plugin made it, so that on the node it has other names.
+        ``told``: the addresses and routes of the chain's result."""
         subject = f"container {piece.container} interface {piece.ifname}"
         if foreign is not None:
             takeover.require(self._kernel, _as_attached(piece), piece.want, foreign)
@@ -231,9 +238,16 @@ class Pieces:
             inner = tuple(inside.tolerated(one, piece, foreign is not None) for one in inner)
         if not isinstance(piece.want, Tuned):  # what a tuning after it sets is no objection
             inner = tuple(wiring.as_left(one, mac) for one in inner if not isinstance(one, Sysctl))
-        if inner:
-            found = self._kernel.look_up_inside(namespace, inner)
+        sought: tuple[AnyObject, ...] = ()
+        if told is not None:
+            inner = required(piece, inner, told, ours=foreign is None)
+            sought = told.sought(piece.ifname)
+        if inner or sought:
+            found = self._kernel.look_up_inside(namespace, (*inner, *sought))
             wiring.require((_of_kind(one, found) for one in inner), found, "in the pod", subject)
+            if told is not None and (missing := told.missing(found, piece.ifname)):
+                what = f"{wiring.title(missing)} is missing in the pod"
+                raise Conflict(what, subject, "delete and add the pod")
 
     def _check_node(self, piece: Piece, subject: str) -> None:
         of_node = (*dropin.on_node(piece), *passage.piece(piece, self._planner.inputs.facts))

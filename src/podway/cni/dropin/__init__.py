@@ -90,6 +90,8 @@ def steps(call: Call) -> Steps[Answer]:
         if command not in COMMANDS:
             known = ", ".join((*COMMANDS, "VERSION"))
             raise CniError(ENVIRONMENT, f"CNI_COMMAND: {command!r} is none of {known}")
+        if not call.env.get("CNI_PATH"):
+            raise CniError(ENVIRONMENT, "CNI_PATH is missing")
         section = config.decode(call.stdin)
         if section.raw("cniVersion") in VERSIONS:
             version = section.text("cniVersion")

@@ -1,4 +1,4 @@
-"""``bandwidth``: rates of the pod's veth, from the configuration or the capability ``bandwidth``."""
+"""``bandwidth``: rates of the pod's veth, from the configuration or else the capability ``bandwidth``."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from podway.model.resources import Bandwidth
 if TYPE_CHECKING:
     from podway.node.engine import NodeEngine
 
-_LARGEST = (2**32 - 1) * 8  # bits: a bucket's bytes are a 32-bit field
+_LARGEST = (2**32 - 1) * 8 - 1  # bits, of which the reference takes so many: its bytes are a 32-bit number
+_KEYS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
 
 
 def want(ask: Ask, before: Result) -> Shaped | None:
     """None without a limit. Raises CniError 7, naming the key."""
-    runtime = ask.section.section("runtimeConfig")
-    told = runtime.section("bandwidth") if runtime.raw("bandwidth") is not None else ask.section
+    written = any(ask.section.present(key) for key in _KEYS)  # one of them, null or 0 too, is all that counts
+    told = ask.section if written else ask.section.section("runtimeConfig").section("bandwidth")
     ingress, egress = _bucket(told, "ingress"), _bucket(told, "egress")
     if not ingress[0] and not egress[0]:
         return None

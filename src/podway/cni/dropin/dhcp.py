@@ -9,7 +9,6 @@ import functools
 from typing import TYPE_CHECKING
 
 from podway.cni import config
-from podway.cni.answer import pod_namespace
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.ipam import Source
 from podway.cni.dropin.paths import ON_LINK, SCOPE_LINK
@@ -105,7 +104,7 @@ class Dhcp(Source):
         return self._ask.section.section("ipam").number("priority", highest=2**32 - 1)
 
     def _obtain(self) -> Steps[Result]:
-        asked, fd, me = options(self._ask), pod_namespace(self._ask.call), self._ask.me
+        asked, fd, me = options(self._ask), self._ask.pod_namespace(), self._ask.me
         metric = self._priority() or None
         link: Link = yield Work(self._ready)
         who = _station(link, asked)

@@ -12,7 +12,9 @@ from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.frame import Chained
 from podway.cni.errors import CniError, wrong
 from podway.cni.protocol import Result
+from podway.cni.reader import Section
 from podway.model.dropin import Passed, Piece
+from podway.model.gate import Where
 from podway.model.objects import family_of
 from podway.plan.passage import forward
 
@@ -24,6 +26,12 @@ _CHAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,27}")  # XT_EXTENSION_MAXNAME
 _TAKEN = ("INPUT", "FORWARD", "OUTPUT", "ACCEPT", "DROP", "REJECT", "RETURN", "QUEUE")
 _BACKENDS = ("", "iptables", "firewalld")
 _POLICIES = ("open", "same-bridge", "isolated")
+_TRUSTED = ("", "trusted")  # zones of firewalld's by which all passes
+#: chains that only firewalld makes, by nftables and by iptables
+_FIREWALLD = (
+    Where("nftables", "inet", "firewalld", "filter_FORWARD"),
+    Where("nftables", "ip", "filter", "FORWARD_direct"),
+)
 
 
 def want(ask: Ask, before: Result) -> Passed | None:
@@ -38,6 +46,7 @@ def want(ask: Ask, before: Result) -> Passed | None:
     ingress = section.text("ingressPolicy") or "open"
     if ingress not in _POLICIES:
         raise wrong(section.at("ingressPolicy"), f"{ingress!r} is none of {', '.join(_POLICIES)}")
+    section.text("firewalldZone")
     bridge = _bridge(before) if ingress != "open" else ""
     addresses = tuple(one.address.partition("/")[0] for one in before.ips)
     if not addresses and not bridge:
@@ -56,6 +65,7 @@ def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
     """The first of its kind: until now nobody has followed what the host's firewalls do.
 
     Rules that an administrator has in the reference plugin's usual chain count without being named."""
+    _refuse_zone(engine, ask.section)
     if not engine.planner.manages_firewalls:
         engine.look_at_firewalls()
     want = piece.want
@@ -74,6 +84,17 @@ def theirs(ask: Ask) -> tuple[str, ...]:
     except CniError:  # DEL goes on
         return ()
     return tuple(one.address.partition("/")[0] for one in before.ips) if before is not None else ()
+
+
+def _refuse_zone(engine: NodeEngine, section: Section) -> None:
+    """A zone that holds pods back can't be had, and isn't passed over in silence. Raises CniError 7."""
+    zone, backend = section.text("firewalldZone"), section.text("backend")
+    if zone in _TRUSTED or backend == "iptables":
+        return
+    if backend == "firewalld" or any(engine.kernel.firewalls.has(chain) for chain in _FIREWALLD):
+        what = f"{zone}: Podway puts no pod into a zone of firewalld's, and lets it pass"
+        fix = f"firewall-cmd --permanent --zone={zone} --add-source=SUBNET, and leave firewalldZone out"
+        raise wrong(section.at("firewalldZone"), what, fix)
 
 
 PLUGIN = Chained("firewall", want, prepare, theirs=theirs)

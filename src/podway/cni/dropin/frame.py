@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from podway.cni import config, result
-from podway.cni.answer import pod_namespace
+from podway.cni import config
 from podway.cni.dropin import ipam, zones
 from podway.cni.dropin.ask import Ask
+from podway.cni.dropin.previous import is_about, on_node, told
 from podway.cni.dropin.steps import Pause, Steps, Work
-from podway.cni.errors import CniError, wrong
+from podway.cni.errors import wrong
 from podway.cni.protocol import Result
 from podway.model.dropin import AnyWant, Piece
 from podway.model.errors import Conflict
@@ -122,9 +122,10 @@ class _Shape:
 class Chained(_Shape):
     """A plugin after others. ``want(ask, before)`` is None where nothing is asked of it.
 
-    ``result(ask, before, wanted)``: what it passes on. Of a pod of the reference plugin's: ``inherit`` is
-    what DEL does besides, ``theirs`` are the addresses by which it finds what was made, ``recognize``
-    completes for CHECK what would have been made, and raises Conflict."""
+    ``result(ask, before, wanted)``: what it passes on. ``checked``: a piece as CHECK wants it, where that is
+    more than ADD has set. Of a pod of the reference plugin's: ``inherit`` is what DEL does besides,
+    ``theirs`` are the addresses by which it finds what was made, ``recognize`` completes for CHECK what would
+    have been made, and raises Conflict."""
 
     def __init__(
         self,
@@ -135,9 +136,11 @@ class Chained(_Shape):
         inherit: Callable[[NodeEngine, Ask], None] = lambda *_: None,
         theirs: Callable[[Ask], Addresses] = lambda _: (),
         recognize: Prepare = _unprepared,
+        checked: Callable[[Piece], Piece] = lambda piece: piece,
     ) -> None:
         super().__init__(name, prepare)
         self._want = want
+        self._checked = checked
         self._result = result
         self._inherit = inherit
         self._theirs = theirs
@@ -152,7 +155,7 @@ class Chained(_Shape):
         before = self._before(ask)
         want = self._want(ask, before)
         if want is not None:
-            piece, namespace = self._piece(ask, want), pod_namespace(ask.call)
+            piece, namespace = self._piece(ask, want), ask.pod_namespace()
             yield Work(lambda engine: self._attach(engine, ask, piece, namespace))
         return self._result(ask, before, want)
 
@@ -168,51 +171,22 @@ class Chained(_Shape):
     def check(self, ask: Ask) -> Steps[None]:
         want = self._want(ask, self._before(ask))
         if want is not None:
-            piece, namespace = self._piece(ask, want), pod_namespace(ask.call)
+            piece, namespace = self._piece(ask, want), ask.pod_namespace()
             yield Work(lambda engine: self._check(engine, ask, piece, namespace))
 
     def _check(self, engine: NodeEngine, ask: Ask, piece: Piece, namespace: int) -> None:
         known = engine.pieces.known.get(piece.id)
         if known is not None:
-            engine.pieces.check(known, namespace)
+            engine.pieces.check(self._checked(known), namespace)
         else:
-            theirs = self._recognize(engine, ask, piece)
-            engine.pieces.check(theirs, namespace, foreign=_on_node(self._before(ask)))
+            theirs = self._checked(self._recognize(engine, ask, piece))
+            engine.pieces.check(theirs, namespace, foreign=on_node(self._before(ask)))
 
     def collect(self, ask: Ask) -> Steps[None]:
         yield Work(lambda engine: self._collect(engine, ask))
 
     def status(self, ask: Ask) -> Steps[None]:
         yield Work(lambda engine: engine.database.probe())
-
-
-def _on_node(before: Result) -> list[str]:
-    """The node's links that a result names."""
-    return [one.name for one in before.interfaces if not one.sandbox and not config.ifname_problem(one.name)]
-
-
-def _is_told(engine: NodeEngine, ask: Ask) -> bool:
-    """Whether a DEL's prevResult is about the interface that stands in the pod now: its MAC is the same."""
-    link = engine.kernel.link_inside(ask.living, ask.me.ifname) if ask.living >= 0 else None
-    try:
-        before = result.previous(ask.section, ask.conf.version)
-    except CniError:  # DEL goes on
-        return False
-    told = {one.mac.lower() for one in before.interfaces if one.name == ask.me.ifname} if before else set()
-    return link is not None and link.mac in told
-
-
-def _told(ask: Ask, before: Result) -> tuple[str, tuple[str, ...]]:
-    """What prevResult says of the pod's interface: MAC and addresses. Raises CniError 7 without one."""
-    mine = [
-        number
-        for number, one in enumerate(before.interfaces)
-        if one.name == ask.me.ifname and one.sandbox == ask.me.namespace
-    ]
-    if not mine:
-        raise wrong("prevResult", f"has no interface {ask.me.ifname} in {ask.me.namespace}")
-    ips = (one for one in before.ips if one.interface is None or one.interface in mine)
-    return before.interfaces[mine[0]].mac.lower(), tuple(one.address for one in ips)
 
 
 def _unsettled(engine: NodeEngine, namespace: int) -> list[Addressed]:
@@ -261,7 +235,7 @@ class Maker(_Shape):
         return self._source_of(ask, self._needs_ipam)
 
     def add(self, ask: Ask) -> Steps[Result | None]:
-        source, namespace = self._source(ask), pod_namespace(ask.call)
+        source, namespace = self._source(ask), ask.pod_namespace(never_own=self.kind != "veth")
         if source.needs_interface:
             if not self._segment:
                 raise wrong("ipam.type", f"there is nobody to ask on the link of a {self.name}")
@@ -345,27 +319,24 @@ class Maker(_Shape):
     def _inherit(self, engine: NodeEngine, ask: Ask, addresses: Addresses) -> None:
         """A veth goes if its address is kept as the reference plugins do, or prevResult tells of it; another
         link if it is of the kind that the plugin of this name makes."""
-        known = addresses or self.kind != "veth" or _is_told(engine, ask)
+        known = addresses or self.kind != "veth" or is_about(engine, ask)
         self._take_over(engine, ask, addresses, ask.living if known else -1)
 
     def check(self, ask: Ask) -> Steps[None]:
         if ask.before is None:
             raise wrong("prevResult", "is missing; CHECK compares with it")
-        source, namespace, before = self._source(ask), pod_namespace(ask.call), ask.before
-        mac, addresses = _told(ask, before)
+        source, namespace, before = self._source(ask), ask.pod_namespace(), ask.before
+        mac, expected = told(ask, before)
         yield from source.ask("CHECK")
 
         def work(engine: NodeEngine) -> None:
             source.check(engine)
             known = engine.pieces.known.get(self._id(ask))
-            foreign = None if known is not None else _on_node(before)
+            foreign = None if known is not None else on_node(before)
             if known is None:
                 made = self._want(ask, before)
-                known = self._piece(ask, made.want, addresses)
-            if set(addresses) != set(known.addresses):
-                have = ", ".join(known.addresses) or "none"
-                raise Conflict(f"prevResult has {', '.join(addresses) or 'no address'}, attached is {have}")
-            engine.pieces.check(known, namespace, mac, foreign)
+                known = self._piece(ask, made.want, expected.addresses)
+            engine.pieces.check(known, namespace, mac, foreign, expected)
 
         yield Work(work)
 

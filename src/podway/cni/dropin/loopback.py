@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from podway.cni.answer import pod_namespace
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.steps import Steps, Work
 from podway.cni.protocol import Address, Interface, Result
@@ -18,7 +17,7 @@ class Loopback:
     """See ``frame.Plugin``."""
 
     def add(self, ask: Ask) -> Steps[Result | None]:
-        namespace = pod_namespace(ask.call)
+        namespace = ask.pod_namespace()
         found: tuple[str, ...] = yield Work(lambda _: inside.loopback_up(namespace))
         if ask.before is not None:
             return ask.before
@@ -30,12 +29,12 @@ class Loopback:
 
     def delete(self, ask: Ask) -> Steps[None]:
         if ask.call.pod_fd >= 0:  # otherwise it is gone, and lo with it
-            namespace, down = pod_namespace(ask.call), Link(name=_NAME, kind="", up=False)
+            namespace, down = ask.pod_namespace(), Link(name=_NAME, kind="", up=False)
             who = f"container {ask.me.container}"
             yield Work(lambda engine: wiring.program_pod(engine.kernel, [down], namespace, who))
 
     def check(self, ask: Ask) -> Steps[None]:
-        namespace = pod_namespace(ask.call)
+        namespace = ask.pod_namespace()
         found = yield Work(lambda engine: engine.kernel.link_inside(namespace, _NAME))
         if found is None or not found.up:
             raise Conflict(f"{_NAME} is down in the pod", f"container {ask.me.container}")

@@ -29,5 +29,5 @@ def asked_mac(ask: Ask) -> str:
 def answer(ask: Ask, interfaces: tuple[Interface, ...], given: Result) -> Result:
     """What was made, with the addresses, routes and DNS settings of the IPAM plugin; the configuration's
     own DNS settings win."""
-    dns = config.dns(ask.section)
+    dns = config.own_dns(ask.section)
     return msgspec.structs.replace(given, interfaces=interfaces, dns=dns if dns != Dns() else given.dns)

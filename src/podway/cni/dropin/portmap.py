@@ -7,6 +7,7 @@ reference plugin marks (``markMasqBit``, ``externalSetMarkChain``) is checked an
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -54,11 +55,25 @@ def want(ask: Ask, before: Result) -> Ports | None:
 
 
 def _verify(section: Section) -> None:
-    if section.text("backend") not in ("", "iptables", "nftables"):
-        raise wrong("backend", f"{section.text('backend')!r} is neither iptables nor nftables")
+    backend = section.text("backend")
+    if backend not in ("", "iptables", "nftables"):
+        raise wrong("backend", f"{backend!r} is neither iptables nor nftables")
+    for key, meant in _backends(section):
+        backend = backend or meant
+        if meant != backend:
+            raise wrong(key, f"is in the words of {meant}, the rest of the configuration of {backend}")
     if section.text("externalSetMarkChain") and section.present("markMasqBit"):
         raise wrong("externalSetMarkChain", "and markMasqBit exclude each other")
     section.number("markMasqBit", highest=_HIGHEST_BIT)
+
+
+def _backends(section: Section) -> Iterator[tuple[str, str]]:
+    """The keys that only one of the reference's backends understands, and which."""
+    if section.raw("externalSetMarkChain") is not None:
+        yield "externalSetMarkChain", "iptables"
+    for key in ("conditionsV4", "conditionsV6"):
+        if words := "".join(section.texts(key)[:1]):
+            yield key, "iptables" if words[0] in "-!" else "nftables"
 
 
 def _of_pod(ask: Ask, before: Result) -> list[str]:

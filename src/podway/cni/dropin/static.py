@@ -33,7 +33,7 @@ def given(ask: Ask) -> Result:
                 own.at("addresses"), f"cniVersion {ask.conf.version} has room for one address a family"
             )
     routes = tuple(result.decode_route(one) for one in own.sections("routes"))
-    return Result(ips=tuple(ips), routes=routes, dns=config.dns(own))
+    return Result(ips=tuple(ips), routes=routes, dns=config.own_dns(own))
 
 
 def _address(one: Section) -> Address:

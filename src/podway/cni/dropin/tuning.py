@@ -5,6 +5,7 @@ What the interface had before is kept with the piece, and put back by DEL while 
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -32,30 +33,48 @@ _LIMIT = 64 * 1024  # bytes of that file
 
 
 def want(ask: Ask, before: Result) -> Tuned:
-    """Raises CniError 7, naming the key."""
-    section = ask.section
+    """Each setting as ``args.cni`` has it, else the configuration. Raises CniError 7, naming the key."""
+    section, asked = ask.section, ask.section.section("args").section("cni")
     directory(section)
+    sysctls = _sysctls(section, ask.me.ifname)
+    if sysctls:
+        _refuse_twice(ask.call.stdin)
+    told = options.asked_mac(ask) or mac(section)
+
+    def of(key: str) -> Section:
+        return section if asked.raw(key) is None else asked
+
     return Tuned(
-        sysctls=tuple(sorted(_sysctls(section, ask.me.ifname).items())),
-        mac=options.asked_mac(ask) or mac(section) or None,
-        mtu=config.mtu(section) or None,
-        txqlen=section.maybe_number("txQLen", highest=2**32 - 1),
-        promisc=section.flag("promisc", False) or None,
-        allmulti=section.flag("allmulti", False) if section.raw("allmulti") is not None else None,
+        sysctls=tuple(sorted((sysctls | _sysctls(asked, ask.me.ifname)).items())),
+        mac=(mac(asked) if of("mac") is asked else told) or None,  # of args.cni before runtimeConfig
+        mtu=config.mtu(of("mtu")) or None,
+        txqlen=of("txQLen").maybe_number("txQLen", highest=2**32 - 1),
+        promisc=of("promisc").flag("promisc", False) or None,
+        allmulti=None if of("allmulti").raw("allmulti") is None else of("allmulti").flag("allmulti", False),
     )
+
+
+def _refuse_twice(stdin: bytes) -> None:
+    """Of two equal keys of ``sysctl`` the decoder has kept the last, and it isn't said which was meant."""
+    whole = msgspec.json.decode(stdin, type=dict[str, msgspec.Raw])
+    written = [bytes(value).strip() for key, value in whole.items() if key.lower() == "sysctl"]
+    objects = [json.loads(one, object_pairs_hook=list) for one in written if one.startswith(b"{")]
+    keys = [key for one in objects for key, _ in one]
+    if twice := next((key for key in keys if keys.count(key) > 1), None):
+        raise wrong(f"sysctl.{twice}", "is there twice")
 
 
 def _sysctls(section: Section, ifname: str) -> dict[str, str]:
     """Path below /proc/sys → value."""
-    given = section.raw("sysctl")
+    given, at = section.raw("sysctl"), section.at("sysctl")
     if given is None:
         return {}
     if not isinstance(given, dict):
-        raise wrong("sysctl", f"must be an object of strings, not {kind_of(given)}")
+        raise wrong(at, f"must be an object of strings, not {kind_of(given)}")
     allowed = _allowed()
     found = {}
     for key, value in given.items():
-        where = f"sysctl.{key}"
+        where = f"{at}.{key}"
         text = as_text(where, value)
         if any(letter in text for letter in "\0\n"):
             raise wrong(where, "a value is one line")
@@ -115,4 +134,12 @@ def result(ask: Ask, before: Result, made: AnyWant | None) -> Result:
     return msgspec.structs.replace(before, interfaces=interfaces)
 
 
-PLUGIN = Chained("tuning", want, prepare, result, backup.put_back)
+def checked(piece: Piece) -> Piece:
+    """For CHECK: one that switches promiscuous mode on nowhere finds it off, as the reference's does."""
+    assert isinstance(piece.want, Tuned)
+    return msgspec.structs.replace(
+        piece, want=msgspec.structs.replace(piece.want, promisc=bool(piece.want.promisc))
+    )
+
+
+PLUGIN = Chained("tuning", want, prepare, result, backup.put_back, checked=checked)
