@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 
 from podway.cni.errors import wrong
@@ -24,6 +23,7 @@ from podway.cni.protocol import (
     at_least,
 )
 from podway.cni.reader import Section
+from podway.cni.runtime import interface
 from podway.model.objects import family_of
 from podway.model.resources import Endpoint
 from podway.node.requests import AttachRequest
@@ -214,7 +214,7 @@ def _decode_address(one: Section, key: str) -> Address:
     if not found:
         raise wrong(one.at(key), "is missing")
     try:
-        ipaddress.ip_network(found, strict=False)
+        interface(found)
     except ValueError:
         raise wrong(one.at(key), f"{found!r} is no address") from None
     return Address(address=found, gateway=one.text("gateway"), interface=one.maybe_number("interface"))

@@ -5,6 +5,7 @@ Each function reads one convention and raises CniError 7 naming the key (4 for C
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from typing import Literal
@@ -38,6 +39,18 @@ class PodArguments(msgspec.Struct, frozen=True, kw_only=True):
     gateways: tuple[str, ...] = ()
     mac: str = ""
     pod: str = ""
+
+
+@functools.lru_cache(4096)
+def interface(text: str) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
+    """An address with its prefix length, as results have it. Raises ValueError."""
+    return ipaddress.ip_interface(text)
+
+
+@functools.lru_cache(1024)
+def prefix(text: str) -> str:
+    """The canonical form of one, without what of its host part there is. Raises ValueError."""
+    return str(ipaddress.ip_network(text, strict=False))
 
 
 def address(key: str, value: str) -> str:

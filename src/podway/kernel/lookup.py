@@ -66,9 +66,20 @@ def _links(rtnetlink: Rtnetlink, some: list[AnyObject]) -> Actual:
     """Those that any of ``some`` is about, each asked for once: from here on their names are known."""
     if any(isinstance(one, Link) and one.port is not None and one.port.vlans for one in some):
         return rtnetlink.dump("link")  # VLANs come by a dump alone
-    names = {name for one in some for name in _names(one)} - {""}
-    found = (rtnetlink.get_link(name) for name in names)
+    links = [one for one in some if isinstance(one, Link)]
+    if links and len(links) == len(some) and all(map(_of_flags, links)):
+        found = [rtnetlink.flags_of(one.name) for one in links]
+    else:
+        names = {name for one in some for name in _names(one)} - {""}
+        found = [rtnetlink.get_link(name) for name in names]
     return {one.key: one for one in found if one is not None}
+
+
+def _of_flags(one: Link) -> bool:
+    """Whether no more of a link is asked for than its flags."""
+    if (one.promisc, one.allmulti) == (None, None):
+        return False
+    return one == Link(name=one.name, kind="", up=None, promisc=one.promisc, allmulti=one.allmulti)
 
 
 def _names(one: AnyObject) -> tuple[str, ...]:
@@ -83,4 +94,4 @@ def _routes(rtnetlink: Rtnetlink, some: list[AnyObject]) -> Actual:
     protocols = {one.protocol for one in routes}
     only = protocols.pop() if len(protocols) == 1 else 0
     families = {wire.family(one.dst) for one in routes}
-    return rtnetlink.dump("route", protocol=only, families=families, refresh=False)
+    return rtnetlink.dump("route", protocol=only, families=families, local=False, refresh=False)

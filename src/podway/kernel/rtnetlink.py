@@ -7,6 +7,7 @@ batch has an index that was chosen here, so nothing has to be looked up in betwe
 from __future__ import annotations
 
 import errno
+import fcntl
 import functools
 import random
 import socket
@@ -99,6 +100,16 @@ class Rtnetlink:
         self.learn(name, link.index_of(message.payload))
         return link.decode(message.payload, self._name_of)
 
+    def flags_of(self, name: str) -> Link | None:
+        """A link as far as its flags tell of it: a quicker question than for all that the kernel knows."""
+        try:
+            found = fcntl.ioctl(self._socket.fileno(), link.GET_FLAGS, link.FLAGS_OF.pack(name.encode(), 0))
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return None
+            raise
+        return link.decode_flags(name, link.FLAGS_OF.unpack(found)[1])
+
     def peer_of(self, name: str) -> int:
         """The ifindex of a veth's other end, in whichever namespace that is; 0 when there is none."""
         message = self._socket.ask(link.encode_get(name))
@@ -128,13 +139,15 @@ class Rtnetlink:
         link: str = "",
         parent: str = "",
         families: Collection[int] = FAMILIES,
+        local: bool = True,
         refresh: bool = True,
     ) -> Actual:
         """All objects of a kind: link, address, route, rule, neighbour, fdb, qdisc, class or filter.
 
         Routes are of ``families``, ``protocol`` and, unless it is None, ``to`` where they lead; classes and
-        filters are of one ``link``, neighbours and forwarding entries of one or (empty) of all. ``refresh``
-        False: links have the names that they had at the last dump of them.
+        filters are of one ``link``, neighbours and forwarding entries of one or (empty) of all. ``local``
+        False: without the routes of the kernel's own table. ``refresh`` False: links have the names that they
+        had at the last dump of them.
         """
         if kind == "link":
             return self._links()
@@ -142,6 +155,8 @@ class Rtnetlink:
             self._refresh()
         found: Actual = {}
         for message in self._messages(kind, protocol, to, link, parent, families):
+            if not local and route.is_local(message.payload):
+                continue
             value = self._decode(kind, message.payload)
             if value is not None and value.kind_name == kind:
                 if isinstance(value, Route) and protocol not in (0, value.protocol):

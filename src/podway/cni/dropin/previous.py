@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING
 
 from podway.cni import config, result, runtime
@@ -42,9 +41,7 @@ def told(ask: Ask, before: Result) -> tuple[str, Told]:
     if not mine:
         raise wrong("prevResult", f"has no interface {ask.me.ifname} in {ask.me.namespace}")
     ips = [
-        ipaddress.ip_interface(one.address)
-        for one in before.ips
-        if one.interface is None or one.interface in mine
+        runtime.interface(one.address) for one in before.ips if one.interface is None or one.interface in mine
     ]
     expected = Told(
         addresses=tuple(map(str, ips)),
@@ -56,8 +53,8 @@ def told(ask: Ask, before: Result) -> tuple[str, Told]:
 
 def _way(route: Route) -> Path:
     try:
-        prefix = ipaddress.ip_network(route.dst, strict=False)
+        prefix = runtime.prefix(route.dst)
     except ValueError:
         raise wrong("prevResult.routes", f"{route.dst!r} is not a prefix") from None
     gw = runtime.address("prevResult.routes", route.gw) if route.gw else ""
-    return Path(dst=str(prefix), gw=gw, priority=route.priority or 0)
+    return Path(dst=prefix, gw=gw, priority=route.priority or 0)

@@ -31,6 +31,7 @@ INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
 VETH_INFO_PEER = 1
 IFF_UP, IFF_RUNNING, IFF_PROMISC, IFF_ALLMULTI = 0x1, 0x40, 0x100, 0x200
 EXT_SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS
+GET_FLAGS, FLAGS_OF = 0x8913, struct.Struct("=16sH22x")  # SIOCGIFFLAGS of linux/sockios.h, struct ifreq
 
 EXT_BRVLAN = 2  # RTEXT_FILTER_BRVLAN
 
@@ -349,6 +350,12 @@ def decode(payload: bytes, name_of: Callable[[int], str] | Mapping[int, str]) ->
         vrf=_decode_vrf(info.get(INFO_DATA, b"")) if kind == "vrf" else None,
         options=kinds.decode(kind, info.get(INFO_DATA, b"")),
     )
+
+
+def decode_flags(name: str, flags: int) -> Link:
+    """What a link's flags alone tell of it."""
+    promisc, allmulti = bool(flags & IFF_PROMISC), bool(flags & IFF_ALLMULTI)
+    return Link(name=name, kind="", up=bool(flags & IFF_UP), promisc=promisc, allmulti=allmulti)
 
 
 def _decode_bridge(data: bytes) -> BridgeOptions:

@@ -25,6 +25,7 @@ SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
 _TYPE_NAMES = {number: name for name, number in TYPES.items()}
 _SCOPE_NAMES = {number: name for name, number in SCOPES.items()}
 AF_INET6 = 10
+TABLE_AT, LOCAL_TABLE = 4, 255  # where in struct rtmsg the table is; RT_TABLE_LOCAL
 
 _FOUR = struct.Struct("=HH4s")
 _NUMBER = struct.Struct("=HHI")
@@ -95,6 +96,11 @@ def _without_device(route: Route) -> Route:
 def encode_dump(family: int, protocol: int = 0) -> bytes:
     """A request for the routes of AF ``family``; the kernel filters by protocol (0: all)."""
     return wire.message(GETROUTE, 0, RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, 0, 0))
+
+
+def is_local(payload: bytes) -> bool:
+    """Whether a message is about the table in which the kernel keeps the node's own addresses."""
+    return payload[TABLE_AT] == LOCAL_TABLE
 
 
 def _next_hop(found: wire.Attributes) -> str:

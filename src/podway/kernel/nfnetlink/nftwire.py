@@ -5,6 +5,7 @@ Numbers from linux/netfilter/nf_tables.h; data type numbers from nftables' inclu
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import ipaddress
 import struct
@@ -162,6 +163,7 @@ def _range(one: NftElement) -> bytes:
     return _item(key, end=top)
 
 
+@functools.lru_cache(1024)  # the same subnets for every pod
 def _bounds(prefix: str) -> tuple[bytes, bytes]:
     network = ipaddress.ip_network(prefix)
     return network.network_address.packed, network.broadcast_address.packed
@@ -238,12 +240,13 @@ def elements(of: NftSet, raw: Sequence[RawElement]) -> list[NftElement]:
 
 def _ranges(first: Sequence[str], last: Sequence[str]) -> tuple[str, ...]:
     """Each part as a prefix; one that is none (somebody else's) as "a-b"."""
-    texts = []
-    for start, end in zip(first, last, strict=True):
-        bounds = ipaddress.ip_address(start), ipaddress.ip_address(end)
-        found = list(ipaddress.summarize_address_range(*bounds))
-        texts.append(str(found[0]) if len(found) == 1 else f"{start}-{end}")
-    return tuple(texts)
+    return tuple(map(_between, first, last))
+
+
+@functools.lru_cache(1024)
+def _between(start: str, end: str) -> str:
+    found = list(ipaddress.summarize_address_range(ipaddress.ip_address(start), ipaddress.ip_address(end)))
+    return str(found[0]) if len(found) == 1 else f"{start}-{end}"
 
 
 def _prefixes(raw: Sequence[RawElement]) -> list[str]:
