@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from podway.cni import config, result, runtime
 from podway.cni.dropin.ask import Ask
+from podway.cni.dropin.paths import ON_LINK
 from podway.cni.errors import CniError, wrong
 from podway.cni.protocol import Result, Route
 from podway.model.dropin import Path
@@ -56,5 +57,5 @@ def _way(route: Route) -> Path:
         prefix = runtime.prefix(route.dst)
     except ValueError:
         raise wrong("prevResult.routes", f"{route.dst!r} is not a prefix") from None
-    gw = runtime.address("prevResult.routes", route.gw) if route.gw else ""
+    gw = "" if route.gw in ("", ON_LINK) else runtime.address("prevResult.routes", route.gw)
     return Path(dst=prefix, gw=gw, priority=route.priority or 0)
