@@ -66,18 +66,15 @@ def _links(rtnetlink: Rtnetlink, some: list[AnyObject]) -> Actual:
     """Those that any of ``some`` is about, each asked for once: from here on their names are known."""
     if any(isinstance(one, Link) and one.port is not None and one.port.vlans for one in some):
         return rtnetlink.dump("link")  # VLANs come by a dump alone
-    links = [one for one in some if isinstance(one, Link)]
-    if links and len(links) == len(some) and all(map(_of_flags, links)):
-        found = [rtnetlink.flags_of(one.name) for one in links]
-    else:
-        names = {name for one in some for name in _names(one)} - {""}
-        found = [rtnetlink.get_link(name) for name in names]
+    whole = {name for one in some if not _of_flags(one) for name in _names(one)} - {""}
+    flags = {name for one in some if _of_flags(one) for name in _names(one)} - whole
+    found = (*map(rtnetlink.get_link, whole), *map(rtnetlink.flags_of, flags))
     return {one.key: one for one in found if one is not None}
 
 
-def _of_flags(one: Link) -> bool:
+def _of_flags(one: AnyObject) -> bool:
     """Whether no more of a link is asked for than its flags."""
-    if (one.promisc, one.allmulti) == (None, None):
+    if not isinstance(one, Link) or (one.promisc, one.allmulti) == (None, None):
         return False
     return one == Link(name=one.name, kind="", up=None, promisc=one.promisc, allmulti=one.allmulti)
 
