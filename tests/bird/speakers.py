@@ -11,6 +11,7 @@ BASE: dict[str, Any] = {
     "uplinks": ("up0",),
     "own": ("10.244.1.0/26", "fd00:10:244::/122"),
     "pools": ("10.244.0.0/16", "fd00:10:244::/48"),
+    "outside": (PrefixMatch("10.244.0.0/16", 16, 26), PrefixMatch("fd00:10:244::/48", 48, 122)),
 }
 NODE: dict[str, Any] = {
     "name": "n_b_1234",
@@ -75,5 +76,5 @@ FEATURES: dict[str, Speaker] = {
         lent=("10.244.2.63/32", "fd00:10:244::3f/128"),
     ),
     "strict": speaker(NODE, TOR | {"neighbor": "198.51.100.0/24", "dynamic": True}, strict=True),
-    "draining": speaker(NODE, draining=True),
+    "draining": speaker(NODE, TOR | {"exports": (Rule(accept=True, local_pref=50),)}, draining=True),
 }

@@ -73,6 +73,8 @@ def test_a_community_is_numbers(text: str) -> None:
 
 def test_names_are_symbols_and_differ() -> None:
     assert symbol("n", "node-a.example") != symbol("n", "node-a-example")
+    long = "gke-production-cluster-default-pool-0a1b2c3d-"  # four digits of a digest were the same for these
+    assert symbol("n4", long + "016") != symbol("n4", long + "142")
     assert symbol("n", "x" * 300).replace("_", "").isalnum() and len(symbol("n", "x" * 300)) < 60
 
 

@@ -8,7 +8,7 @@ import ipaddress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from podway.model.bgp import MAX_PASSWORD, METRIC, Rule, Session, Speaker, check_text
+from podway.model.bgp import MAX_PASSWORD, METRIC, PrefixMatch, Rule, Session, Speaker, check_text
 from podway.model.errors import InvalidInput
 from podway.model.objects import ROUTE_PROTOCOL
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 TEMPLATE, SESSION = "bird.conf.j2", "session.conf.j2"
 REMEMBERED = 4096  # sessions whose text is kept: of many a change is about a few
+#: a set may not be empty, and a host address of no use matches nothing
+NONE = {4: ["0.0.0.0/32"], 6: ["::/128"]}
 RECOVERY = 20  # seconds that BIRD waits at most for its sessions after -R: meanwhile it programs nothing new
 
 
@@ -39,10 +41,12 @@ def render(speaker: Speaker, log: str) -> str:
         lent6=six(speaker.lent, ""),
         pools4=four(speaker.pools, "+"),
         pools6=six(speaker.pools, "+"),
+        outside4=_matches(4, speaker.outside) or NONE[4],
+        outside6=_matches(6, speaker.outside) or NONE[6],
         announced4=[cidr for cidr in announced if ":" not in cidr],
         announced6=[cidr for cidr in announced if ":" in cidr],
         bfd=any(session.bfd for session in speaker.sessions),
-        outside=_outside(speaker),
+        foreign=_foreign(speaker),
         restart_wait=RECOVERY,
     )
     return head + "".join(_session(one, speaker.port, speaker.strict) for one in speaker.sessions)
@@ -75,12 +79,15 @@ def _template(name: str) -> jinja2.Template:
 
 
 def _of_family(family: int, prefixes: tuple[str, ...], pattern: str) -> list[str]:
-    """Prefixes with BIRD's pattern; a set may not be empty, and one host address of no use matches none."""
-    found = [p + pattern for p in prefixes if ipaddress.ip_network(p).version == family]
-    return found or ["0.0.0.0/32" if family == 4 else "::/128"]
+    """Prefixes with BIRD's pattern."""
+    return [p + pattern for p in prefixes if ipaddress.ip_network(p).version == family] or NONE[family]
 
 
-def _outside(speaker: Speaker) -> str:
+def _matches(family: int, prefixes: tuple[PrefixMatch, ...]) -> list[str]:
+    return [p.text for p in prefixes if ipaddress.ip_network(p.cidr).version == family]
+
+
+def _foreign(speaker: Speaker) -> str:
     """The condition of a route that somebody of another AS has told; "" where there is nobody."""
     found = [s for s in speaker.sessions if not s.node and s.remote_as != s.local_as]
     names = [f'proto ~ "{s.name}_*"' if s.dynamic else f'proto = "{s.name}"' for s in found]
@@ -107,8 +114,7 @@ def _condition(rule: Rule) -> str:
     """Every part in parentheses: && and || bind alike in BIRD, from the left."""
     parts = []
     for family, kind in ((4, "NET_IP4"), (6, "NET_IP6")):
-        matches = [p.text for p in rule.prefixes if ipaddress.ip_network(p.cidr).version == family]
-        if matches:
+        if matches := _matches(family, rule.prefixes):
             parts.append(f"(net.type = {kind} && net ~ [ {', '.join(matches)} ])")
     conditions = [f"({' || '.join(parts)})"] if parts else []
     told = [f"{_value(community)} ~ {_attribute(community)}" for community in rule.communities]

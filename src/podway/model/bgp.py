@@ -92,8 +92,9 @@ class Speaker(msgspec.Struct, frozen=True, kw_only=True):
     ``port`` is listened on at every address, ``strict``: at those alone that sessions speak from.
     ``own``: this node's blocks, and what it has borrowed; ``lent``: addresses of its blocks that other nodes
     have borrowed, and announce; ``advertised``: further prefixes that it announces; ``pools``: prefixes of
-    the cluster, the only ones that are taken from peers without a rule. ``draining``: announced with the
-    graceful shutdown community (RFC 8326). ``reflector``: tells nodes what nodes have told it (RFC 4456)."""
+    the cluster, all that nodes tell; ``outside``: what others may tell without a rule. ``draining``:
+    announced with the graceful shutdown community (RFC 8326). ``reflector``: tells nodes what nodes have
+    told it (RFC 4456)."""
 
     router_id: str
     port: int = 179
@@ -102,6 +103,7 @@ class Speaker(msgspec.Struct, frozen=True, kw_only=True):
     own: tuple[str, ...] = ()
     lent: tuple[str, ...] = ()
     pools: tuple[str, ...] = ()
+    outside: tuple[PrefixMatch, ...] = ()
     advertised: tuple[str, ...] = ()
     reflector: bool = False
     draining: bool = False
@@ -123,6 +125,9 @@ def check_text(text: str, longest: int = 255) -> str:
 
 
 def symbol(prefix: str, name: str) -> str:
-    """A name that BIRD takes for a protocol: letters, digits, underscores; the same for the same ``name``."""
+    """A name that BIRD takes for a protocol: letters, digits, underscores; the same for the same ``name``.
+
+    Of a long name the beginning is shown; the digest is long enough that those of a cluster never meet.
+    BIRD takes 64 characters (SYM_MAX_LEN), with "out_" before it or a caller's number behind."""
     plain = re.sub(r"[^A-Za-z0-9]", "_", name)
-    return f"{prefix}_{plain[:40]}_{hashlib.sha256(name.encode()).hexdigest()[:4]}"
+    return f"{prefix}_{plain[:36]}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"

@@ -25,6 +25,7 @@ from podway.model.bgp_specs import (
 from podway.model.objects import family_of
 from podway.model.resources import Bgp, Block, Node, NodeFacts
 from podway.plan import borrowed
+from podway.plan.doubts import span, within
 from podway.plan.notes import Note
 
 MOST_PREFIXES = 10_000  # of a BGPPeer that doesn't say; beyond it somebody leaks the Internet
@@ -81,6 +82,7 @@ def speaker(cluster: Cluster) -> Told:
     sessions += _outside(cluster, own, tuple(sessions), notes)
     every = list(cluster.blocks)
     blocks = [b for b in every if b.spec.node == own.name and b.spec.network in cluster.networks]
+    pools = tuple(sorted(cidr for pools in cluster.networks.values() for cidr in pools))
     told = Speaker(
         router_id=four or _number_of(own),
         port=configuration.port,
@@ -88,13 +90,28 @@ def speaker(cluster: Cluster) -> Told:
         uplinks=tuple(sorted(uplink.name for uplink in cluster.facts.uplinks)),
         own=tuple(sorted(block.cidr for block in blocks)),
         lent=borrowed.lent(own.name, every),
-        pools=tuple(sorted(cidr for pools in cluster.networks.values() for cidr in pools)),
+        pools=pools,
+        outside=_pieces(pools, every) if any(not session.node for session in sessions) else (),
         advertised=_advertised(cluster.bgp.advertisements, own),
         reflector=own.name in {*shapes.old.reflectors, *shapes.new.reflectors},
         draining=own.spec.drain,
         sessions=tuple(sorted(sessions, key=lambda session: session.name)),
     )
     return Told(told, tuple(notes), handover)
+
+
+def _pieces(pools: Iterable[str], every: Sequence[Block]) -> tuple[PrefixMatch, ...]:
+    """Of the pools nothing smaller than blocks are, for it would go before the block of a node; nor any
+    single address but those that nodes have borrowed."""
+    found = []
+    for pool in pools:
+        inside = [block for block in every if within(span(block.cidr), span(pool))]
+        network = ipaddress.ip_network(pool)
+        whole = network.max_prefixlen
+        lengths = [ipaddress.ip_network(block.cidr).prefixlen for block in inside if not block.borrowed]
+        found.append(PrefixMatch(pool, network.prefixlen, max(lengths, default=whole)))
+        found += [PrefixMatch(block.cidr, whole, whole) for block in inside if block.borrowed]
+    return tuple(found)
 
 
 def _names(sessions: Iterable[Session]) -> frozenset[str]:
