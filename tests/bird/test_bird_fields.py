@@ -296,6 +296,21 @@ def test_what_imports_reject_and_accept(pair: Pair, rule: dict[str, Any], missin
         assert routes["203.0.113.0/24"].local_pref == "50"
 
 
+def test_a_drain_is_told_past_a_filter(pair: Pair) -> None:
+    """The community, which FRR takes as the least preference, and a metric for who doesn't know it."""
+    rules = {"exports": [{"action": "accept", "setLocalPreference": 200, "prepend": 1}]}
+    planned = told(tor(filters=["edge"]), ("BGPFilter", "edge", rules))
+    with frr(pair) as peer:
+        up(pair, peer, msgspec.structs.replace(planned, draining=True), router())
+        wait(lambda: OWN in peer.prefixes())
+        found = peer.ask(f"show bgp ipv4 unicast {OWN}")["paths"][0]
+        assert (
+            "graceful-shutdown" in found["community"]["string"] or "65535:0" in found["community"]["string"]
+        )
+        assert (found["locPrf"], found["metric"]) == (0, 4294967295)
+        assert found["aspath"]["string"] == "64512 64512"
+
+
 def advertisement(name: str, *prefixes: str, **more: Any) -> tuple[str, str, dict[str, Any]]:
     return ("BGPAdvertisement", name, {"prefixes": list(prefixes)} | more)
 

@@ -169,6 +169,19 @@ def test_a_peer_of_selected_nodes() -> None:
     assert not _speaker(nodes, configuration=off, peers={"tor": elsewhere}).sessions
 
 
+def test_what_a_peer_may_tell() -> None:
+    """Pieces of the pool no smaller than blocks are, and what nodes have borrowed."""
+    borrow = Block(cidr="10.244.2.9/32", spec=BLOCKS[1].spec, borrowed=True)
+    cluster = Cluster(FACTS, NODES, (*BLOCKS, borrow), {"pods": ("10.244.0.0/16", "fd00:1::/64")}, Bgp())
+    alone, asked = (speaker(cluster._replace(bgp=Bgp(peers=peers))).speaker for peers in ({}, {"tor": TOR}))
+    assert alone is not None and not alone.outside
+    assert asked is not None and [one.text for one in asked.outside] == [
+        "10.244.0.0/16{16,26}",
+        "10.244.2.9/32{32,32}",
+        "fd00:1::/64{64,128}",
+    ]
+
+
 @pytest.mark.parametrize(
     ("peers", "filters", "words"),
     [
