@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+from differential import release
 from dropin_lab import CniFailed, Lab
 
 from podway.model.dropin import BridgePod, Piece
@@ -120,6 +122,23 @@ def test_addresses(either: Lab, pod: str, kind: str) -> None:
     either.call("DEL", body, pod, before=result)
 
 
+@pytest.mark.kernel
+@pytest.mark.parametrize("kind", ["bridge", "ptp", "macvlan"])
+def test_pods_that_the_reference_attached(lab: Lab, pod: str, kind: str) -> None:
+    """By ours: how its routes came about is not known, and another plugin's has no gateway."""
+    executable = lab.bin / kind
+    executable.rename(lab.bin / "kept")
+    executable.symlink_to(Path(release().directory) / kind)
+    body, result = attached(lab, pod, kind)
+    (lab.bin / "kept").rename(executable)
+    result = changed(lab, pod, result, ["route add 10.76.0.0/16 dev eth0"], {"routes": [*OWN, ONLINK]})
+    lab.call("CHECK", body, pod, before=result)
+    inside(pod, "route del 10.76.0.0/16")
+    with pytest.raises(CniFailed, match=r"route 254 10\.76\.0\.0/16 is missing in the pod"):
+        lab.call("CHECK", body, pod, before=result)
+    lab.call("DEL", body, pod, before=result)
+
+
 def test_what_the_node_knows_is_asked_for_where_the_result_has_it() -> None:
     """A route that the result still has must be as it was made; and what no result tells of, always."""
     ways = (Way(dst="10.9.0.0/16", gw="10.8.0.1"), Way(dst="10.7.0.0/16", gw="10.8.0.1", priority=5))
@@ -136,4 +155,4 @@ def test_what_the_node_knows_is_asked_for_where_the_result_has_it() -> None:
     assert left(*ways) == [link, address, first, second]
     assert left(Way(dst="10.9.0.0/16"), Way(dst="10.7.0.0/16", gw="10.8.0.9")) == [link, address, first]
     assert left(Way(dst="10.7.0.0/16", priority=6), addresses=()) == [link]
-    assert left(*ways, ours=False) == [link, address]
+    assert left(*ways, ours=False) == [link]

@@ -55,14 +55,14 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def required(piece: Piece, objects: tuple[AnyObject, ...], told: Told, ours: bool) -> tuple[AnyObject, ...]:
-    """Those of a piece's objects in the pod that the result still has. ``ours``: how its routes were made is
-    known."""
+    """Those of a piece's objects in the pod that the result still has. ``ours``: how its addresses and routes
+    were made is known."""
     ways = piece.want.routes if isinstance(piece.want, BridgePod | Ptp | InPod) else ()
     gone = {pod.route(way, piece.ifname).key for way in ways if not ours or not _is_told(way, told)}
     return tuple(
         one
         for one in objects
-        if one.key not in gone and (not isinstance(one, Address) or one.address in told.addresses)
+        if one.key not in gone and (not isinstance(one, Address) or (ours and one.address in told.addresses))
     )
 
 
