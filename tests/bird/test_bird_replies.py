@@ -43,6 +43,14 @@ def test_since_when(text: str, seconds: float) -> None:
     assert found["n_x"].since == seconds
 
 
+def test_whose_routes_are_kept() -> None:
+    reply = _reply("protocols")
+    assert replies.keeping(reply) == []
+    state = "BGP state:          Connect\n"
+    kept = reply.replace(state, state + "     Neighbor graceful restart active\n")
+    assert kept != reply and replies.keeping(kept) == ["n_y"]
+
+
 def test_bfd() -> None:
     (one,) = replies.bfd(_reply("bfd"))
     assert (one.address, one.interface, one.state, one.interval, one.timeout) == (

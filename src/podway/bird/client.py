@@ -53,12 +53,13 @@ class Client:
         return reply.decode(errors="replace")
 
     async def traces(self) -> AsyncIterator[str]:
-        """What BIRD traces from now on, line by line, until it ends. Raises OSError when none is there."""
+        """What BIRD traces, line by line, until it ends; an empty line when it has begun to tell. Raises
+        OSError when none is there."""
         reader, writer = await asyncio.open_unix_connection(self._path)
         try:
             writer.write(b"echo { trace }\n")
             while line := await reader.readline():
-                yield line.decode(errors="replace").strip()
+                yield "" if line.startswith(b"0000") else line.decode(errors="replace").strip()
         finally:
             writer.close()
 
@@ -69,6 +70,11 @@ class Client:
     async def sessions(self) -> list[replies.SessionState]:
         """Every BGP session, with all that is known of it."""
         return replies.sessions(await self.ask("show protocols all"))
+
+    async def keeping(self, name: str = "") -> list[str]:
+        """Sessions, or whether it is this one, that are down and whose routes are kept (RFC 4724)."""
+        one = f' "{name}"' if name else ""
+        return replies.keeping(await self.ask(f"show protocols all{one}"))
 
     async def bfd(self) -> list[replies.BfdState]:
         """Every BFD session; none when BFD isn't configured."""

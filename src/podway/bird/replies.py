@@ -183,6 +183,20 @@ def _session(texts: list[str]) -> SessionState:
     )
 
 
+_KEEPING = re.compile(r"^(?:1002-| )(\S+) +BGP |^(?:1006-| ) +Neighbor graceful restart active", re.MULTILINE)
+
+
+def keeping(reply: str) -> list[str]:
+    """BGP protocols of "show protocols all" that keep the routes of a neighbour that restarts."""
+    found, name = [], ""
+    for match in _KEEPING.finditer(reply):
+        if match[1]:
+            name = match[1]
+        else:
+            found.append(name)
+    return found
+
+
 def bfd(reply: str) -> list[BfdState]:
     """Sessions of "show bfd sessions"."""
     found = []
