@@ -123,6 +123,20 @@ def test_addresses(either: Lab, pod: str, kind: str) -> None:
 
 
 @pytest.mark.kernel
+def test_an_address_that_is_its_own_subnet(either: Lab, pod: str) -> None:
+    """No route leads to it, and none is wanted but by the reference."""
+    body = conf(either, "bridge")
+    body |= {"isGateway": False, "ipam": {"type": "static", "addresses": [{"address": "10.88.0.7/32"}]}}
+    result = either.call("ADD", body, pod)
+    try:
+        either.call("CHECK", body, pod, before=result)
+    except CniFailed:
+        assert either.theirs
+    else:
+        assert not either.theirs
+
+
+@pytest.mark.kernel
 @pytest.mark.parametrize("kind", ["bridge", "ptp", "macvlan"])
 def test_pods_that_the_reference_attached(lab: Lab, pod: str, kind: str) -> None:
     """By ours: how its routes came about is not known, and another plugin's has no gateway."""
