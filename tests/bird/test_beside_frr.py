@@ -58,7 +58,7 @@ def test_both_speak_and_neither_takes_the_others_routes(pair: Pair) -> None:
         wait(lambda: session(pair).established and learned() == {shared})
         heard = tor_.ask(f"show bgp ipv4 unicast neighbors {NEAR4} routes")["routes"]
         assert set(heard) == {OWN}  # nothing of the operator's, though BIRD sees it in the kernel
-        time.sleep(11)  # BIRD looks at the kernel's routes every ten seconds
+        time.sleep(3)  # BIRD looks at the kernel's routes every other second
         assert operators() >= own_ones and learned() == {shared}
         pair.end_daemons(near=True)
         start(own)

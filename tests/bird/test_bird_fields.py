@@ -296,6 +296,15 @@ def test_what_imports_reject_and_accept(pair: Pair, rule: dict[str, Any], missin
         assert routes["203.0.113.0/24"].local_pref == "50"
 
 
+def test_a_route_that_somebody_deleted_is_back(pair: Pair) -> None:
+    """At BIRD's next look at the kernel, every other second: it takes no notice of what tells it at once."""
+    with frr(pair) as peer:
+        up(pair, peer, told(tor()), router())
+        wait(lambda: learned() == {"10.244.9.0/26"})
+        run("ip", "route", "del", "10.244.9.0/26", "proto", "bird")
+        wait(lambda: learned() == {"10.244.9.0/26"})
+
+
 def test_a_drain_is_told_past_a_filter(pair: Pair) -> None:
     """The community, which FRR takes as the least preference, and a metric for who doesn't know it."""
     rules = {"exports": [{"action": "accept", "setLocalPreference": 200, "prepend": 1}]}
