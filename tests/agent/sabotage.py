@@ -158,11 +158,16 @@ def _settings(actual: Actual) -> list[Fault]:
         Fault(("sysctl", "net/ipv4/ip_forward"), words("sysctl -qw net.ipv4.ip_forward=0")),
         Fault(("sysctl", "net/ipv6/conf/all/forwarding"), words("sysctl -qw net.ipv6.conf.all.forwarding=0")),
     ]
-    for one in actual.values():
-        if isinstance(one, Link) and one.kind == "vxlan" and is_ours(one):
-            path = f"net/ipv4/conf/{one.name}/rp_filter"
-            faults.append(Fault(("sysctl", path), words(f"sysctl -qw {path.replace('/', '.')}=1")))
-    return faults
+    changed = []
+    for one in (one for one in actual.values() if isinstance(one, Link) and is_ours(one)):
+        if one.kind == "vxlan":
+            changed.append((f"net/ipv4/conf/{one.name}/rp_filter", 1))
+        if one.kind == "veth" and not one.master:  # a routed pod's
+            changed.append((f"net/ipv4/conf/{one.name}/proxy_arp", 0))
+    return faults + [
+        Fault(("sysctl", path), words(f"sysctl -qw {path.replace('/', '.')}={value}"))
+        for path, value in changed
+    ]
 
 
 def _underlay(machine: Machine) -> list[Fault]:

@@ -23,6 +23,17 @@ def _notes(engine: NodeEngine) -> list[Note]:
     return [*engine.membership.standing.notes, *engine.planner.notes, *engine.flannel.notes, *of_leases]
 
 
+def _vanished(engine: NodeEngine) -> list[str]:
+    """Pods that ended behind the agent's back, and who frees what they had."""
+    endpoints, pieces = engine.attachments.endpoints, engine.pieces.known
+    return [
+        f"pod {pod}: its namespace and its link {link} are gone, and nobody has asked for its end; its "
+        f"runtime's DEL or GC{' or `podway ipam check --fix`' if pod in endpoints else ''} frees what it had"
+        for link, pod in sorted(engine.reconciler.gone.items())
+        if pod in endpoints or pod in pieces
+    ]
+
+
 def leases(engine: NodeEngine) -> list[dhcp_report.LeaseReport]:
     """The DHCP leases of this node's pods now."""
     return dhcp_report.reports(list(engine.pieces.known.values()), dhcp.now(), time.time())
@@ -37,6 +48,7 @@ def describe(
         who = " and ".join(" ".join(fragment) for fragment in fragments)
         problems.append(f"{' '.join(key)}: wanted differently by {who}; neither is applied")
     problems += [f"{' '.join(key)}: {why}" for key, why in sorted(engine.reconciler.problems.items())]
+    problems += _vanished(engine)
     cluster = engine.cluster
     if not cluster.snapshot.synced:
         problems.append(f"store: {cluster.trouble}; the last known state is kept, nothing is removed")

@@ -111,11 +111,16 @@ class Reconciler:
         self.made: set[Key] = set()
         #: what isn't as wanted, and why: kept until a pass over its kind finds otherwise
         self.problems: dict[Key, str] = {}
+        #: pods whose link and namespace have vanished without a DEL, by the link's name
+        self.gone: dict[str, str] = {}
 
     @property
     def programmed(self) -> int:
         """How many wanted objects stood at the last look."""
-        return len(self._programmed)
+        if not self.problems and not self.gone:
+            return len(self._programmed)
+        known = list(self._programmed.items())
+        return sum(key not in self.problems and not self._is_gone(Op(one, None)) for key, one in known)
 
     def stands(self, keys: Iterable[Key]) -> bool:
         """Whether all of these were as wanted at the last look."""
@@ -147,6 +152,7 @@ class Reconciler:
         now = self._now()
         ops, waiting = self._without_fights(planned, now)
         remember(self._database, self._planner.desired, ops)
+        self.gone = {}
         results = self._apply(ops)
         self._write_down(results, seen, now)
         done = {result.op.key for result in results if not result.errno}
@@ -235,15 +241,18 @@ class Reconciler:
                 fd = namespaces.open_same(pod.namespace, pod.namespace_id)
                 if fd is not None:
                     pods[name] = fd
-            dead = {lost[name].key[1] for name in lost if name not in pods}
-            alive = [op for op in ops if not (op.key[0] in ("link", "qdisc", "filter") and op.key[1] in dead)]
-            results = self._kernel.apply(alive, pods)
+            self.gone |= {lost[name].key[1]: name for name in lost if name not in pods}
+            results = self._kernel.apply([op for op in ops if not self._is_gone(op)], pods)
             for name, fd in pods.items():
                 self._rewire(name, fd)
             return results
         finally:
             for fd in pods.values():
                 os.close(fd)
+
+    def _is_gone(self, op: Op) -> bool:
+        """Whether it is about the link of a pod that has vanished, or about what stood on that."""
+        return (op.key[1] if op.key[0] in ("link", *SHAPING) else link_of(op)) in self.gone
 
     def _rewire(self, name: str, fd: int) -> None:
         try:
