@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "podway"
@@ -20,7 +22,31 @@ def flannel() -> Path:
 
 
 def built(name: str, module: str, proof: str, cgo: bool = False) -> Path:
-    """The directory CACHE/name with the executables of a Go module; ``proof`` is one of them.
+    """The directory CACHE/name with the executables of a Go module; ``proof`` is one of them."""
+
+    def install(place: Path) -> None:
+        print(f"building {module} into {CACHE / name}", file=sys.stderr)
+        environment = {**os.environ, "GOBIN": str(place), "CGO_ENABLED": str(int(cgo))}
+        subprocess.run([go(), "install", module], check=True, env=environment, cwd=place)
+
+    return _once(name, proof, install)
+
+
+def compiled(source: Path) -> Path:
+    """The executable of a Go program of this repository, for its files as they are now."""
+    files = sorted(source.iterdir())
+    digest = hashlib.sha256(b"\0".join(one.name.encode() + b"\0" + one.read_bytes() for one in files))
+
+    def build(place: Path) -> None:
+        environment = {**os.environ, "CGO_ENABLED": "0"}
+        command = [go(), "build", "-o", str(place / source.name), "."]
+        subprocess.run(command, check=True, env=environment, cwd=source)
+
+    return _once(f"{source.name}-{digest.hexdigest()[:12]}", source.name, build) / source.name
+
+
+def _once(name: str, proof: str, build: Callable[[Path], None]) -> Path:
+    """The directory CACHE/name that ``build`` has filled, with ``proof`` in it.
 
     One process builds, others wait for it; a build that was cut off is done again."""
     target = CACHE / name
@@ -30,18 +56,12 @@ def built(name: str, module: str, proof: str, cgo: bool = False) -> Path:
     with (CACHE / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (target / proof).exists():
-            _build(name, module, target, cgo)
+            partial = target.with_name(f"{name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            build(partial)
+            partial.rename(target)
     return target
-
-
-def _build(name: str, module: str, target: Path, cgo: bool) -> None:
-    print(f"building {module} into {target}", file=sys.stderr)
-    partial = target.with_name(f"{name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    environment = {**os.environ, "GOBIN": str(partial), "CGO_ENABLED": str(int(cgo))}
-    subprocess.run([go(), "install", module], check=True, env=environment, cwd=partial)
-    partial.rename(target)
 
 
 def go() -> str:

@@ -82,7 +82,10 @@ def test_one_of_the_reference_plugin_is_recognized() -> None:
 def test_errors_name_the_key_or_the_kernels_lack(lab: Lab, pod: str) -> None:
     """And leave the interface as it was."""
     subprocess.run(["ip", "-n", pod, "link", "add", "eth0", "type", "veth", "peer", "far"], check=True)
+    for command in ("addr add 10.1.0.2/24 dev eth0", "link set eth0 up", "route add default via 10.1.0.1"):
+        subprocess.run(["ip", "-n", pod, *command.split()], check=True)
     result = {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": f"/run/netns/{pod}"}]}
+    routes = ip("route", "show", "table", "all", inside=pod)
     for given, said in (({}, "vrfname: is missing"), ({"vrfname": "a/b"}, "vrfname: 'a/b'")):
         with pytest.raises(CniFailed, match=said):
             lab.call("ADD", conf(**given), pod, before=result)
@@ -93,5 +96,6 @@ def test_errors_name_the_key_or_the_kernels_lack(lab: Lab, pod: str) -> None:
         lab.call("DEL", conf(vrfname="blue"), pod)
     except CniFailed as failed:
         assert failed.code == 7 and "this kernel makes no vrf links" in failed.msg, failed
+    assert ip("route", "show", "table", "all", inside=pod) == routes
     assert {one["ifname"] for one in ip("link", inside=pod)} == {"lo", "eth0", "far"}
     assert "master" not in ip("link", "show", "eth0", inside=pod)[0]

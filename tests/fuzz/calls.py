@@ -18,6 +18,10 @@ from podway.cni.protocol import VERSIONS, Answer, Call
 
 SLOWEST = 5.0  # seconds that a call may take
 PLUGINS = (EXECUTABLE, *NAMES)
+#: what comes after a plugin that has made the pod's interface
+CHAINED = ("bandwidth", "firewall", "portmap", "sbr", "tuning", "vrf")
+INTERFACE = ("eth0", "02:00:00:00:00:05", "10.9.0.5/24")  # which is this, with its other end on the node:
+NODE_END = "fp0"
 HOSTILE = (
     *("", " ", ".", "..", "../../etc/passwd", "/", "a/b", "x" * 16, "x" * 5000, "a\0b", "a\nb", "\ud800"),
     *("`touch MARK`", "$(touch MARK)", "; touch MARK", "' ; touch MARK ; '", "a b", "-rf", "%s", "\\"),
@@ -28,7 +32,7 @@ HOSTILE = (
     *(None, True, False, -1, 0, 1, 2**31, 2**63, 2**64, 10**400, 1.5),
     *([], {}, [[]], [None], [{}], {"": ""}, [[[[1]]]]),
 )
-ARGUMENTS = ("", "IgnoreUnknown=1;K8S_POD_NAME=a", "IP=10.9.0.60", "MAC=02:00:00:00:00:03")
+ARGUMENTS = ("", "IgnoreUnknown=1;K8S_POD_NAME=a", "IP=10.9.0.60;GATEWAY=10.9.0.1", "MAC=02:00:00:00:00:03")
 RAW = (
     *(b"", b" ", b"null", b"[]", b'"x"', b"{", b"\xff\xfe", b"{}", b"{}{}", b'{"a":NaN}', b"[" * 100_000),
     *(b'{"a":' * 50_000, b'{"name":"\xff"}', b'{"cniVersion":1e999}', b'{"name":"\\ud800"}', b"\0" * 1000),
@@ -59,12 +63,37 @@ class Calls:
 
     def valid(self) -> dict[str, Any]:
         """A configuration with nearly everything that the plugins know."""
-        ipam: dict[str, Any] = {
+        return {
+            "cniVersion": self.random.choice(VERSIONS),
+            "name": "pods",
+            "type": self.plugin,
+            "ipam": self._ipam(),
+            "dns": {"nameservers": ["10.9.0.1"], "domain": "x", "search": ["y"], "options": ["z"]},
+            "args": {"cni": self._some(0.6, ips=[self._asked(50)], **self._tuning())},
+            "runtimeConfig": self._capabilities(),
+            "cni.dev/valid-attachments": [],
+            "prevResult": self.random.choice([None, self.previous(), self.previous()]),
+            **self._of_links(),
+            **self._of_chained(),
+        }
+
+    def _some(self, chance: float, **keys: Any) -> dict[str, Any]:
+        """Those of ``keys`` that are there this time."""
+        return {key: value for key, value in keys.items() if self.random.random() < chance}
+
+    def _asked(self, number: int) -> str:
+        """An address as runtimes ask for it, with its prefix length or without."""
+        return self.random.choice([f"10.9.0.{number}", f"10.9.0.{number}/24"])
+
+    def _ipam(self) -> dict[str, Any]:
+        ranges = [[{"subnet": "10.9.0.0/24", "rangeStart": "10.9.0.9", "gateway": "10.9.0.1"}]]
+        both = [*ranges, [{"subnet": "fd00:9::/64"}]]
+        return {
             "type": self.random.choice(
                 ["host-local", "host-local", "host-local", "static", "static", "dhcp"]
             ),
             "dataDir": str(self.directory / "data"),
-            "ranges": [[{"subnet": "10.9.0.0/24", "rangeStart": "10.9.0.9", "gateway": "10.9.0.1"}]],
+            "ranges": self.random.choice([ranges, both]),
             "addresses": [{"address": "10.9.0.7/24", "gateway": "10.9.0.1"}],
             "routes": [{"dst": "0.0.0.0/0", "gw": "10.9.0.1", "mtu": 1400, "priority": 5}],
             "request": [{"option": "121"}, {"option": "routers", "skipDefault": True}],
@@ -72,12 +101,27 @@ class Calls:
             "priority": 5,
             "resolvConf": str(self.directory / "resolv.conf"),
         }
-        ports = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": ""}]
-        rates = {"ingressRate": 1000000, "ingressBurst": 1000000}
+
+    def _capabilities(self) -> dict[str, Any]:
+        return self._some(
+            0.5,
+            portMappings=[{"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": ""}],
+            bandwidth={"ingressRate": 1000000, "ingressBurst": 1000000},
+            mac="02:00:00:00:00:06",
+            dns={"servers": ["10.9.0.2"], "searches": ["y"], "options": ["z"]},
+            aliases=["x"],
+            **{"io.kubernetes.cri.pod-annotations": {"a": "b"}},
+        ) | self._some(
+            0.2,
+            ips=[self._asked(51)],
+            ipRanges=[[{"subnet": "10.10.0.0/24", "rangeStart": "10.10.0.9"}]],
+            deviceID="0000:00:99.0",
+        )
+
+    def _of_links(self) -> dict[str, Any]:
+        """Of what makes an interface."""
+        modes = ["l2", "l3", "l3s"] if self.plugin == "ipvlan" else ["bridge", "private", "vepa", "passthru"]
         return {
-            "cniVersion": self.random.choice(VERSIONS),
-            "name": "pods",
-            "type": self.plugin,
             "bridge": "" if self.plugin == "tap" else "fz0",  # a tap's is in the pod
             "isGateway": True,
             "isDefaultGateway": False,
@@ -91,26 +135,11 @@ class Calls:
             "enabledad": False,
             "portIsolation": False,
             "disableContainerInterface": False,
-            "ipam": ipam,
-            "dns": {"nameservers": ["10.9.0.1"], "domain": "x", "search": ["y"], "options": ["z"]},
-            "args": {"cni": {"mac": "02:00:00:00:00:01", "ips": ["10.9.0.50"]}},
-            "runtimeConfig": {"portMappings": ports, "bandwidth": rates},
-            "snat": True,
-            "masqAll": False,
-            "markMasqBit": 13,
-            "conditionsV4": ["-s", "10.9.0.0/24"],
-            "backend": "nftables",
-            "ingressRate": 1000000,
-            "ingressBurst": 1000000,
-            "ingressPolicy": "open",
-            "iptablesAdminChainName": "CNI-ADMIN",
-            "sysctl": {"net.ipv4.conf.IFNAME.arp_notify": "1"},
-            "mac": "02:00:00:00:00:02",
-            "txQLen": 100,
-            "table": 100,
-            "vrfname": "vrf0",
+            **self._some(
+                0.1, vlan=7, vlanTrunk=[{"minID": 8, "maxID": 9}, {"id": 11}], preserveDefaultVlan=True
+            ),
             "master": "fm0",
-            "mode": "bridge",
+            "mode": self.random.choice(modes),
             "linkInContainer": False,
             "bcqueuelen": 10,
             "vlanId": 7,
@@ -122,16 +151,50 @@ class Calls:
             "owner": 1000,
             "group": 1000,
             "selinuxContext": "",
-            "cni.dev/valid-attachments": [],
-            "prevResult": self.random.choice([None, self.previous()]),
+        }
+
+    def _of_chained(self) -> dict[str, Any]:
+        """Of what comes after another."""
+        other = "firewalld" if self.plugin == "firewall" else "nftables"
+        return {
+            "snat": True,
+            "masqAll": False,
+            **self._some(0.5, markMasqBit=13) | self._some(0.1, externalSetMarkChain="MARKED"),
+            "conditionsV4": ["-s", "10.9.0.0/24"],
+            "conditionsV6": ["!", "-s", "fd00:9::/64"],
+            "backend": self.random.choice(["iptables", other]),
+            "ingressRate": 1000000,
+            "ingressBurst": 1000000,
+            "egressRate": 1000000,
+            "egressBurst": 1000000,
+            "ingressPolicy": self.random.choice(["open", "same-bridge", "isolated"]),
+            "iptablesAdminChainName": "CNI-ADMIN",
+            **self._some(0.3, firewalldZone="trusted"),
+            "table": 100,
+            "vrfname": "vrf0",
+            **self._tuning(),
+        }
+
+    def _tuning(self) -> dict[str, Any]:
+        """Of tuning, which reads args.cni too; others take the MAC and the MTU from there or here."""
+        return {
+            "sysctl": {
+                "net.ipv4.conf.IFNAME.arp_notify": self.random.choice(["0", "1"]),
+                "net/core/somaxconn": str(self.random.randrange(500, 4000)),
+            },
+            "mac": "02:00:00:00:00:02",
+            "txQLen": 100,
+            "promisc": True,
+            "allmulti": True,
         }
 
     def previous(self) -> dict[str, Any]:
         """What the plugin before answered."""
+        name, mac, address = INTERFACE
         return {
             "cniVersion": "1.0.0",
-            "interfaces": [{"name": "eth0", "mac": "02:00:00:00:00:01", "sandbox": self.path}],
-            "ips": [{"address": "10.9.0.5/24", "gateway": "10.9.0.1", "interface": 0}],
+            "interfaces": [{"name": NODE_END}, {"name": name, "mac": mac, "sandbox": self.path}],
+            "ips": [{"address": address, "gateway": "10.9.0.1", "interface": 1}],
             "routes": [{"dst": "0.0.0.0/0"}],
             "dns": {},
         }
@@ -161,7 +224,7 @@ class Calls:
             return pick.choice(RAW)
         value = self.valid()
         for key in pick.sample(sorted(value), pick.randrange(len(value) - 4)):
-            if key not in ("cniVersion", "name", "type", "ipam", "bridge", "master"):
+            if key not in ("cniVersion", "name", "type", "ipam", "bridge", "master", "prevResult"):
                 del value[key]
         for _ in range(pick.choice([0, 0, 1, 1, 1, 2, 4])):
             value = self._broken(value)
@@ -180,9 +243,7 @@ class Calls:
             "CNI_IFNAME": pick.choice(["eth0", "eth0", "eth1", "lo"]),
             "CNI_NETNS": self.path,
             "CNI_PATH": str(self.directory / "bin"),
-            "CNI_ARGS": pick.choice(
-                ["", "IgnoreUnknown=1;K8S_POD_NAME=a", "IP=10.9.0.60", "MAC=02:00:00:00:00:03"]
-            ),
+            "CNI_ARGS": pick.choice(ARGUMENTS),
         }
         for _ in range(pick.choice([0, 0, 0, 0, 1])):
             name = pick.choice(list(env))

@@ -1,47 +1,52 @@
-"""The reference's own client, cnitool, in a machine: calls as libcni makes them."""
+"""The reference's own client, cnitool, and one of its library, in a machine: calls as libcni makes them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from bench.built import built
+from bench.built import built, compiled
 from networks import Runtime
 
-_ASKED = '{"cniVersion": "1.0.0"}'
 RELEASE = "1.3.0"
 MODULE = f"github.com/containernetworking/cni/cnitool@v{RELEASE}"
+CLIENT = Path(__file__).with_name("libcni-client")
 
 
 class CniTool:
     """cnitool with the configurations and executables of a runtime."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self.machine = runtime.machine
-        self._settings = [f"CNI_PATH={runtime.bin_dir}", f"NETCONFPATH={runtime.conf_dir}"]
+        self.runtime, self.machine = runtime, runtime.machine
         self._program = str(built(f"cnitool-{RELEASE}", MODULE, "cnitool") / "cnitool")
 
     def __call__(self, verb: str, network: str, namespace: str, **arguments: Any) -> str:
         """Standard output of a call on a named namespace. Raises AssertionError with what it said."""
         capabilities = [f"CAP_ARGS={json.dumps(arguments)}"] if arguments else []
-        path = f"/run/netns/{namespace}"
+        settings = [*_settings(self.runtime), *capabilities]
         return self.machine.run(
-            "env", *self._settings, *capabilities, self._program, verb, network, path, timeout=60
+            "env", *settings, self._program, verb, network, f"/run/netns/{namespace}", timeout=60
         )
+
+    @staticmethod
+    def container(namespace: str) -> str:
+        """What cnitool calls the container of a named namespace."""
+        return f"cnitool-{hashlib.sha512(f'/run/netns/{namespace}'.encode()).hexdigest()[:20]}"
+
+
+def _settings(runtime: Runtime) -> list[str]:
+    return [f"CNI_PATH={runtime.bin_dir}", f"NETCONFPATH={runtime.conf_dir}"]
 
 
 def collect(runtime: Runtime, network: str, valid: Sequence[tuple[str, str]] = ()) -> None:
-    """GC by every plugin of a network, as a runtime sends it that knows what is valid: cnitool doesn't.
+    """libcni's GC of a network for a runtime that knows which (container, ifname) are valid."""
+    attachments = [f"{container}/{ifname}" for container, ifname in valid]
+    runtime.machine.run("env", *_settings(runtime), str(compiled(CLIENT)), "gc", network, *attachments)
 
-    ``network``: the name of its file, which may have a number before it."""
-    (file,) = (one for one in runtime.conf_dir.iterdir() if one.stem in (network, f"10-{network}"))
-    document = json.loads(file.read_text())
-    kept = [{"containerID": container, "ifname": ifname} for container, ifname in valid]
-    for plugin in document["plugins"]:
-        program = str(runtime.bin_dir / plugin["type"])
-        if "1.1.0" not in runtime.machine.run("env", "CNI_COMMAND=VERSION", program, stdin=_ASKED):
-            continue  # one of the reference plugins, which know no GC
-        common = {"name": document["name"], "cniVersion": "1.1.0", "cni.dev/valid-attachments": kept}
-        settings = ["CNI_COMMAND=GC", f"CNI_PATH={runtime.bin_dir}"]
-        runtime.machine.run("env", *settings, program, stdin=json.dumps({**plugin, **common}))
+
+def status(runtime: Runtime, network: str) -> None:
+    """libcni's STATUS of a network. Raises AssertionError with code and message."""
+    runtime.machine.run("env", *_settings(runtime), str(compiled(CLIENT)), "status", network)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cnitool import CniTool
+from cnitool import CniTool, collect, status
 from containerd import wait_for
 from machine import Machine, machine
 from networks import CHAIN, DropIn, Podway
@@ -81,3 +81,43 @@ def test_what_is_wrong_is_said(node: tuple[CniTool, Podway]) -> None:
         tool("add", network.name, "one", ips=["ipv7"])
     with pytest.raises(AssertionError, match="nowhere"):
         tool("add", "nowhere", "one")
+
+
+def test_what_is_not_valid_goes(node: tuple[CniTool, Podway]) -> None:
+    """By a DEL what libcni knows, by the plugins' own GC what its cache has lost; then all there is."""
+    tool, network = node
+    results = Path("/var/lib/cni/results")
+    for name in ("known", "lost", "kept"):
+        tool.machine.run("ip", "netns", "add", name)
+        tool("add", network.name, name, portMappings=PORTS if name == "lost" else [])
+    for name in ("lost", "kept"):
+        tool.machine.run("rm", str(results / f"{network.name}-{tool.container(name)}-eth0"))
+    collect(tool.runtime, network.name, [(tool.container("kept"), "eth0")])
+    wait_for("the others' links' end", lambda: _interfaces(tool, "known", "lost", "kept") == ["kept"])
+    tool.machine.run("ip", "netns", "add", "next")
+    tool("add", network.name, "next", portMappings=PORTS)
+    collect(tool.runtime, network.name)
+    assert not tool.machine.run("ls", str(results))
+
+
+def _interfaces(tool: CniTool, *names: str) -> list[str]:
+    """Those whose eth0 is there."""
+    return [name for name in names if "eth0" in tool.machine.run("ip", "-n", name, "-br", "link")]
+
+
+def test_status_says_why(node: tuple[CniTool, Podway]) -> None:
+    """With the code that a runtime reads, from an agent and from the plugins themselves."""
+    tool, network = node
+    status(tool.runtime, network.name)
+    network.stop()
+    status(tool.runtime, network.name)
+    assert network.database is not None
+    directory = network.database.parent
+    aside = directory.rename(directory.with_name("aside"))
+    directory.write_text("")
+    with pytest.raises(AssertionError, match="code 50: "):
+        status(tool.runtime, network.name)
+    directory.unlink()
+    aside.rename(directory)
+    network.start()
+    status(tool.runtime, network.name)

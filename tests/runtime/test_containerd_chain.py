@@ -178,7 +178,7 @@ def test_the_runtime_is_killed_while_pods_are_added(pods: Pods, node: Node) -> N
     wait_for(
         "the calls' end", lambda: not pods.machine.run("pgrep", "-f", str(pods.daemon.bin_dir), check=False)
     )
-    collect(pods.daemon, node[1].file)
+    collect(pods.daemon, node[1].name)
     for name in pods.pod_namespaces():  # containerd's own, which it forgot
         pods.machine.run("ip", "netns", "delete", name)
 

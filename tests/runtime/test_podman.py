@@ -235,10 +235,7 @@ def _cleared(podman: Podman, node: Node) -> None:
         if mount.endswith("/userdata/shm"):
             machine.run("umount", "-l", mount)
     podman("rm", "-f", "-a", "-t", "0")
-    collect(podman, node[1].file if type(node[1]) is Podway else networks(node)[0])
-    machine.run(
-        "find", "/var/lib/cni/results", "-type", "f", "-delete"
-    )  # libcni's, of calls that were cut off
+    collect(podman, node[1].name if type(node[1]) is Podway else networks(node)[0])
     for name in machine.run("ip", "netns", "list").split():
         if name.startswith("netns-"):
             machine.run("ip", "netns", "delete", name)

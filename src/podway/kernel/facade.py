@@ -284,6 +284,11 @@ class Kernel:
         found = self.look_up_inside(namespace, [Link(name=ifname, kind="")]).get(("link", ifname))
         return found if isinstance(found, Link) else None
 
+    def sysctls_inside(self, namespace: int, paths: Iterable[str]) -> Actual:
+        """Those sysctls of a pod's namespace that there are."""
+        with namespaces.entered(namespace):
+            return sysctl.observe(paths)
+
     def index_inside(self, namespace: int, ifname: str) -> int:
         """The ifindex of a link in a pod's namespace, 0 when there is none."""
         with namespaces.entered(namespace):

@@ -122,7 +122,8 @@ class Shaped(Want, frozen=True, kw_only=True, tag="bandwidth"):
 class Tuned(Want, frozen=True, kw_only=True, tag="tuning"):
     """Settings inside a pod: (path below /proc/sys, value) pairs, and its interface's; None is left alone.
 
-    ``kind`` is the interface's; ``before``: what it was, as far as it was changed."""
+    ``kind`` is the interface's; ``before``: what it was, as far as it was changed. ``found``: how the sysctls
+    were, those that there are."""
 
     kind: str = ""
     sysctls: tuple[tuple[str, str], ...] = ()
@@ -132,6 +133,7 @@ class Tuned(Want, frozen=True, kw_only=True, tag="tuning"):
     promisc: bool | None = None
     allmulti: bool | None = None
     before: Link | None = None
+    found: tuple[tuple[str, str], ...] = ()
 
 
 class Passed(Want, frozen=True, kw_only=True, tag="firewall"):

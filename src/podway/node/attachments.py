@@ -15,13 +15,14 @@ from podway.kernel import namespaces
 from podway.kernel.facade import Kernel
 from podway.model import names
 from podway.model.errors import Conflict
-from podway.model.objects import Op, Sysctl
+from podway.model.objects import Op, Rule, Sysctl
 from podway.model.resources import Endpoint
 from podway.node import published, wiring
 from podway.node.book import AddressBook
 from podway.node.burial import Burial
 from podway.node.database import Database
 from podway.node.faults import reach
+from podway.node.inside import living
 from podway.node.requests import AttachRequest
 from podway.plan.attach import bridge_of
 from podway.plan.attach.pod import inside
@@ -155,6 +156,11 @@ class Attachments:
             self._kernel.apply([Op(None, link)])
 
     def _detach(self, endpoint: Endpoint) -> None:
+        rules = tuple(one for one in inside(endpoint) if isinstance(one, Rule))
+        if rules:  # of a second interface: all else goes with it
+            with living(endpoint) as namespace:
+                if namespace is not None:
+                    wiring.program_pod(self._kernel, (), namespace, _who(endpoint), rules)
         forget = functools.partial(self._planner.update_endpoint, endpoint.id, None)
         removals = wiring.take_out(self._kernel, self._planner, ("endpoint", endpoint.id), forget)
         self.burial.doom(endpoint, removals)

@@ -13,12 +13,14 @@ import msgspec
 from podway.kernel import inside, namespaces
 from podway.kernel.facade import Kernel
 from podway.model import names
-from podway.model.dropin import Dummy, HostDevice, InPod, InVrf, Leased, Piece, Stacked
+from podway.model.dropin import Dummy, HostDevice, InPod, InVrf, Leased, Piece, Stacked, Tuned
 from podway.model.errors import Conflict, InvalidInput, PodwayError
 from podway.model.objects import AnyObject, Link, Op, OpResult, Route
+from podway.model.resources import Endpoint
 from podway.node import dhcp, takeover, wiring
 from podway.node.faults import reach
 from podway.plan import dropin
+from podway.plan.dropin import tuning
 
 if TYPE_CHECKING:
     from podway.node.engine import NodeEngine
@@ -102,8 +104,8 @@ def _remove(kernel: Kernel, piece: Piece, want: InPod) -> None:
 
 
 @contextlib.contextmanager
-def living(piece: Piece) -> Iterator[int | None]:
-    """A descriptor of the pod's namespace, None when it is gone; what can't be done in there is no error."""
+def living(piece: Piece | Endpoint) -> Iterator[int | None]:
+    """A descriptor of its pod's namespace, None when it is gone; what can't be done in there is no error."""
     fd = namespaces.open_same(piece.namespace, piece.namespace_id)
     try:
         with contextlib.suppress(PodwayError, OSError):
@@ -111,6 +113,13 @@ def living(piece: Piece) -> Iterator[int | None]:
     finally:
         if fd is not None:
             os.close(fd)
+
+
+def revert(kernel: Kernel, piece: Piece, want: Tuned) -> None:
+    """The sysctls of an ADD that failed are as before it; those of one that succeeded outlive the DEL."""
+    with living(piece) as fd:
+        if fd is not None:
+            wiring.program_pod(kernel, tuning.overwritten(want), fd, f"container {piece.container}")
 
 
 def _put_back(kernel: Kernel, piece: Piece) -> None:

@@ -16,7 +16,7 @@ import msgspec
 
 from podway.delta.differ import diff, ordered
 from podway.kernel.facade import Kernel
-from podway.model.dropin import BridgeDevice, InPod, Moved, Passed, Piece, Tuned
+from podway.model.dropin import BridgeDevice, InPod, InVrf, Moved, Passed, Piece, Tuned
 from podway.model.errors import Conflict, InvalidInput
 from podway.model.gate import Passage
 from podway.model.objects import Actual, Address, AnyObject, Key, Link, Op, Sysctl
@@ -90,7 +90,10 @@ class Pieces:
             reach("add.inside")
             self._database.piece_state(piece.id, "ready")
         except BaseException:
-            self._take_out(inside.by(piece, namespace))
+            piece = inside.by(piece, namespace)
+            if isinstance(piece.want, Tuned):
+                inside.revert(self._kernel, piece, piece.want)
+            self._take_out(piece)
             self.burial.complete(cooling=False)
             raise
         self.burial.forget_flows(piece)
@@ -103,6 +106,10 @@ class Pieces:
         if isinstance(piece.want, InPod):
             inside.make(self._kernel, piece, piece.want, objects, namespace)
             return
+        if isinstance(piece.want, InVrf):  # where that fails, addresses and routes stay as they are
+            links = tuple(one for one in objects if isinstance(one, Link))
+            wiring.program_pod(self._kernel, links, namespace, who)
+            objects = tuple(one for one in objects if one not in links)
         gone = dropin.out_of_pod(piece)
         wiring.program_pod(self._kernel, objects, namespace, who, gone, indexes=indexes)
 
@@ -196,6 +203,11 @@ class Pieces:
         reach("delete.journalled")
         self._take_out(inside.by(piece, namespace))
         reach("delete.detached")
+
+    def undo(self, name: str, namespace: int) -> None:
+        """Take away what an ADD has made that fails after all: when it is told, nothing is left."""
+        self.delete(name, namespace)
+        self.burial.complete(cooling=False)
 
     def _take_out(self, piece: Piece) -> None:
         inside.leave(self._kernel, piece)

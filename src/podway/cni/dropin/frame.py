@@ -244,7 +244,7 @@ class Maker(_Shape):
             given = yield from source.ask("ADD")
         except BaseException:
             if source.needs_interface:
-                yield Work(lambda engine: engine.pieces.delete(self._id(ask), ask.living))
+                yield Work(lambda engine: engine.pieces.undo(self._id(ask), ask.living))
             raise
         try:
             made: Result
@@ -262,7 +262,7 @@ class Maker(_Shape):
         while waiting := (yield Work(lambda engine: _unsettled(engine, namespace))):
             taken = [one.address for one in waiting if one.passing]  # the kernel has found another's
             if taken or settled > SETTLING:
-                yield Work(lambda engine: engine.pieces.delete(self._id(ask), ask.living))
+                yield Work(lambda engine: engine.pieces.undo(self._id(ask), ask.living))
                 what = "is somebody else's on this segment" if taken else "can't be used yet"
                 which = ", ".join(taken or [one.address for one in waiting])
                 raise Conflict(f"{which} {what} (duplicate detection)", f"container {ask.me.container}")
@@ -284,12 +284,12 @@ class Maker(_Shape):
         except BaseException:
             source.free(engine)
             if source.needs_interface:
-                engine.pieces.delete(self._id(ask), ask.living)
+                engine.pieces.undo(self._id(ask), ask.living)
             raise
         try:
             return self._result(ask, piece, made.given, engine), self._settles(piece)
         except BaseException:  # what the configuration says of the result alone is read here first
-            engine.pieces.delete(piece.id, ask.living)
+            engine.pieces.undo(piece.id, ask.living)
             source.free(engine)
             raise
 

@@ -22,7 +22,7 @@ from podway.cni.reader import Section, as_text, kind_of
 from podway.cni.runtime import mac
 from podway.model.dropin import AnyWant, Piece, Tuned
 from podway.model.errors import Unavailable
-from podway.model.objects import Link
+from podway.model.objects import Link, Sysctl
 
 if TYPE_CHECKING:
     from podway.node.engine import NodeEngine
@@ -109,18 +109,28 @@ def _allowed() -> list[re.Pattern[str]] | None:
 
 
 def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
-    """Note how the interface is now. Raises Unavailable when there is none."""
+    """Note how interface and sysctls are now. Raises CniError 7, Unavailable when there is no interface."""
     assert isinstance(piece.want, Tuned)
-    changed = [name for name in _SETTINGS if getattr(piece.want, name) is not None]
-    if not changed:
-        return piece
-    found = engine.kernel.link_inside(ask.call.pod_fd, piece.ifname)
-    if found is None:
-        raise Unavailable(f"there is no {piece.ifname} in the pod", f"container {piece.container}")
-    kept = {name: getattr(found, name) for name in changed}
-    before = Link(name=piece.ifname, kind=found.kind, up=None, **kept)
-    settled = msgspec.structs.replace(piece.want, kind=found.kind, before=before)
-    return msgspec.structs.replace(piece, want=settled)
+    want = _noted(engine, ask, piece.want)
+    changed = [name for name in _SETTINGS if getattr(want, name) is not None]
+    if changed:
+        found = engine.kernel.link_inside(ask.call.pod_fd, piece.ifname)
+        if found is None:
+            raise Unavailable(f"there is no {piece.ifname} in the pod", f"container {piece.container}")
+        if want.mac and not int((found.mac or "0").replace(":", ""), 16):
+            raise wrong("mac", f"{piece.ifname} has none that could be changed")
+        kept = {name: getattr(found, name) for name in changed}
+        before = Link(name=piece.ifname, kind=found.kind, up=None, **kept)
+        want = msgspec.structs.replace(want, kind=found.kind, before=before)
+    return msgspec.structs.replace(piece, want=want)
+
+
+def _noted(engine: NodeEngine, ask: Ask, want: Tuned) -> Tuned:
+    if not want.sysctls:
+        return want
+    there = engine.kernel.sysctls_inside(ask.call.pod_fd, [path for path, _ in want.sysctls])
+    found = tuple((one.path, one.value) for one in there.values() if isinstance(one, Sysctl))
+    return msgspec.structs.replace(want, found=found)
 
 
 def result(ask: Ask, before: Result, made: AnyWant | None) -> Result:

@@ -27,3 +27,8 @@ def in_pod(piece: Piece, want: Tuned) -> tuple[AnyObject, ...]:
 def as_found(piece: Piece, want: Tuned, actual: Actual) -> Change:
     """The interface's settings as they were; sysctls stay."""
     return (want.before,) if want.before is not None else (), ()
+
+
+def overwritten(want: Tuned) -> tuple[Sysctl, ...]:
+    """The sysctls as they were, for an ADD that fails."""
+    return tuple(Sysctl(path=path, value=value) for path, value in want.found)

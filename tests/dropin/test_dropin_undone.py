@@ -1,0 +1,89 @@
+"""An ADD that fails leaves the pod as it was, however late: what fuzz/test_calls has found, by name."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dropin_engine import Here
+from dropin_lab import CniFailed, ip, pods
+
+from podway.node.engine import open_engine
+from podway.store import open_store
+
+pytestmark = pytest.mark.kernel
+
+BEFORE = {"interfaces": [{"name": "eth0", "sandbox": "/run/netns/undone"}], "ips": []}
+
+
+@pytest.fixture
+def here(in_namespace: int, tmp_path: Path) -> Iterator[Here]:
+    """A node whose engine is this process's."""
+    url = f"sqlite:{tmp_path}/store.db"
+    open_store(url, create=True).close()
+    with open_engine("a", str(tmp_path / "state"), url) as engine:
+        yield Here(engine, tmp_path)
+
+
+@pytest.fixture
+def pod() -> Iterator[str]:
+    """A container, and its network namespace."""
+    with pods("undone"):
+        yield "undone"
+
+
+def conf(plugin: str, **more: Any) -> dict[str, Any]:
+    ipam = {"type": "static", "addresses": [{"address": "10.31.0.2/24", "gateway": "10.31.0.1"}]}
+    return {"cniVersion": "1.0.0", "name": "undone", "type": plugin, "ipam": ipam, **more}
+
+
+def inside(pod: str, *command: str) -> str:
+    return subprocess.run(
+        ["ip", "netns", "exec", pod, *command], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def interface(pod: str) -> None:
+    """eth0 in the pod, with an address, and lo."""
+    for command in (
+        "link set lo up",
+        "link add eth0 type veth peer name other0",
+        "addr add 10.31.0.2/24 dev eth0",
+        "link set eth0 up",
+    ):
+        subprocess.run(["ip", "-n", pod, *command.split()], check=True)
+
+
+@pytest.mark.parametrize("plugin", ["bridge", "ptp"])
+def test_an_interface_is_gone_when_the_error_is_told(here: Here, pod: str, plugin: str) -> None:
+    """Not a moment later: it failed once everything stood, by what belongs to the answer alone."""
+    with pytest.raises(CniFailed, match="dns: must be an object"):
+        here.call("ADD", conf(plugin, dns="none"), pod)
+    assert [one["ifname"] for one in ip("link", inside=pod)] == ["lo"]
+
+
+def test_sysctls_are_as_they_were(here: Here, pod: str) -> None:
+    """tuning: the first of them took, the second didn't. Those of an ADD that succeeds outlive its DEL."""
+    interface(pod)
+    some = "net.ipv4.conf.eth0.arp_notify"
+    before = {**BEFORE, "cniVersion": "1.0.0"}
+    with pytest.raises(CniFailed, match="tcp_none"):
+        here.call("ADD", conf("tuning", sysctl={some: "1", "net.ipv4.tcp_none": "1"}), pod, before=before)
+    assert inside(pod, "sysctl", "-n", some) == "0\n"
+    here.call("ADD", conf("tuning", sysctl={some: "1"}), pod, before=before)
+    here.call("DEL", conf("tuning", sysctl={some: "1"}), pod)
+    assert inside(pod, "sysctl", "-n", some) == "1\n"
+
+
+def test_no_mac_where_none_could_be_put_back(here: Here, pod: str) -> None:
+    """tuning of lo: the kernel takes one, but not the former zeros again."""
+    with pytest.raises(CniFailed, match="mac: lo has none that could be changed") as failed:
+        here.call(
+            "ADD", conf("tuning", mac="02:00:00:00:00:09", txQLen=7), pod, "lo", {"cniVersion": "1.0.0"}
+        )
+    assert failed.value.code == 7
+    (found,) = ip("link", inside=pod)
+    assert (found["address"], found["txqlen"]) == ("00:00:00:00:00:00", 1000)
