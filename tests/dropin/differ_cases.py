@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from differ_world import Case, Step
+from differ_options import FOLLOWERS, LIMITS, MAPPINGS, OTHER_MAC, SBR, TAP_MAC, tunings
+from differ_world import RESOLV_CONF, Case, Step
 from hypothesis import strategies as st
 
-VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
+VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+OLD = VERSIONS[:4]  # without CHECK
 _ADD, _CHECK, _DEL = Step(command="ADD"), Step(command="CHECK"), Step(command="DEL")
 _STATUS, _VERSION = Step(command="STATUS"), Step(command="VERSION")
-_SECOND = Step(command="ADD", container="c2")
-_REFUSED = (_ADD, _DEL, _DEL)
+SECOND = Step(command="ADD", container="c2")
+REFUSED = (_ADD, _DEL, _DEL)
 
 SCRIPTS: dict[str, tuple[Step, ...]] = {
     "life": (_VERSION, _ADD, _CHECK, _DEL, _DEL),
@@ -20,11 +22,36 @@ SCRIPTS: dict[str, tuple[Step, ...]] = {
     "never added": (_CHECK, _DEL, Step(command="DEL", namespace="", previous=False)),
     "added twice": (_ADD, _ADD, _CHECK, _DEL),
     "status": (_STATUS, _ADD, _STATUS, _DEL),
-    "collected": (_ADD, _SECOND, Step(command="GC", freed=("c2",)), _CHECK, _DEL),
-    "two pods": (_ADD, _SECOND, _DEL, Step(command="CHECK", container="c2")),
+    "collected": (_ADD, SECOND, Step(command="GC", freed=("c2",)), _CHECK, _DEL),
+    "two pods": (_ADD, SECOND, _DEL, Step(command="CHECK", container="c2")),
     "no namespace": (Step(command="ADD", namespace="missing"), Step(command="DEL", namespace="missing")),
-    "address gone": (_ADD, Step(command="CHECK", damage="ip addr flush dev eth0"), _DEL),
-    "link down": (_ADD, Step(command="CHECK", damage="ip link set eth0 down"), _DEL),
+}
+_OF_POD = {
+    "address gone": "ip addr flush dev eth0",
+    "link down": "ip link set eth0 down",
+    "no default route": "ip route del default",
+    "another route": "ip route add 192.0.2.0/24 dev eth0",
+    "another address": "ip addr add 10.88.44.44/16 dev eth0",
+    "another MAC": "ip link set eth0 address c2:11:22:33:44:99",
+    "another MTU": "ip link set eth0 mtu 1290",
+    "another sysctl": "sysctl -qw net.ipv4.conf.eth0.arp_filter=0 net.core.somaxconn=400",
+}
+_VETHS = "for one in $(ip -br link show type veth | grep -o '^veth[0-9a-f]*'); do"
+_OF_NODE = {
+    "link gone": "ip -n c1 link del eth0",  # whose other end is the node's
+    "bridge down": "ip link set cni0 down",
+    "bridge without addresses": "ip addr flush dev cni0",
+    "port down": f"{_VETHS} ip link set $one down; done",
+    "port gone": f"{_VETHS} ip link del $one; done",
+    "port without bridge": f"{_VETHS} ip link set $one nomaster; done",
+    "no limits": f"{_VETHS} tc qdisc del dev $one root; done",
+    "no rules": "nft flush ruleset",
+    "no route to the pod": "ip route flush root 10.88.0.0/16",
+    "no forwarding": "sysctl -qw net.ipv4.ip_forward=0",
+}
+_DAMAGES = _OF_POD | {key: f"node: {command}" for key, command in _OF_NODE.items()}
+SCRIPTS |= {
+    key: (_ADD, Step(command="CHECK", damage=damage), _CHECK, _DEL) for key, damage in _DAMAGES.items()
 }
 
 _V4 = {"subnet": "10.88.0.0/16"}
@@ -32,74 +59,46 @@ _V6 = {"subnet": "fd00:10:88::/64"}
 _DEFAULTS = [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
 
 
-def _ipam(dual: bool, routed: bool) -> dict[str, Any]:
-    ranges = [[_V4], [_V6]] if dual else [[_V4]]
-    routes = {"routes": _DEFAULTS[: 2 if dual else 1]} if routed else {}
-    return {"type": "host-local", "dataDir": "DATA", "ranges": ranges, **routes}
+_FEW4 = {"subnet": "10.88.0.0/16", "rangeStart": "10.88.1.1", "rangeEnd": "10.88.1.9"}
+_BEYOND = {"subnet": "10.88.0.0/16", "rangeStart": "10.89.1.1"}
+
+
+def _ipam(draw: st.DrawFn) -> dict[str, Any]:
+    """host-local with one family or both, mostly of whole subnets."""
+    dual = draw(st.booleans())
+    four = draw(st.sampled_from([_V4, _V4, _V4, _V4, _FEW4, _FEW4, _BEYOND, _V4 | {"gateway": "10.88.0.77"}]))
+    found: dict[str, Any] = {"type": "host-local", "dataDir": "DATA"}
+    found["ranges"] = [[four], [_V6]] if dual else [[four]]
+    if draw(st.booleans()):
+        found["routes"] = _DEFAULTS[: 2 if dual else 1]
+    if draw(st.integers(0, 4)) == 0:
+        found["resolvConf"] = RESOLV_CONF
+    return found
 
 
 @st.composite
 def mains(draw: st.DrawFn) -> dict[str, Any]:
-    """bridge or ptp with host-local."""
-    ipam = _ipam(draw(st.booleans()), draw(st.booleans()))
-    common = {"ipMasq": draw(st.booleans()), "ipam": ipam}
+    """bridge or ptp with host-local; seldom a bridge without addresses."""
+    ipam = _ipam(draw)
+    common: dict[str, Any] = {"ipMasq": draw(st.booleans()), "ipam": ipam}
     if mtu := draw(st.sampled_from([0, 1400])):
         common["mtu"] = mtu
+    if backend := draw(st.sampled_from(["", "", "iptables", "nftables"])):
+        common["ipMasqBackend"] = backend
     if draw(st.integers(0, 3)) == 0:
         return {"type": "ptp", **common}
     gateway = draw(st.sampled_from([{}, {"isGateway": True}, {"isDefaultGateway": True, "isGateway": True}]))
     if "isDefaultGateway" in gateway:
         ipam.pop("routes", None)
     port = draw(st.sampled_from([{}, {"hairpinMode": True}, {"promiscMode": True}]))
+    if draw(st.integers(0, 11)) == 0:
+        bare = {key: value for key, value in common.items() if key != "ipam"}
+        return {"type": "bridge", "bridge": "cni0", **bare, **port}
     return {"type": "bridge", "bridge": "cni0", **common, **gateway, **port}
 
 
-_TUNING = st.fixed_dictionaries(
-    {"type": st.just("tuning"), "dataDir": st.just("DATA/tuning")},
-    optional={
-        "sysctl": st.sampled_from(
-            [
-                {"net.core.somaxconn": "500"},
-                {"net.ipv4.conf.eth0.arp_filter": "1"},
-                {"kernel.domainname": "x"},
-            ]
-        ),
-        "mtu": st.just(1300),
-        "mac": st.just("c2:11:22:33:44:55"),
-        "promisc": st.booleans(),
-        "allmulti": st.booleans(),
-    },
-)
-_PORTMAP = st.fixed_dictionaries(
-    {"type": st.just("portmap"), "capabilities": st.just({"portMappings": True})},
-    optional={"snat": st.booleans(), "masqAll": st.booleans()},
-)
-_BANDWIDTH = st.just({"type": "bandwidth", "capabilities": {"bandwidth": True}})
-_FIREWALL = st.just({"type": "firewall"})
-_SBR = st.fixed_dictionaries({"type": st.just("sbr")}, optional={"table": st.just(300)})
-#: what may come after a main plugin, in this order
-FOLLOWERS = (_PORTMAP, _BANDWIDTH, _FIREWALL, _TUNING, _SBR)
-_LIMITS = st.sampled_from(
-    [
-        {"ingressRate": 1000000, "ingressBurst": 800000},
-        {"egressRate": 2000000, "egressBurst": 800000},
-        {"ingressRate": 1000000, "ingressBurst": 800000, "egressRate": 2000000, "egressBurst": 800000},
-        {"ingressRate": 0, "ingressBurst": 0, "egressRate": 0, "egressBurst": 0},
-        {"ingressRate": 1000000},
-    ]
-)
-_MAPPINGS = st.sampled_from(
-    [
-        [],
-        [{"hostPort": 8053, "containerPort": 53, "protocol": "udp"}],
-        [{"hostPort": 8053, "containerPort": 53, "protocol": "udp", "hostIP": "198.51.100.2"}],
-        [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}],
-        [{"hostPort": 0, "containerPort": 80, "protocol": "tcp"}],
-    ]
-)
-
-
 _MASTER = ["up0", "up0", "none0"]
+_DEVICE_MAC = "c2:11:22:33:44:77"
 #: those whose link stands in the pod alone: option → what it may be
 INNER: dict[str, dict[str, list[Any]]] = {
     "macvlan": {
@@ -109,10 +108,10 @@ INNER: dict[str, dict[str, list[Any]]] = {
         "mac": ["c2:11:22:33:44:66"],
         "bcqueuelen": [300],
     },
-    "host-device": {"device": ["dev0", "dev0", "none0"]},
+    "host-device": {"device": ["dev0", "dev0", "none0"], "hwaddr": [_DEVICE_MAC, _DEVICE_MAC, OTHER_MAC]},
     "tap": {
         "mtu": [1450],
-        "mac": ["c2:11:22:33:44:67"],
+        "mac": [TAP_MAC],
         "multiQueue": [True, False],
         "owner": [54321],
         "group": [54322],
@@ -121,7 +120,13 @@ INNER: dict[str, dict[str, list[Any]]] = {
     "vlan": {"master": _MASTER, "vlanId": [7, 0, 5000], "mtu": [1400, 9000]},
     "dummy": {},
 }
-DEVICE = ("ip link add dev0 type veth peer name dev1",)
+DEVICE = (f"ip link add dev0 address {_DEVICE_MAC} type veth peer name dev1",)
+_STACKED = ("macvlan", "ipvlan", "vlan")
+_LOWER = (
+    "ip link add low0 type veth peer name low1",
+    "ip link set low0 up",
+    "ip link set low1 up",
+)
 HERE = ("macvlan", "host-device", "tap")  # what kernels without 802.1Q, VRF and dummies make, too
 
 
@@ -129,12 +134,36 @@ HERE = ("macvlan", "host-device", "tap")  # what kernels without 802.1Q, VRF and
 def inner_mains(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
     """One of these names."""
     name = draw(st.sampled_from(names))
-    ipam = {"ipam": _ipam(draw(st.booleans()), draw(st.booleans()))} if draw(st.integers(0, 3)) else {}
+    ipam = {"ipam": _ipam(draw)} if draw(st.integers(0, 3)) else {}
     conf: dict[str, Any] = {"type": name, **ipam}
     for key, values in INNER[name].items():
         if draw(st.booleans()):
             conf[key] = draw(st.sampled_from(values))
+    if name in _STACKED and draw(st.integers(0, 3)) == 0:
+        conf |= {"linkInContainer": True, "master": draw(st.sampled_from(["low0", "low0", "up0"]))}
     return conf
+
+
+def _lower(main: dict[str, Any]) -> tuple[str, ...]:
+    """What a link in a pod needs that stands on another one there."""
+    return _LOWER if main.get("linkInContainer") else ()
+
+
+_SINCE = {"firewall": "0.4.0", "bandwidth": "0.3.0", "vrf": "0.3.1"}
+
+
+def fitting(version: str, main: dict[str, Any]) -> dict[str, Any]:
+    """Without an IPv6 route where a result has routes of addresses alone, so that the reference loses it
+    between its plugins."""
+    routes = main.get("ipam", {}).get("routes")
+    if routes and version in VERSIONS[:2]:
+        own = [one for one in routes if one["dst"] != "::/0"]
+        return main | {"ipam": main["ipam"] | {"routes": own}}
+    return main
+
+
+def _unchecked(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    return tuple(step for step in steps if step.command != "CHECK")
 
 
 def _steps(script: str, version: str, chained: list[dict[str, Any]]) -> tuple[Step, ...]:
@@ -142,9 +171,9 @@ def _steps(script: str, version: str, chained: list[dict[str, Any]]) -> tuple[St
     steps = SCRIPTS[script]
     if version != "1.1.0":  # that has no GC
         steps = tuple(msgspec.structs.replace(step, freed=()) for step in steps)
-    if version == "0.3.1" or any(one["type"] == "sbr" for one in chained):
+    if version in OLD or any(one["type"] == "sbr" for one in chained):
         # the reference's sbr checks nothing, and its main plugins look for the routes that it has moved
-        steps = tuple(step for step in steps if step.command != "CHECK")
+        steps = _unchecked(steps)
     return steps
 
 
@@ -152,30 +181,39 @@ def _steps(script: str, version: str, chained: list[dict[str, Any]]) -> tuple[St
 def _after(
     draw: st.DrawFn, version: str, followers: tuple[st.SearchStrategy[Any], ...]
 ) -> list[dict[str, Any]]:
-    """Some of these plugins, and of a firewall only what the reference's takes."""
+    """Some of these plugins, of those that the reference has for the version."""
     found = [draw(plugin) for plugin in followers if draw(st.booleans())]
-    return [one for one in found if version != "0.3.1" or one["type"] != "firewall"]
+    return [one for one in found if version >= _SINCE.get(one["type"], "")]
 
 
 @st.composite
 def inner_cases(
     draw: st.DrawFn,
     names: tuple[str, ...] = HERE,
-    followers: tuple[st.SearchStrategy[Any], ...] = (_TUNING,),
+    followers: tuple[st.SearchStrategy[Any], ...] = (tunings(),),
 ) -> Case:
     """One of them, perhaps with others after it."""
     version, script = draw(st.sampled_from(VERSIONS)), draw(st.sampled_from(sorted(SCRIPTS)))
     chained = draw(_after(version, followers))
     steps = _steps(script, version, chained)
-    main = draw(inner_mains(names))
-    if _SECOND in steps:
+    main = fitting(version, draw(inner_mains(names)))
+    if SECOND in steps:
         main.pop("mac", None)  # no two links on one wire
-    told: dict[str, Any] = {"bandwidth": draw(_LIMITS)}
-    if _SECOND not in steps:
-        told["portMappings"] = mappings = draw(_MAPPINGS)
+    told: dict[str, Any] = {"bandwidth": draw(LIMITS)}
+    if SECOND not in steps:
+        told["portMappings"] = mappings = draw(MAPPINGS)
         if mappings and "ipam" not in main:  # which ours refuses
-            steps = tuple(step for step in steps if step.command != "CHECK")
-    return Case(version=version, plugins=(main, *chained), steps=steps, before=DEVICE, capabilities=told)
+            steps = _unchecked(steps)
+    if any(one.get("ingressPolicy", "open") != "open" for one in chained):  # and this
+        steps = _unchecked(steps)
+    return Case(
+        version=version,
+        plugins=(main, *chained),
+        steps=steps,
+        before=DEVICE,
+        within=_lower(main),
+        capabilities=told,
+    )
 
 
 @st.composite
@@ -190,7 +228,7 @@ def dhcp_cases(draw: st.DrawFn) -> Case:
     for key, values in options.items():
         if draw(st.booleans()):
             ipam[key] = draw(st.sampled_from(values))
-    version = draw(st.sampled_from(VERSIONS[2:]))
+    version = draw(st.sampled_from(VERSIONS[-2:]))
     script = draw(st.sampled_from(["life", "forgetful", "never added", "two pods", "link down"]))
     return Case(
         version=version, plugins=({"type": "macvlan", "master": "up0", "ipam": ipam},), steps=SCRIPTS[script]
@@ -207,7 +245,7 @@ _VLANS: dict[str, list[Any]] = {
 @st.composite
 def vlan_cases(draw: st.DrawFn) -> Case:
     """A bridge that filters VLANs."""
-    ipam = _ipam(draw(st.booleans()), True)
+    ipam = _ipam(draw)
     main = {"type": "bridge", "bridge": "cni0", "isGateway": draw(st.booleans()), "ipam": ipam}
     for key, values in _VLANS.items():
         if draw(st.booleans()):
@@ -217,11 +255,18 @@ def vlan_cases(draw: st.DrawFn) -> Case:
 
 @st.composite
 def vrf_cases(draw: st.DrawFn) -> Case:
-    """A VRF after a bridge or ptp, whose CHECK in the reference looks for routes that are in its table."""
+    """A VRF after a link of any kind, whose CHECK in the reference looks for routes that are in its table."""
     vrf = {"type": "vrf", "vrfname": "blue"} | draw(st.sampled_from([{}, {"table": 77}]))
     steps = SCRIPTS[draw(st.sampled_from(["life", "forgetful", "two pods", "added twice", "collected"]))]
-    steps = tuple(step for step in steps if step.command != "CHECK")
-    return Case(version="1.1.0", plugins=(draw(mains()), vrf), steps=steps)
+    steps = _unchecked(steps)
+    main = draw(mains() | inner_mains(("macvlan", "ipvlan")))
+    if SECOND in steps:
+        main.pop("mac", None)
+    return Case(version="1.1.0", plugins=(main, vrf), steps=steps, within=_lower(main))
+
+
+#: what the firewall plugin is there for
+_WALL = ("iptables -P FORWARD DROP", "ip6tables -P FORWARD DROP")
 
 
 @st.composite
@@ -230,82 +275,51 @@ def cases(draw: st.DrawFn, versions: tuple[str, ...] = VERSIONS) -> Case:
     version, script = draw(st.sampled_from(versions)), draw(st.sampled_from(sorted(SCRIPTS)))
     chained = draw(_after(version, FOLLOWERS[:-1]))
     if draw(st.integers(0, 2)) == 0:
-        chained.append(draw(_SBR))
+        chained.append(draw(SBR))
     steps = _steps(script, version, chained)
-    mappings = [] if _SECOND in steps else draw(_MAPPINGS)
+    mappings = [] if SECOND in steps else draw(MAPPINGS)
+    walled = any(one["type"] == "firewall" for one in chained) and draw(st.booleans())
     return Case(
         version=version,
-        plugins=(draw(mains()), *chained),
+        plugins=(fitting(version, draw(mains())), *chained),
         steps=steps,
-        capabilities={"portMappings": mappings, "bandwidth": draw(_LIMITS)},
+        before=_WALL if walled else (),
+        capabilities={"portMappings": mappings, "bandwidth": draw(LIMITS)},
     )
 
 
-_DNS = {
-    "nameservers": ["192.0.2.53", "2001:db8::53"],
-    "domain": "example.test",
-    "search": ["example.test"],
-    "options": ["ndots:2"],
+_OF_LO = {
+    "life": SCRIPTS["life"],
+    "forgetful": SCRIPTS["forgetful"],
+    "never added": SCRIPTS["never added"],
+    "added twice": SCRIPTS["added twice"],
+    "two pods": SCRIPTS["two pods"],
+    "no namespace": SCRIPTS["no namespace"],
+    "down": (_ADD, Step(command="CHECK", damage="ip link set lo down"), _DEL),
 }
-_OF_BRIDGES = ("portIsolation", "macspoofchk", "enabledad", "forceAddress")
-#: a bridge of somebody's, whose address is in the way of the pods' gateway
-_STANDING = ("ip link add cni0 type bridge", "ip addr add 10.88.9.9/16 dev cni0", "ip link set cni0 up")
-_ADDRESSES = [
-    {"address": "10.88.7.5/16", "gateway": "10.88.0.1"},
-    {"address": "10.88.7.6/16"},
-    {"address": "fd00:10:88::7:5/64", "gateway": "fd00:10:88::1"},
+_LO = [
+    (),
+    ("ip link set lo down",),
+    ("ip link set lo down", "ip addr add 192.0.2.1/32 dev lo"),
+    ("ip addr add 127.0.0.2/8 dev lo",),
+    ("ip addr add 2001:db8::1/128 dev lo nodad",),
+    ("sysctl -qw net.ipv6.conf.all.disable_ipv6=1", "ip link set lo down"),
 ]
-_ROUTES = [{"dst": "0.0.0.0/0"}, {"dst": "203.0.113.0/24", "gw": "10.88.0.9"}, {"dst": "::/0"}]
-#: addresses that a runtime asks for; host-local refuses the last, and static the one before it
-_ASKED = [["10.88.3.3/16"], ["10.88.3.3/16", "fd00:10:88::33/64"], ["10.88.3.3"], ["192.0.2.7/24"]]
-
-
-def _some(values: list[Any]) -> st.SearchStrategy[list[Any]]:
-    return st.lists(st.sampled_from(values), unique_by=str, max_size=len(values))
 
 
 @st.composite
-def asking(draw: st.DrawFn, some: st.SearchStrategy[Case]) -> Case:
-    """The same cases with what is asked for more seldom: name servers, a bridge that is somebody's, addresses
-    that are written down, or that a runtime asks for by one of three ways.
-
-    What may be refused is deleted then, as runtimes do."""
-    case = draw(some)
-    main, told, arguments, before = dict(case.plugins[0]), dict(case.capabilities), "", case.before
-    steps = case.steps
-    if draw(st.booleans()):
-        main["dns"] = _DNS
-    if main["type"] == "bridge":
-        main |= {key: True for key in _OF_BRIDGES if draw(st.integers(0, 2)) == 0}
-        if steps != SCRIPTS["no namespace"] and draw(st.integers(0, 3)) == 0:
-            before += _STANDING
-            steps = steps if main.get("forceAddress") or not main.get("isGateway") else _REFUSED
-    way = draw(st.sampled_from(["", "", "capability", "args", "CNI_ARGS"]))
-    if "ipam" not in main or _SECOND in steps:
-        way = ""
-    elif draw(st.booleans()):
-        routed = main["type"] == "ptp"  # which has no way but by gateways
-        way = "" if routed else way
-        addresses = [one for one in _ADDRESSES if "gateway" in one or not routed]
-        routes = [one for one in _ROUTES if "gw" in one or "isDefaultGateway" not in main]
-        routes = [one for one in routes if not (routed and "gw" in one)]  # which the reference's sbr fails on
-        own = {"addresses": draw(_some(addresses)), "routes": draw(_some(routes))}
-        main["ipam"] = {"type": "static", **own} | draw(st.sampled_from([{}, {"dns": _DNS}]))
-    asked = draw(st.sampled_from(_ASKED))
-    if way and asked in _ASKED[2:]:
-        steps = _REFUSED
-    if way == "capability":
-        main["capabilities"], told["ips"] = {"ips": True}, asked
-    elif way == "args":
-        main["args"] = {"cni": {"ips": asked}}
-    elif way == "CNI_ARGS":
-        gateway = draw(st.sampled_from(["", ";GATEWAY=10.88.0.1"]))
-        arguments = f"IgnoreUnknown=1;IP={','.join(asked)}{gateway}"
-    return msgspec.structs.replace(
-        case,
-        plugins=(main, *case.plugins[1:]),
+def loopback_cases(draw: st.DrawFn) -> Case:
+    """loopback alone, as runtimes call it, or after another."""
+    version, script = draw(st.sampled_from(VERSIONS)), draw(st.sampled_from(sorted(_OF_LO)))
+    plugins: tuple[dict[str, Any], ...] = ({"type": "loopback"},)
+    alone = draw(st.integers(0, 2)) > 0
+    if not alone:
+        plugins = (fitting(version, draw(mains())), *plugins)
+    steps = tuple(step for step in _OF_LO[script] if version not in OLD or step.command != "CHECK")
+    return Case(
+        version=version,
+        plugins=plugins,
         steps=steps,
-        capabilities=told,
-        arguments=arguments,
-        before=before,
+        within=draw(st.sampled_from(_LO)),
+        ifname="lo" if alone else "eth0",
     )

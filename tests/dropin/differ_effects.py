@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from podway.kernel import namespaces
@@ -16,6 +16,14 @@ TRIES = 8
 ECHO = 7007
 NODE = {4: "198.51.100.2", 6: "fd00:51::2"}
 OUTSIDE = {4: "198.51.100.1", 6: "fd00:51::1"}
+_ETHERTYPE = 0x88B5  # for local experiments, IEEE 802
+_EVERYBODY, _FORGED = b"\xff" * 6, bytes.fromhex("0200deadbeef")
+_SCTP = 132
+_KINDS = {
+    "udp": (socket.SOCK_DGRAM, 0),
+    "tcp": (socket.SOCK_STREAM, 0),
+    "sctp": (socket.SOCK_STREAM, _SCTP),
+}
 
 
 @contextlib.contextmanager
@@ -32,49 +40,92 @@ def inside(name: str) -> Iterator[None]:
         os.close(fd)
 
 
-def _socket(where: str, family: int, port: int = 0) -> socket.socket:
-    kind = socket.AF_INET6 if family == 6 else socket.AF_INET
+def _socket(where: str, family: int, kind: str, port: int = 0) -> socket.socket:
     with inside(where):
-        made = socket.socket(kind, socket.SOCK_DGRAM)
+        made = socket.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, *_KINDS[kind])
     made.settimeout(PATIENCE)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.bind(("::" if family == 6 else "0.0.0.0", port))
     return made
 
 
-def effects(capabilities: dict[str, Any], addresses: list[str], container: str) -> dict[str, str]:
-    """ "FROM to WHAT" → "as SOURCE" where it was answered, else "no answer"."""
+def effects(
+    capabilities: dict[str, Any], addresses: list[str], container: str, others: dict[str, list[str]]
+) -> dict[str, str]:
+    """ "FROM to WHAT" → "as SOURCE" where it was answered, else "no answer".
+
+    ``others``: addresses of other containers."""
     found: dict[str, str] = {}
     for address in addresses:
-        family = 6 if ":" in address else 4
+        family = _family(address)
         with _served("outside", family, ECHO):
             found[f"pod to outside, IPv{family}"] = _ask(container, family, OUTSIDE[family], ECHO, address)
+        with _served(container, family, ECHO):
+            found[f"outside to pod, IPv{family}"] = _ask("outside", family, address, ECHO, address)
         for one in capabilities.get("portMappings", ()):
-            if one.get("protocol", "tcp").lower() != "udp":
-                continue
-            with _served(container, family, one["containerPort"]):
-                for where, target in _ways(container, family, one):
-                    title = f"{where or 'node'} to {target}:{one['hostPort']}"
-                    found[title] = _ask(where, family, target, one["hostPort"], address)
+            found |= _published(one, container, family, address)
+    for name, theirs in others.items():
+        for one in theirs:
+            found |= _neighbour(container, name, one, addresses)
     return found
 
 
-def _ways(container: str, family: int, one: dict[str, Any]) -> list[tuple[str, str]]:
+def _family(address: str) -> int:
+    return 6 if ":" in address else 4
+
+
+def _published(one: dict[str, Any], container: str, family: int, address: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    kind = one.get("protocol", "tcp").lower()
+    if kind == "sctp" and not _has_sctp():  # nor has any pod
+        return {}
+    with _served(container, family, one["containerPort"], kind):
+        for where, target in _ways(container, family):
+            title = f"{where or 'node'} to {target}:{one['hostPort']}"
+            found[title] = _ask(where, family, target, one["hostPort"], address, kind)
+    return found
+
+
+def _ways(container: str, family: int) -> list[tuple[str, str]]:
     loopback = "::1" if family == 6 else "127.0.0.1"
     return [("outside", NODE[family]), ("", NODE[family]), ("", loopback), (container, NODE[family])]
 
 
+def _has_sctp() -> bool:
+    try:
+        socket.socket(socket.AF_INET, *_KINDS["sctp"]).close()
+    except OSError:
+        return False
+    return True
+
+
+def _neighbour(container: str, name: str, address: str, own: Iterable[str]) -> dict[str, str]:
+    family = _family(address)
+    source = next((one for one in own if _family(one) == family), "")
+    if not source:
+        return {}
+    with _served(name, family, ECHO):
+        return {f"{container} to {name}, IPv{family}": _ask(container, family, address, ECHO, source)}
+
+
 @contextlib.contextmanager
-def _served(where: str, family: int, port: int) -> Iterator[None]:
-    """Answers datagrams with the address that they came from."""
-    server = _socket(where, family, port)
+def _served(where: str, family: int, port: int, kind: str = "udp") -> Iterator[None]:
+    """Answers whoever asks with the address that the question came from."""
+    server = _socket(where, family, kind, port)
+    if kind != "udp":
+        server.listen()
     ending = threading.Event()
 
     def serve() -> None:
         while not ending.is_set():
             with contextlib.suppress(OSError):
-                _, source = server.recvfrom(100)
-                server.sendto(source[0].encode(), source)
+                if kind == "udp":
+                    _, source = server.recvfrom(100)
+                    server.sendto(source[0].encode(), source)
+                else:
+                    peer, source = server.accept()
+                    with peer:
+                        peer.sendall(source[0].encode())
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -86,12 +137,18 @@ def _served(where: str, family: int, port: int) -> Iterator[None]:
         server.close()
 
 
-def _ask(where: str, family: int, target: str, port: int, pod: str) -> str:
-    client = _socket(where, family)
+def _ask(where: str, family: int, target: str, port: int, pod: str, kind: str = "udp") -> str:
+    """ "as itself" where the pod's own address is seen at the other end."""
+    client = _socket(where, family, kind)
     try:
         for _ in range(TRIES):
             try:
-                client.sendto(b"?", (target, port))
+                if kind == "udp":
+                    client.sendto(b"?", (target, port))
+                else:
+                    client.close()
+                    client = _socket(where, family, kind)
+                    client.connect((target, port))
                 source = client.recv(100).decode()
             except TimeoutError:
                 continue
@@ -101,3 +158,28 @@ def _ask(where: str, family: int, target: str, port: int, pod: str) -> str:
         return "no answer"
     finally:
         client.close()
+
+
+def frames(container: str, ifname: str, bridge: str) -> dict[str, str]:
+    """Whether a bridge hears a pod by its own MAC, and by another."""
+    found: dict[str, str] = {}
+    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        ear = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETHERTYPE)))
+        ear.bind((bridge, _ETHERTYPE))
+        ear.settimeout(PATIENCE)
+        with inside(container):
+            mouth = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+        mouth.bind((ifname, 0))
+        own: bytes = mouth.getsockname()[4]
+        for title, mac, tries in (("frame", own, TRIES), ("forged frame", _FORGED, 2)):
+            heard = any(_heard(mouth, ear, mac) for _ in range(tries))
+            found[f"{title} to {bridge}"] = "heard" if heard else "not heard"
+    return found
+
+
+def _heard(mouth: socket.socket, ear: socket.socket, mac: bytes) -> bool:
+    mouth.send(_EVERYBODY + mac + _ETHERTYPE.to_bytes(2) + bytes(46))
+    try:
+        return ear.recv(100)[6:12] == mac
+    except TimeoutError:
+        return False

@@ -112,7 +112,7 @@ def _addresses(found: list[dict[str, Any]]) -> State:
         f"{link['ifname']} {one['local']}/{one['prefixlen']}": {k: one[k] for k in kept if k in one}
         for link in found
         for one in link.get("addr_info", ())
-        if link["ifname"] != "lo" and not one["local"].startswith("fe80:")
+        if not one["local"].startswith("fe80:")
     }
 
 
@@ -159,7 +159,7 @@ def _sysctls() -> State:
         base = _CONF / family / "conf"
         default = _values(base / "default")
         for link in sorted(path.name for path in base.iterdir()):
-            if link not in ("all", "default", "lo"):
+            if link not in ("all", "default"):
                 values = _values(base / link)
                 found |= {f"{family}/{link}/{k}": v for k, v in values.items() if v != default.get(k)}
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import ipaddress
 import json
 import os
 import select
@@ -22,7 +23,7 @@ from typing import Any
 
 import msgspec
 from dhcp_server import Dhcpd
-from differ_effects import effects, inside
+from differ_effects import effects, frames, inside
 from differ_state import MAC, Names, State, look, mentions
 from dropin_lab import Lab, buried, wait_for
 
@@ -35,6 +36,9 @@ DEADLINE = 120.0  # seconds that a side may take for one case on a loaded machin
 OUTSIDE, UPLINK = "outside", "up0"
 NODE4, NODE6, OUTSIDE4, OUTSIDE6 = "198.51.100.2", "fd00:51::2", "198.51.100.1", "fd00:51::1"
 _OF_NOBODY = ("GC", "STATUS", "VERSION")
+_ON_NODE = "node: "
+_DIRECTORY = Path("/run/differential")
+RESOLV_CONF = f"{_DIRECTORY}/resolv.conf"  # a file that stands on every node
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +66,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: dict[str, Any] = {}
     arguments: str = ""
     before: tuple[str, ...] = ()  # commands that prepare the node
+    within: tuple[str, ...] = ()  # commands that prepare each pod
+    ifname: str = "eth0"
 
     @property
     def macs(self) -> tuple[str, ...]:
@@ -146,20 +152,24 @@ class _World:
         self._case = case
         self._side = side
         self._names = Names(case.macs)
-        self._directory = Path("/run/differential")
+        self._directory = _DIRECTORY
         self._results: dict[str, Any] = {}  # container → result of the chain
         self._texts: dict[str, str] = {}  # path of an answer → the error's own words
         self._lab: Lab | None = None
         self._server: Dhcpd | None = None
 
     def run(self) -> dict[str, Any]:
-        """ "NUMBER COMMAND" → what was answered, and the state then; "texts" of errors."""
+        """ "NUMBER COMMAND" → what was answered, and the state then; "texts" of errors. From a damage on,
+        titles say "damaged" (the node) or "changed" (the pod)."""
         self._isolate()
         self._build()
         told: dict[str, Any] = {"texts": self._texts}
+        since = ""
         try:
             for number, step in enumerate(self._case.steps):
-                where = " nowhere" if step.namespace == "missing" else ""
+                if step.damage:
+                    since = " damaged" if step.damage.startswith(_ON_NODE) else " changed"
+                where = " nowhere" if step.namespace == "missing" else since
                 title = f"{number} {step.command}{where}"
                 told[title] = self._step(step, title)
         finally:
@@ -200,6 +210,13 @@ class _World:
         _run(f"ip -n {OUTSIDE} -6 route add fd00:10::/32 via {NODE6}")
         for command in self._case.before:
             _run(command)
+        for name in containers:
+            with inside(name):
+                for command in self._case.within:
+                    _run(command)
+        Path(RESOLV_CONF).write_text(
+            "nameserver 192.0.2.54\ndomain example.test\nsearch a.test b.test\noptions ndots:3\n"
+        )
         if any(one.get("ipam", {}).get("type") == "dhcp" for one in self._case.plugins):
             self._serve()
         if self._side.agent:
@@ -240,22 +257,21 @@ class _World:
             return {"answers": self._names.apply(answers)} | (
                 self._state(step) if step.command == "GC" else {}
             )
-        return {**self._state(step), "answers": self._names.apply(answers)}
+        failed = any(one["failed"] for one in answers)
+        return {**self._state(step, failed), "answers": self._names.apply(answers)}
 
     def _damage(self, step: Step) -> None:
-        on_node, command = step.damage.startswith("node: "), step.damage.removeprefix("node: ")
+        on_node, command = step.damage.startswith(_ON_NODE), step.damage.removeprefix(_ON_NODE)
         with contextlib.nullcontext() if on_node else inside(step.container):
             subprocess.run(["sh", "-c", command], capture_output=True)
 
-    def _state(self, step: Step) -> State:
+    def _state(self, step: Step, failed: bool = False) -> State:
         node = look("node", self._names)
         with inside(step.container):
             pod = look("pod", self._names)
         held = self._results.get(step.container) or {}
         addresses = _bare(held)
-        asked = any(one.get("capabilities", {}).get("portMappings") for one in self._case.plugins)
-        told = self._case.capabilities if asked else {}
-        reached = effects(told, addresses, step.container) if step.command == "ADD" else {}
+        reached = self._reached(step, addresses, not failed) if step.command == "ADD" else {}
         gone = [step.container] if step.command == "DEL" else list(step.freed)
         words = [word for one in gone for word in (*_bare(self._results.get(one) or {}), one)]
         return {
@@ -266,6 +282,17 @@ class _World:
             "files": self._files(),
             "leases": self._leases(),
         }
+
+    def _reached(self, step: Step, addresses: list[str], whole: bool) -> dict[str, str]:
+        """Where packets go, and the frames of a bridge's port once the chain is ``whole``."""
+        asked = any(one.get("capabilities", {}).get("portMappings") for one in self._case.plugins)
+        told = self._case.capabilities if asked else {}
+        others = {name: _bare(held) for name, held in self._results.items() if name != step.container}
+        found = effects(told, addresses, step.container, others)
+        bridges = [one["bridge"] for one in self._case.plugins if one["type"] == "bridge"]
+        for name in bridges if whole else ():
+            found |= frames(step.container, self._case.ifname, name)
+        return found
 
     def _files(self) -> dict[str, bool]:
         """Address files of host-local and what tuning keeps, by name."""
@@ -306,7 +333,7 @@ class _World:
         if step.command == "GC":
             valid = {one.container for one in self._case.steps} - set(step.freed)  # whose ADD failed, too
             body["cni.dev/valid-attachments"] = [
-                {"containerID": one, "ifname": "eth0"} for one in sorted(valid)
+                {"containerID": one, "ifname": self._case.ifname} for one in sorted(valid)
             ]
         path = {"pod": f"/run/netns/{step.container}", "missing": "/run/netns/none", "": ""}[step.namespace]
         environment = {
@@ -315,7 +342,7 @@ class _World:
             "PATH": os.environ["PATH"],
         }
         if step.command not in _OF_NOBODY:
-            named = {"CNI_CONTAINERID": step.container, "CNI_NETNS": path, "CNI_IFNAME": "eth0"}
+            named = {"CNI_CONTAINERID": step.container, "CNI_NETNS": path, "CNI_IFNAME": self._case.ifname}
             environment |= named | ({"CNI_ARGS": self._case.arguments} if self._case.arguments else {})
         code, out = self._execute(plugin["type"], environment, json.dumps(body).encode())
         return code, json.loads(out) if out.strip() else None
@@ -349,13 +376,16 @@ class _World:
 
 
 def _said(document: Any) -> dict[str, Any]:
-    """Of an error: its number, and whether it has words; those are everybody's own, and explain it."""
+    """Of an error: its number, and which words it has; those are everybody's own, and explain it."""
     found = document or {}
     text = f"{found.get('msg', '')} {found.get('details', '')}"
-    return {"code": found.get("code"), "msg": bool(found.get("msg")), "text": text}
+    words = {key: bool(found.get(key)) for key in ("msg", "details")}
+    return {"code": found.get("code"), **words, "text": text}
 
 
 def _bare(result: dict[str, Any]) -> list[str]:
+    """The addresses by which others reach the pod."""
     ips = [one["address"] for one in result.get("ips", ())]
     ips += [result[key]["ip"] for key in ("ip4", "ip6") if key in result]
-    return [one.partition("/")[0] for one in ips]
+    found = [one.partition("/")[0] for one in ips]
+    return [one for one in found if not ipaddress.ip_address(one).is_loopback]

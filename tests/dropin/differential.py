@@ -17,17 +17,20 @@ from differ_world import Case, Side, together
 from podway.cni import dropin
 
 ABSENT = "(absent)"
+_DEFECT = 100  # podway.cni.errors.INTERNAL
 
 
 class Difference(NamedTuple):
     """``path``: "2 DEL/node/links/cni0/mtu"; ``left`` and ``right``: what each side has there.
 
-    ``said``: of a difference in an answer, the words of each side's error, "" where there is none."""
+    ``said``: of a difference in an answer, the words of each side's error, "" where there is none. ``was``:
+    what the right side had there a step earlier."""
 
     path: str
     left: Any
     right: Any
     said: tuple[str, str] = ("", "")
+    was: Any = ABSENT
 
     def __str__(self) -> str:
         words = "".join(f"\n    {one}" for one in self.said if one)
@@ -61,11 +64,17 @@ def differences(left: dict[str, Any], right: dict[str, Any]) -> list[Difference]
     """Leaf by leaf; lists that hold the same in another order differ at each place."""
     texts = left["texts"], right["texts"]
     one, other = (flattened({k: v for k, v in side.items() if k != "texts"}) for side in (left, right))
-    return [
-        Difference(path, one.get(path, ABSENT), other.get(path, ABSENT), _said(path, *texts))
-        for path in dict.fromkeys([*one, *other])
-        if one.get(path, ABSENT) != other.get(path, ABSENT)
-    ]
+    steps = [title for title in right if title != "texts"]
+    earlier = dict(zip(steps[1:], steps, strict=False))
+    found = []
+    for path in dict.fromkeys([*one, *other]):
+        if one.get(path, ABSENT) != other.get(path, ABSENT):
+            _, step, *rest = path.split("/")
+            was = other.get("/".join(["", earlier.get(step, ""), *rest]), ABSENT)
+            found.append(
+                Difference(path, one.get(path, ABSENT), other.get(path, ABSENT), _said(path, *texts), was)
+            )
+    return found
 
 
 def _said(path: str, *texts: dict[str, str]) -> tuple[str, str]:
@@ -85,7 +94,20 @@ def _said(path: str, *texts: dict[str, str]) -> tuple[str, str]:
     return left, right
 
 
+def _defects(told: dict[str, Any], side: Side) -> list[Difference]:
+    """Answers of ours that say that Podway is broken, which no code of the others' excuses."""
+    return [
+        Difference(f"/{title}/answers/{at}/code", "no defect", one["code"])
+        for title, step in told.items()
+        if title != "texts"
+        for at, one in enumerate(step["answers"])
+        if one.get("code") == _DEFECT and one["type"] in side.ours
+    ]
+
+
 def compare(case: Case, *sides: Side) -> list[list[Difference]]:
     """The differences of every side from the first."""
     first, *others = together(case, sides)
-    return [differences(first, one) for one in others]
+    return [
+        [*differences(first, one), *_defects(one, side)] for one, side in zip(others, sides[1:], strict=True)
+    ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from differ_cases import FOLLOWERS, VERSIONS, asking, cases, dhcp_cases, inner_cases
+from differ_asking import asking
+from differ_cases import VERSIONS, cases, dhcp_cases, inner_cases, loopback_cases
+from differ_options import FOLLOWERS
 from differ_rules import DELIBERATE, UPSTREAM, Rule, unexplained
 from differ_world import Case, Side
 from differential import compare, debian, installed, ours, release
@@ -66,6 +68,12 @@ def test_ours_and_the_current_release_of_links_in_the_pod(case: Case) -> None:
     _agree(case, release(), ours(), DELIBERATE)
 
 
+@settings(_FEW, max_examples=EXAMPLES // 2)
+@given(loopback_cases())
+def test_ours_and_the_current_release_of_loopback(case: Case) -> None:
+    _agree(case, release(), ours(), DELIBERATE)
+
+
 @settings(_FEW, max_examples=EXAMPLES // 4)
 @given(dhcp_cases())
 def test_ours_and_the_current_release_of_leases(case: Case) -> None:
@@ -91,6 +99,13 @@ def test_ours_and_the_current_release_thousands(case: Case) -> None:
 @settings(_MANY, max_examples=THOUSANDS // 2)
 @given(INNER)
 def test_links_in_the_pod_thousands(case: Case) -> None:
+    _agree(case, release(), ours(), DELIBERATE)
+
+
+@pytest.mark.soak
+@settings(_MANY, max_examples=THOUSANDS // 10)
+@given(loopback_cases())
+def test_loopback_many(case: Case) -> None:
     _agree(case, release(), ours(), DELIBERATE)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from differ_asking import asking
 from differ_cases import inner_cases, vlan_cases, vrf_cases
+from differ_options import FOLLOWERS
 from differ_rules import DELIBERATE, unexplained
 from differ_world import Case
 from differential import compare, ours, release
@@ -14,7 +16,7 @@ pytestmark = [pytest.mark.guest, pytest.mark.soak]
 
 COUNT = 12
 CASES = {
-    "links": inner_cases(("ipvlan", "vlan", "dummy")),
+    "links": asking(inner_cases(("ipvlan", "vlan", "dummy"), FOLLOWERS)),
     "vlans of a bridge": vlan_cases(),
     "vrf": vrf_cases(),
 }
