@@ -287,6 +287,20 @@ def test_the_drop_in_plugin_firewall_passes_each(scene: Scene, tmp_path: Path, w
         assert SHUT[wall] in " ".join(scene.lab.podway("doctor").split())
 
 
+def test_what_goes_to_the_node_itself_is_firewallds_matter(scene: Scene, tmp_path: Path) -> None:
+    """An administrator binds the subnet to a zone for it; the drop-in plugin puts nothing there."""
+    scene.lab.start()
+    (tmp_path / "fw").mkdir()
+    firewalld = walls.Firewalld(tmp_path / "fw")
+    with firewalld.running():
+        scene.attach_drop_in()
+        assert firewalld.said("--zone=trusted", "--list-sources").split() == []
+        assert not walls.hears(scene.a, "", "10.31.0.1")
+        assert firewalld.ask("--zone=trusted", "--add-source=10.31.0.0/24")
+        assert walls.hears(scene.a, "", "10.31.0.1")
+        scene.detach_drop_in()
+
+
 def test_doctor_names_what_drops(lab: Lab) -> None:
     """Chain, and rule by handle and comment, or the policy; with what to do."""
     _iptables("ip6tables-nft")

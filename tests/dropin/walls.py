@@ -108,8 +108,8 @@ def reaches(pod: str, address: str, count: int = 1) -> bool:
 
 
 def hears(client: str, server: str, address: str) -> bool:
-    """Whether a datagram of pod ``client`` to ``address`` of pod ``server`` is answered: ufw lets echo
-    requests through, whoever sends them."""
+    """Whether a datagram of pod ``client`` to ``address`` of pod ``server`` ("": the node) is answered: ufw
+    lets echo requests through, whoever sends them."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with _socket(server, family) as there, _socket(client, family) as asking:
         there.bind(("", 0))
@@ -124,7 +124,7 @@ def hears(client: str, server: str, address: str) -> bool:
 
 
 def _socket(pod: str, family: int) -> socket.socket:
-    fd = namespaces.open_namespace(f"/run/netns/{pod}")
+    fd = namespaces.open_namespace(f"/run/netns/{pod}" if pod else namespaces.OWN)
     try:
         with namespaces.entered(fd):
             made = socket.socket(family, socket.SOCK_DGRAM)
