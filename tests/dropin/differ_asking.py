@@ -136,10 +136,10 @@ def _macs(draw: st.DrawFn, draft: _Draft) -> None:
     first = draw(st.sampled_from([OTHER_MAC, OTHER_MAC, OTHER_MAC.upper(), "none"]))
     if draft.main["type"] != "bridge" and "args" in ways:
         draft.main.pop("mac", None)
-        ways, first = ["args"], OTHER_MAC
+        ways, first = ["args", ""], OTHER_MAC
     if ways[1] or draft.main["type"] not in ("bridge", "macvlan", "tap"):  # the reference doesn't look at it
         first = OTHER_MAC
-    for mac, way in zip((first, ANOTHER_MAC), ways, strict=False):
+    for mac, way in zip((first, ANOTHER_MAC), ways, strict=True):
         draft.ask(way, "mac", mac, f"MAC={mac}")
         if way and mac == "none":
             draft.steps = REFUSED
