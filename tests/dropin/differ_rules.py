@@ -53,6 +53,8 @@ _MISTAKES = "|".join(
         "dummy interface requires an IPAM",
         "unknown ingress policy",
         "MasqMarkBit must be between",
+        "no plugin name provided",
+        "invalid MTU .*, must be",
         "error parsing value of pair",
         "backend was requested but configuration",
         "not in network",
@@ -73,6 +75,8 @@ _REFUSALS = "|".join(
         "failed to add IP addr .*to veth",
         "with non-loopback address",
         "returned missing IP config",
+        "no plugin name provided",
+        "failed to rename .*: file exists",
         "peer provided .* already exists",  # what an ADD that was refused has left
         "network is unreachable",
         "range set . overlaps with",
@@ -164,7 +168,7 @@ DELIBERATE = (
     ),
     Rule(  # nor is a bridge changed, or a device taken away
         "nothing-of-a-failure",
-        _STEP + r"/node/(?:links|sysctls/ipv\d)/(?:dev0/.*|cni0/(?:promiscuity|flags/\d))",
+        _STEP + r"/node/(?:links|sysctls/ipv\d)/(?:dev0/.*|(?:cni0|up0)/(?:promiscuity|flags/\d))",
         because=_REFUSALS,
     ),
     Rule(
@@ -186,6 +190,8 @@ DELIBERATE = (
         _STEP + r"/files(?:/last_reserved_ip.\d)?",
         lambda left, right: left in ({}, ABSENT),
     ),
+    Rule("several-addresses", _STEP + "/.*", because='error parsing value of pair "IP='),
+    Rule("on-link-in-vrf", _STEP + r"/pod/routes/\S+ (?:1|77) eth0/.*", lambda left, right: left == ABSENT),
     Rule("own-families", _STEP + "/pod/sysctls/ipv6/eth0/ndisc_notify", lambda *both: both == ("1", ABSENT)),
     Rule("link-local", _STEP + "/node/sysctls/ipv6/[^/]+/addr_gen_mode", lambda left, right: left == ABSENT),
     Rule(
