@@ -38,6 +38,7 @@ def node(directory: Path, patch: pytest.MonkeyPatch) -> Iterator[NodeEngine]:
     (directory / "bin").mkdir()
     for name, peer in (("fm0", "fm1"), ("fd0", "fd1")):
         _run("ip", "link", "add", name, "type", "veth", "peer", "name", peer)
+    _run("ip", "link", "set", "fm0", "addrgenmode", "none", "up")  # a VLAN's master has to be
     url = f"sqlite:{directory}/store.db"
     store = open_store(url, create=True)
     store.create(Record(kind="Network", name="pods", spec=json.dumps(NETWORK).encode()))
