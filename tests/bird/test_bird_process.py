@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import speakers
 from bird_pair import Pair, run, wait
+from msgspec.structs import replace
 
 from podway.bird import process
 from podway.bird.process import BirdProcess
+from podway.model.bgp import Speaker
 from podway.model.errors import InvalidInput, Unavailable
 
 pytestmark = pytest.mark.kernel
@@ -113,22 +115,39 @@ def test_ended_for_good_its_routes_go(pair: Pair) -> None:
         pair.do(pair.a.client.sessions())
 
 
+def _six(speaker: Speaker, **more: Any) -> Speaker:
+    """The same with a session for IPv6 beside each."""
+    ends = {"neighbor": speaker.sessions[0].neighbor, "local": speaker.sessions[0].local}
+    six = {end: address.replace("192.0.2.", "2001:db8::") for end, address in ends.items()}
+    (four,) = speaker.sessions
+    other = replace(four, name=f"{four.name}6", ipv4=False, ipv6=True, **six)
+    return replace(speaker, sessions=(four, other), **more)
+
+
 def test_two_birds_in_one_table_leave_each_others_routes_alone(pair: Pair, tmp_path: Path) -> None:
-    """An operator's own BIRD has the default metric and looks every second."""
+    """An operator's own BIRD has the default metric and looks every second; Podway's, every ten."""
     own = tmp_path / "own.conf"
     own.write_text(
         "router id 192.0.2.1; protocol device {} protocol kernel { scan time 1; ipv4 { export all; }; }\n"
         "protocol static { ipv4; route 10.9.0.0/24 blackhole; }\n"
+        "protocol kernel { scan time 1; ipv6 { export all; }; }\n"
+        "protocol static { ipv6; route fd00:9::/64 blackhole; }\n"
     )
+    six = "fd00:10:244:0:2::/122"
     files = [f"{tmp_path}/own.ctl", f"{tmp_path}/own.pid"]
     run("bird", "-c", str(own), "-s", files[0], "-P", files[1])
     try:
-        _both(pair)
-        time.sleep(3)
-        shown = run("ip", "route")
+        pair.start(_six(A))
+        pair.start(_six(B, own=("10.244.2.0/26", six)), far=True)
+        wait(lambda: ROUTE in run("ip", "route") and six in run("ip", "-6", "route"))
+        time.sleep(11)
+        shown, of_six = run("ip", "route"), run("ip", "-6", "route")
         assert ROUTE in shown and "blackhole 10.9.0.0/24 proto bird metric 32" in shown
+        assert f"{six} via 2001:db8::2 dev up0 proto bird" in of_six
+        assert "blackhole fd00:9::/64 dev lo proto bird metric 32" in of_six
         pair.do(pair.a.end())
         assert "blackhole 10.9.0.0/24" in run("ip", "route")
+        assert "blackhole fd00:9::/64" in run("ip", "-6", "route")
     finally:
         os.kill(int(Path(files[1]).read_text()), 9)
 

@@ -1,4 +1,5 @@
-"""A single-stack network of routed pods gets another VNI, a smaller MTU and a second family under traffic."""
+"""A single-stack network of routed pods gets another VNI, a smaller MTU and a second family under traffic; a
+bridged one becomes routed."""
 
 from __future__ import annotations
 
@@ -56,3 +57,28 @@ def test_a_second_family(lab: Lab) -> None:
     with traffic(lab.pods()) as seen:
         lab.wait_settled()
     seen.verify(least=1)
+
+
+def test_bridged_and_routed_pods_of_one_network(tmp_path: Path) -> None:
+    """Pods of today stay on their bridge while ``attach`` changes, nodes that join have routed ones, and all
+    reach each other at 1000 packets a second."""
+    bridged = {"transport": "vxlan", "pools": POOLS}
+    # each kind has a size of its own, and a pool one for both
+    sizes = [pool | {"blockSize": size} for pool, size in zip(POOLS, (24, 64), strict=True)]
+    network = TOPOLOGY["documents"][0] | {"spec": bridged}
+    file = tmp_path / "lab.json"
+    file.write_text(json.dumps(TOPOLOGY | {"documents": [network]}))
+    with running(f"q{os.getpid()}", "-f", str(file)) as name:
+        lab = Lab(name, 2)
+        with traffic(lab.pods(), rate=1000) as seen:
+            lab.apply(bridged | {"attach": "routed", "pools": sizes})
+            podway("add-node", "--name", name, "node3", "--pods", "1")
+            lab.wait_settled()
+        seen.verify()
+        lab.nodes, lab.pod_names = (*lab.nodes, "node3"), [*lab.pod_names, "node3-1"]
+        with traffic(lab.pods(), rate=1000) as seen:
+            lab.wait_settled()
+            podway("test", "--name", name, "--between", "pods")
+        seen.verify()
+        kinds = [lab.inside(node, "ip", "link", "show", "type", "bridge") for node in lab.nodes]
+        assert [bool(kind) for kind in kinds] == [True, True, False]

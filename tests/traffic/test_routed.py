@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import socket
 import subprocess
 from pathlib import Path
@@ -173,14 +175,39 @@ def _advertisement(scene: harness.Scene, own: Endpoint, target: bytes) -> bytes:
     return b"\x60\0\0\0" + len(body).to_bytes(2, "big") + b"\x3a\xff" + source + goal + body
 
 
-def test_an_unused_address_leads_nowhere(tmp_path: Path, in_namespace: int) -> None:
-    """Without the block's blackhole route the packet would go back to where it came from, and round."""
+@pytest.mark.parametrize("family", [4, 6])
+def test_an_unused_address_leads_nowhere(tmp_path: Path, in_namespace: int, family: int) -> None:
+    """Without the block's blackhole route a packet from outside would go back to where it came from."""
     with harness.scene(tmp_path, attach="routed") as scene:
         _, own = scene.pod("one")
-        block = next(cidr for cidr in scene.engine.cluster.snapshot.blocks if ":" not in cidr)
-        unused = block.partition("/")[0].rpartition(".")[0] + "." + str(int(block.split(".")[3][:-3]) + 60)
+        cidrs = scene.engine.cluster.snapshot.blocks
+        block = next(net for net in map(ipaddress.ip_network, cidrs) if net.version == family)
+        unused = str(block[60])
+        assert unused != _bare(own, family)
         shown = subprocess.run(["ip", "route", "get", unused], capture_output=True, text=True, check=False)
-        assert unused != _bare(own, 4) and shown.returncode != 0 and "Invalid argument" in shown.stderr
+        assert shown.returncode != 0 and "Invalid argument" in shown.stderr
+        before = _came_back(scene, unused)
+        harness.run("ip", f"-{family}", "route", "del", "blackhole", str(block))
+        after = _came_back(scene, unused)
+        assert (before, after > 0) == (0, True)
+
+
+def _came_back(scene: harness.Scene, address: str) -> int:
+    """How many frames with an address as destination the node sends out, when it is pinged from there."""
+    with namespaces.entered(scene.outside):
+        ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
+    with ear:
+        ear.bind(("up0", 0))
+        ear.setblocking(False)
+        assert not harness.ping(scene.outside, address, wait=1)
+        raw = ipaddress.ip_address(address).packed
+        place = slice(30, 34) if len(raw) == 4 else slice(38, 54)
+        found = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                frame, origin = ear.recvfrom(2048)
+                found += origin[2] == socket.PACKET_HOST and frame[place] == raw
+        return found
 
 
 def test_two_interfaces_of_one_pod(tmp_path: Path, in_namespace: int) -> None:
