@@ -100,6 +100,19 @@ def named(words: str) -> None:
     until(lambda: any(words in one for one in status("node1")["problems"] if "BGPPeer tor" in one))
 
 
+LARGE = """
+apiVersion: podway.dev/v1
+kind: BGPConfiguration
+metadata: {name: default}
+spec: {mesh: "on", meshLimit: 2, failover: both}
+"""
+
+
+def shell(*lines: str) -> None:
+    """The router's, line by line."""
+    inside("tor", "vtysh", "-N", "tor", *(word for line in lines for word in ("-c", line)))
+
+
 def status(node: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(inside(node, "podway", "status", "-o", "json", check=None))
     return found
@@ -107,7 +120,8 @@ def status(node: str) -> dict[str, Any]:
 
 @kernel
 def test_what_is_wrong_with_a_router_is_said_in_words() -> None:
-    """Password, a filter of BFD one way, a cut, a speaker that has ended; journal and log have it."""
+    """Password, a filter of BFD one way, a cut, no graceful restart, a mesh that is too large, a speaker that
+    has ended; journal and log have it, and doctor."""
     with up("bgp-tor"):
         declare(password="secret")
         named("the password differs, or isn't set on the peer")
@@ -124,9 +138,20 @@ def test_what_is_wrong_with_a_router_is_said_in_words() -> None:
             named(words)
             podway("heal", "--name", NAME)
             until(lambda: peers("node1") == [("Established", "Up")] * 2)
+        shell("configure terminal", "router bgp 65001", "bgp graceful-restart-disable", "end", "clear bgp *")
+        named("it does no graceful restart (RFC 4724)")
+        command = ["podway", "apply", "-f", "-"]
+        podway("exec", "--name", NAME, "node1", "--", *command, stdin=LARGE)
+        until(lambda: "more than meshLimit" in str(status("node1")["problems"]))
+        at_night = inside("node1", "podway", "doctor", check=None)
+        assert "it does no graceful restart (RFC 4724)" in at_night
+        assert "each of 3 nodes has a session with every other, more than meshLimit" in at_night
         inside("tor", "sh", "-c", "kill -KILL $(cat /run/frr/tor/bgpd.pid)")
         named("nothing listens on TCP port 179 there")
-        problems = status("node1")["problems"]
+        at_night = inside("node1", "podway", "doctor", check=None)
+        assert "BGPPeer tor (192.0.2.254): " in at_night
+        assert "nothing listens on TCP port 179 there" in at_night
+        problems = [one for one in status("node1")["problems"] if "meshLimit" not in one]
         assert problems[0].startswith("BGP session"), problems
         journal = inside("node1", "podway", "journal")
         assert "up         bgp BGPPeer tor 192.0.2.254\n" in journal
