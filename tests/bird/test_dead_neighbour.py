@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 import speakers
 from bird_pair import FAR4, NEAR4, Pair, run
@@ -114,6 +115,24 @@ def test_a_peer_that_answers_keeps_its_routes_and_a_dead_one_loses_them(
             await asyncio.sleep(0.05)
         os.kill(pair.b.pid() or 0, signal.SIGCONT)
         await until(learned)
+
+    watching(pair, test)
+
+
+def test_a_node_that_no_echo_request_reaches_may_call_again(
+    pair: Pair, verdicts: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its routes are gone while its BIRD is away, and aren't for good."""
+    monkeypatch.setattr(deathwatch, "MERCY", 2.0)
+
+    async def test(watch: DeathWatch, client: Client) -> None:
+        watch.follow([msgspec.structs.replace(one, node=True) for one in NEAR.sessions], {})
+        silence(pair)
+        os.kill(pair.b.pid() or 0, signal.SIGSTOP)
+        await until(lambda: not learned() and watch.dead)
+        os.kill(pair.b.pid() or 0, signal.SIGCONT)
+        await until(learned)
+        assert not watch.dead and not any(verdicts)
 
     watching(pair, test)
 

@@ -8,7 +8,6 @@ import ipaddress
 import json
 import os
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 from changing import POOLS, Lab, until
 from lab_tools import podway, running
 from streams import running as traffic
-from under_traffic import ALL, SO_RCVBUFFORCE, heard
+from under_traffic import heard, listener
 
 from podway.kernel import namespaces
 from podway.lab import packet
@@ -57,13 +56,11 @@ def frames_of(lab: Lab, node: str) -> Iterator[list[bytes]]:
     fd = namespaces.open_namespace(str(find(lab.name).namespace(node)))
     try:
         with namespaces.entered(fd):
-            ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, ALL)
+            ear = listener("eth0")
     finally:
         os.close(fd)
     found: list[bytes] = []
     with ear:
-        ear.bind(("eth0", 0))
-        ear.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
         yield found
         found += heard(ear)
 

@@ -15,7 +15,15 @@ from podway.kernel import namespaces
 RATE, DRAIN = 20, 30.0  # datagrams a second and flow, seconds: the guest is emulated
 SIZE = 200
 SO_RCVBUFFORCE = 33
-ALL = socket.htons(3)  # ETH_P_ALL
+ETH_P_ALL = 3  # linux/if_ether.h
+
+
+def listener(link: str) -> socket.socket:
+    """A packet socket on one link. With a protocol it would hear all of them until it is bound."""
+    ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    ear.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
+    ear.bind((link, ETH_P_ALL))
+    return ear
 
 
 def heard(ear: socket.socket) -> list[bytes]:
@@ -31,10 +39,8 @@ def heard(ear: socket.socket) -> list[bytes]:
 def change(pair: Cluster, spec: dict[str, Any]) -> list[bytes]:
     """Under traffic, of which nothing may be lost; the frames on the wire meanwhile."""
     with namespaces.entered(pair.machines[0].namespace):
-        ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, ALL)
+        ear = listener("up0")
     with ear:
-        ear.bind(("up0", 0))
-        ear.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 32 << 20)
         with traffic(pair.pods(), RATE, SIZE, DRAIN) as seen:
             time.sleep(1)
             pair.apply(spec)

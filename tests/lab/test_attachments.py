@@ -21,6 +21,13 @@ def name(attach: str, way: str) -> str:
     return f"{attach}-{way}"
 
 
+def chosen(attach: str, way: str) -> dict[str, str]:
+    """As a user may write it: one of the pairs by its preset."""
+    if (attach, way) == ("routed", "vxlan"):
+        return {"preset": "calico-vxlan"}
+    return {"attach": attach, "transport": way}
+
+
 def topology() -> dict[str, Any]:
     documents = [
         {
@@ -28,8 +35,7 @@ def topology() -> dict[str, Any]:
             "kind": "Network",
             "metadata": {"name": name(attach, way)},
             "spec": {
-                "attach": attach,
-                "transport": way,
+                **chosen(attach, way),
                 "pools": [{"cidr": f"10.{100 + number}.0.0/16"}, {"cidr": f"fd00:{100 + number}::/48"}],
                 **({"vxlan": {"vni": 10 + number}} if way == "vxlan" else {}),
             },

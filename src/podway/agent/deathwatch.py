@@ -3,8 +3,8 @@
 With ``bfd graceful`` BIRD keeps a lost neighbour's routes: it may only be starting anew. BFD can't tell that
 from a death, for it runs in BIRD; but the neighbour's kernel answers echo requests meanwhile. So whoever BFD
 lost is asked at once, and again for as long as BIRD keeps its routes, since it may die after its BIRD. If
-nothing comes back its session is disabled until it answers again. A BGPPeer's is enabled again at once, for a
-router need not answer at all.
+nothing comes back its session is disabled until it answers again, or may call again for it may live where
+echo requests are dropped. A BGPPeer's is enabled again at once, for a router need not answer at all.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ TRIES, WAIT = 3, 0.03  # echo requests, seconds apart
 PATIENT = 10  # echo requests to one that answered before: asked often, it may not be given up for a few lost
 AGAIN = 0.5  # seconds between looks at a dead one, and until BIRD is listened to anew
 SELDOM = 4.0  # seconds at most between looks at one that lives, whose BIRD is away for longer
+MERCY = 10.0  # seconds after which a node that answers nothing may call again
 LOST = re.compile(r"(\w+): BFD session down")
 
 _log = logging.getLogger("podway.bgp")
@@ -98,9 +99,10 @@ class DeathWatch:
             self.dead.add(name)
             await self._tell(f'disable "{name}"')
             _log.warning("a neighbour is dead, its routes are withdrawn", extra={"address": neighbor})
-            while (
-                name in self._nodes and self._neighbors.get(name) == neighbor and not await answers(neighbor)
-            ):
+            end = self._loop.time() + (MERCY if name in self._nodes else 0)
+            while self._loop.time() < end and self._neighbors.get(name) == neighbor:
+                if await answers(neighbor, TRIES):
+                    break
                 await asyncio.sleep(AGAIN)
         self.dead.discard(name)
         await self._tell(f'enable "{name}"')
@@ -135,7 +137,7 @@ class DeathWatch:
             _log.warning("BIRD was not told", extra={"command": command, "why": str(error)})
 
 
-async def answers(address: str, tries: int = TRIES) -> bool:
+async def answers(address: str, tries: int) -> bool:
     """Whether an address answers one of a few echo requests. An event loop that is busy finds the answer
     late, but it finds it."""
     family = family_of(address)

@@ -119,7 +119,7 @@ def _used_pools(store: Store, new: Network) -> list[Problem]:
             size = block_size(documents.resolve(new), pool)
             if claimed[0] in kept[number] and claimed.prefixlen != size:
                 what = f"block {block.cidr}, claimed by node {block.spec.node}, is none of /{size}"
-                fix = "keep the size, or add another pool"
+                fix = f"say blockSize: {claimed.prefixlen}, or add another pool"
                 problems.append(Problem(f"spec.pools[{number}].blockSize", what, fix))
         if not any(claimed[0] in pool for pool in kept):
             what = f"block {block.cidr}, claimed by node {block.spec.node}, would be in no pool"
