@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from differential import debian, release
+from dropin_engine import Here, here_is_a_node
 from dropin_lab import Lab, pods
 
 from podway.cni import dropin
@@ -24,6 +25,13 @@ def lab(in_namespace: int, tmp_path: Path) -> Iterator[Lab]:
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture
+def here(in_namespace: int, tmp_path: Path) -> Iterator[Here]:
+    """A node whose engine is this process's."""
+    with here_is_a_node(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture(params=["agent", "in-process"])

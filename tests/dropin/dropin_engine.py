@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from podway.cni import dropin
 from podway.cni.dropin.steps import drive
 from podway.cni.protocol import Call
 from podway.kernel import namespaces
-from podway.node.engine import NodeEngine
+from podway.node.engine import NodeEngine, open_engine
+from podway.store import open_store
 
 
 class Here:
@@ -53,3 +56,12 @@ class Here:
         if answer.exit_code:
             raise CniFailed(document)
         return document
+
+
+@contextmanager
+def here_is_a_node(directory: Path) -> Iterator[Here]:
+    """A node whose engine is this process's, for the body."""
+    url = f"sqlite:{directory}/store.db"
+    open_store(url, create=True).close()
+    with open_engine("a", str(directory / "state"), url) as engine:
+        yield Here(engine, directory)

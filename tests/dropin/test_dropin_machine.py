@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,8 @@ from dropin_engine import Here
 from dropin_lab import CniFailed, Lab, ip, links, wait_for
 
 from podway.cni.dropin import tap, tuning
-from podway.node.engine import open_engine
-from podway.store import open_store
 
 pytestmark = pytest.mark.kernel
-
-
-@pytest.fixture
-def here(in_namespace: int, tmp_path: Path) -> Iterator[Here]:
-    """A node in this process, whose files may be elsewhere."""
-    url = f"sqlite:{tmp_path}/store.db"
-    open_store(url, create=True).close()
-    with open_engine("a", str(tmp_path / "state"), url) as engine:
-        yield Here(engine, tmp_path)
 
 
 def conf(kind: str, **keys: Any) -> dict[str, Any]:

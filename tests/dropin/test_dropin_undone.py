@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from dropin_engine import Here
 from dropin_lab import CniFailed, ip, pods
 
-from podway.node.engine import open_engine
-from podway.store import open_store
-
 pytestmark = pytest.mark.kernel
 
 BEFORE = {"interfaces": [{"name": "eth0", "sandbox": "/run/netns/undone"}], "ips": []}
-
-
-@pytest.fixture
-def here(in_namespace: int, tmp_path: Path) -> Iterator[Here]:
-    """A node whose engine is this process's."""
-    url = f"sqlite:{tmp_path}/store.db"
-    open_store(url, create=True).close()
-    with open_engine("a", str(tmp_path / "state"), url) as engine:
-        yield Here(engine, tmp_path)
 
 
 @pytest.fixture

@@ -10,20 +10,15 @@ import pytest
 
 sys.path += [str(Path(__file__).parents[1] / room) for room in ("lab", "traffic", "dropin")]
 
-from dropin_engine import Here
+from dropin_engine import Here, here_is_a_node
 from dropin_lab import pods
-
-from podway.node.engine import open_engine
-from podway.store import open_store
 
 
 @pytest.fixture
 def here(in_namespace: int, tmp_path: Path) -> Iterator[Here]:
     """A node whose engine is this process's."""
-    url = f"sqlite:{tmp_path}/store.db"
-    open_store(url, create=True).close()
-    with open_engine("a", str(tmp_path / "state"), url) as engine:
-        yield Here(engine, tmp_path)
+    with here_is_a_node(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

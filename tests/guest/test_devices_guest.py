@@ -15,12 +15,10 @@ from typing import Any
 
 import pytest
 from bench.built import CACHE
-from dropin_engine import Here
+from dropin_engine import Here, here_is_a_node
 from dropin_lab import ip, wait_for
 
 from bench import reference
-from podway.node.engine import open_engine
-from podway.store import open_store
 
 pytestmark = pytest.mark.guest
 
@@ -33,10 +31,8 @@ THEIRS = CACHE / reference.NAME / "host-device"
 def node(tmp_path: Path) -> Iterator[Here]:
     """The guest."""
     subprocess.run(["modprobe", "-a", "virtio_net", "e1000", "uio_pci_generic"], check=True)
-    url = f"sqlite:{tmp_path}/store.db"
-    open_store(url, create=True).close()
-    with open_engine("a", str(tmp_path / "state"), url) as engine:
-        yield Here(engine, tmp_path)
+    with here_is_a_node(tmp_path) as made:
+        yield made
 
 
 def card(driver: str) -> tuple[str, str]:
