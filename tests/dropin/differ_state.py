@@ -11,7 +11,7 @@ from typing import Any
 
 State = dict[str, Any]
 
-RANDOM_LINK = re.compile(r"\b(?:veth|bwp|ifb|pi|tmp)[0-9a-f]{8,13}\b")
+RANDOM_LINK = re.compile(r"\b(?:veth|bwp|ifb|pi|pv|tmp)[0-9a-f]{8,13}\b")
 MAC = re.compile(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b", re.IGNORECASE)
 #: kinds of links that stand in pods alone, whose options are all a plugin's
 _OF_PODS = ("macvlan", "ipvlan", "vlan", "tun", "vrf")
@@ -27,9 +27,11 @@ class Names:
         self._found: dict[str, str] = {}
         self._kept = {mac.lower() for mac in kept} | {"00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff"}
 
-    def learn_link(self, where: str, name: str, mac: str) -> None:
-        """A link of namespace ``where``; a placeholder of a MAC says whose it is."""
-        if RANDOM_LINK.fullmatch(name) and name not in self._found:
+    def learn_link(self, where: str, name: str, mac: str, peer: str = "") -> None:
+        """A link of namespace ``where``, and its other end there; a placeholder of a MAC says whose it is."""
+        if peer and RANDOM_LINK.fullmatch(name):
+            self._found.setdefault(name, f"<port of {peer}>")
+        elif RANDOM_LINK.fullmatch(name) and name not in self._found:
             kind = "ifb" if name.startswith(("bwp", "ifb", "pi")) else "veth"
             number = sum(known.startswith(f"<{kind}") for known in self._found.values())
             self._found[name] = f"<{kind}{number}>"
@@ -75,7 +77,7 @@ def look(where: str, names: Names) -> State:
     )
     addresses6, routes6, rules6, neighbours6 = _ip("-6", "addr show", routes, rules, neighbours)
     for one in links:
-        names.learn_link(where, one["ifname"], one.get("address", ""))
+        names.learn_link(where, one["ifname"], one.get("address", ""), one.get("link", ""))
     state = {
         "links": {one["ifname"]: _link(one) for one in links},
         "addresses": _addresses(addresses) | _addresses(addresses6),
@@ -117,9 +119,11 @@ def _addresses(found: list[dict[str, Any]]) -> State:
 
 
 def _is_dull(one: dict[str, Any]) -> bool:
-    """Of the routes that the kernel makes for every link by itself, in its own time."""
+    """Of the routes that the kernel makes for every link by itself, in its own time; those of its addresses,
+    in a VRF's table, too, come once no duplicate is looked for any more."""
     own = one["dst"].startswith(("fe80:", "ff00:", "multicast"))
-    return own or one.get("dev") == "lo" or one.get("table") == "local"
+    local = one.get("table") == "local" or (one.get("type"), one.get("protocol")) == ("local", "kernel")
+    return own or local or one.get("dev") == "lo"
 
 
 def _route(one: dict[str, Any]) -> tuple[str, State]:
