@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from podway.kernel.system_bus import Bus, Refused
+if TYPE_CHECKING:
+    from podway.kernel.system_bus import Bus
 
 PATIENCE = 5.0  # seconds for all questions together
 _NAME, _PATH = "org.fedoraproject.FirewallD1", "/org/fedoraproject/FirewallD1"
@@ -31,10 +33,11 @@ class Source(msgspec.Struct, frozen=True):
 def sources(addresses: Iterable[str]) -> tuple[Source, ...]:
     """Those of the addresses (bare) that a zone has; none where no firewalld runs.
 
-    Raises Refused, or OSError where firewalld doesn't answer."""
-    bus = Bus(PATIENCE)
+    Raises OSError where firewalld refuses or doesn't answer."""
+    from podway.kernel.system_bus import Refused, system_bus  # of use to few nodes, and slow to import
+
     try:
-        with bus:
+        with system_bus(PATIENCE) as bus:
             found = [_source(bus, address) for address in addresses]
     except (FileNotFoundError, ConnectionRefusedError):
         return ()  # there is no bus
@@ -57,8 +60,10 @@ def _source(bus: Bus, address: str) -> Source | None:
 
 
 def unbind(found: Iterable[Source]) -> None:
-    """Take them out of their zones, at run time. Raises Refused, OSError."""
-    with Bus(PATIENCE) as bus:
+    """Take them out of their zones, at run time. Raises OSError."""
+    from podway.kernel.system_bus import Refused, system_bus
+
+    with system_bus(PATIENCE) as bus:
         for one in found:
             try:
                 bus.ask(_NAME, _PATH, f"{_NAME}.zone.removeSource", one.zone, one.bound)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from podway.cni.dropin.steps import Aside, Steps, Work
 from podway.kernel import firewalld
-from podway.kernel.system_bus import Refused
 from podway.node import takeover
 from podway.node.faults import reach
 
@@ -33,7 +32,7 @@ def leave(held: Mapping[Owner, tuple[str, ...]]) -> Steps[None]:
         yield Work(lambda engine: _note(engine, whose, found))
         yield Aside(lambda: firewalld.unbind(found))
         reach("takeover.zone")
-    except (OSError, Refused) as error:
+    except OSError as error:
         why = f"firewalld: {error}"
         yield Work(lambda engine: takeover.leave(engine.database, ", ".join(whose), why))
 
