@@ -96,7 +96,7 @@ def why(session: Session, state: SessionState | None, clues: Clues) -> str:
         return ""  # nobody has called from there yet
     if session.passive:
         return f"{session.neighbor} has not called yet (it opens this session)"
-    if state.state == "Idle" and not session.multihop:
+    if state.state == "Idle" and not session.multihop and not clues.known:
         what = f"no link of this node that is up leads to {session.neighbor}: look at ip link and ip address"
         return what + ("" if session.node else ", or, if it is beyond a router, set multihop")
     if session.ttl_security and state.state in ("Active", "Connect"):
