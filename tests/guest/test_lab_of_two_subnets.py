@@ -76,6 +76,16 @@ def test_ipip_always(lab: Lab) -> None:
     assert tunnelled(frames) == ACROSS | WITHIN and not plain(frames)
 
 
+@pytest.mark.parametrize("protocol", [4, 41])
+def test_a_protocol_that_is_let_through_nowhere_is_told_by_name(lab: Lab, protocol: int) -> None:
+    """Each family has its own; the other goes on meanwhile."""
+    podway("partition", "--name", lab.name, "node1", "--only", f"proto/{protocol}")
+    wanted = {f"protocol {protocol} blocked"}
+    until("it is blocked", lambda: set(verdicts(lab).values()) == wanted, PATIENCE)
+    podway("heal", "--name", lab.name)
+    until("it passes again", lambda: set(verdicts(lab).values()) == {"ok"}, PATIENCE)
+
+
 def test_wireguard_everywhere(lab: Lab) -> None:
     """Preset calico-wireguard, changed to under traffic: a handshake with every peer, nothing in clear."""
     frames = change(lab, {"preset": "calico-wireguard"})
