@@ -251,6 +251,7 @@ class Pieces:
         if not isinstance(piece.want, Tuned):  # what a tuning after it sets is no objection
             inner = tuple(wiring.as_left(one, mac) for one in inner if not isinstance(one, Sysctl))
         sought: tuple[AnyObject, ...] = ()
+        told = told if inner else None  # of a card that a program drives nothing is in the pod
         if told is not None:
             inner = required(piece, inner, told, ours=foreign is None)
             sought = told.sought(piece.ifname)
