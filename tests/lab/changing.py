@@ -24,6 +24,11 @@ from podway.store import open_store
 POOLS = [{"cidr": "10.244.0.0/16"}, {"cidr": "fd00:10:244::/48"}]
 
 
+def document(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """A resource, as files have it."""
+    return {"apiVersion": "podway.dev/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
 class Lab:
     """A running lab of nodes node1 to nodeN with a pod each, by name."""
 
@@ -55,8 +60,7 @@ class Lab:
 
     def apply(self, spec: dict[str, Any], *arguments: str) -> None:
         """``podway apply`` of the lab's network with another spec."""
-        document = {"apiVersion": "podway.dev/v1", "kind": "Network", "metadata": {"name": "pods"}}
-        text = json.dumps(document | {"spec": {"pools": POOLS} | spec})
+        text = json.dumps(document("Network", "pods", {"pools": POOLS} | spec))
         command = [*PODWAY, "apply", "--store", find(self.name).store, "-f", "-", *arguments]
         done = subprocess.run(command, input=text, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

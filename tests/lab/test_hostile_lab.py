@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from changing import POOLS, Lab
+from changing import POOLS, Lab, document
 from lab_tools import running
 from streams import running as traffic
 
@@ -36,10 +36,6 @@ def until(what: str, holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline, what
         time.sleep(0.1)
-
-
-def document(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": "podway.dev/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
 TOPOLOGY = {

@@ -12,17 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from changing import POOLS, Lab
+from changing import POOLS, Lab, document
 from lab_tools import podway, running
 from streams import running as traffic
 
 pytestmark = pytest.mark.kernel
 PATIENCE = 90.0
 NODES = 5
-
-
-def document(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": "podway.dev/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
 TOPOLOGY = {

@@ -27,6 +27,7 @@ from podway.kernel.wireguard import Wireguard
 from podway.model import bgp
 from podway.model.objects import (
     ALIAS_PREFIX,
+    LOCAL_TABLE,
     ROUTE_PROTOCOL,
     Actual,
     Address,
@@ -55,8 +56,6 @@ ALL_KINDS = (
     | NFT_KINDS
     | WG_KINDS
 )
-
-LOCAL_TABLE = 255  # RT_TABLE_LOCAL, linux/rtnetlink.h: the kernel's own
 
 #: queueing disciplines that only somebody's configuration makes
 SHAPERS = ("tbf", "htb", "ingress")
@@ -283,11 +282,6 @@ class Kernel:
         """One link in a pod's namespace, None when there is none."""
         found = self.look_up_inside(namespace, [Link(name=ifname, kind="")]).get(("link", ifname))
         return found if isinstance(found, Link) else None
-
-    def sysctls_inside(self, namespace: int, paths: Iterable[str]) -> Actual:
-        """Those sysctls of a pod's namespace that there are."""
-        with namespaces.entered(namespace):
-            return sysctl.observe(paths)
 
     def index_inside(self, namespace: int, ifname: str) -> int:
         """The ifindex of a link in a pod's namespace, 0 when there is none."""

@@ -28,6 +28,7 @@ TABLE = "podway"  # nftables table name, in the families that are used
 ALIAS_PREFIX = "podway:"  # IFLA_IFALIAS of every link that Podway made
 
 MAIN_TABLE = 254  # RT_TABLE_MAIN, linux/rtnetlink.h
+LOCAL_TABLE = 255  # RT_TABLE_LOCAL: the kernel's own
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):

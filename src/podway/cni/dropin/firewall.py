@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from podway.cni import config, result
+from podway.cni import config
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.frame import Chained
-from podway.cni.errors import CniError, wrong
+from podway.cni.dropin.previous import of_delete
+from podway.cni.errors import wrong
 from podway.cni.protocol import Result
 from podway.cni.reader import Section
 from podway.model.dropin import Passed, Piece
@@ -79,10 +80,7 @@ def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
 
 def theirs(ask: Ask) -> tuple[str, ...]:
     """By what the reference plugin's DEL finds what it made: prevResult's addresses, of whatever IPAM."""
-    try:
-        before = result.previous(ask.section, ask.conf.version)
-    except CniError:  # DEL goes on
-        return ()
+    before = of_delete(ask)
     return tuple(one.address.partition("/")[0] for one in before.ips) if before is not None else ()
 
 

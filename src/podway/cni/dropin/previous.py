@@ -21,13 +21,18 @@ def on_node(before: Result) -> list[str]:
     return [one.name for one in before.interfaces if not one.sandbox and not config.ifname_problem(one.name)]
 
 
+def of_delete(ask: Ask) -> Result | None:
+    """A DEL's prevResult; None without, and where it can't be read: DEL goes on."""
+    try:
+        return result.previous(ask.section, ask.conf.version)
+    except CniError:
+        return None
+
+
 def is_about(engine: NodeEngine, ask: Ask) -> bool:
     """Whether a DEL's prevResult is about the interface that stands in the pod now: its MAC is the same."""
     link = engine.kernel.link_inside(ask.living, ask.me.ifname) if ask.living >= 0 else None
-    try:
-        before = result.previous(ask.section, ask.conf.version)
-    except CniError:  # DEL goes on
-        return False
+    before = of_delete(ask)
     macs = {one.mac.lower() for one in before.interfaces if one.name == ask.me.ifname} if before else set()
     return link is not None and link.mac in macs
 

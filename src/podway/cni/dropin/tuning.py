@@ -128,7 +128,8 @@ def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
 def _noted(engine: NodeEngine, ask: Ask, want: Tuned) -> Tuned:
     if not want.sysctls:
         return want
-    there = engine.kernel.sysctls_inside(ask.call.pod_fd, [path for path, _ in want.sysctls])
+    wanted = [Sysctl(path=path, value=value) for path, value in want.sysctls]
+    there = engine.kernel.look_up_inside(ask.call.pod_fd, wanted)
     found = tuple((one.path, one.value) for one in there.values() if isinstance(one, Sysctl))
     return msgspec.structs.replace(want, found=found)
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 
 from podway.kernel.netlink import wire
-from podway.model.objects import Route
+from podway.model.objects import LOCAL_TABLE, Route
 
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
@@ -25,7 +25,7 @@ SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
 _TYPE_NAMES = {number: name for name, number in TYPES.items()}
 _SCOPE_NAMES = {number: name for name, number in SCOPES.items()}
 AF_INET6 = 10
-TABLE_AT, LOCAL_TABLE = 4, 255  # where in struct rtmsg the table is; RT_TABLE_LOCAL
+TABLE_AT = 4  # where in struct rtmsg the table is
 
 _FOUR = struct.Struct("=HH4s")
 _NUMBER = struct.Struct("=HHI")

@@ -14,7 +14,6 @@ from podway.model.dropin import BridgePod, InPod, Path, Piece, Ptp
 from podway.model.objects import MAIN_TABLE, Actual, Address, AnyObject, Key, Route
 from podway.plan.dropin import pod
 
-_LOCAL_TABLE = 255  # RT_TABLE_LOCAL, linux/rtnetlink.h
 _ALONE = ("/32", "/128")
 
 
@@ -32,14 +31,14 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
         return (*addresses, *(Route(dst=dst, protocol=0) for dst, _ in self._ways()))
 
     def missing(self, found: Actual, ifname: str) -> Key | None:
-        """The key of the first that isn't there.
+        """The key of the first that isn't there among what a look-up found, the kernel's own table left out.
 
         A route may be in any table, where plugins move them; a default route may have any gateway, as for the
         reference plugins."""
         for address in self.addresses:
             if ("address", ifname, address) not in found:
                 return ("address", ifname, address)
-        routes = [one for one in found.values() if isinstance(one, Route) and one.table != _LOCAL_TABLE]
+        routes = [one for one in found.values() if isinstance(one, Route)]
         for dst, gw in self._ways():
             if not any(one.dst == dst and gw in ("", one.via) for one in routes):
                 return ("route", str(MAIN_TABLE), dst, gw)
