@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from differ_options import FOLLOWERS, LIMITS, MAPPINGS, OTHER_MAC, SBR, TAP_MAC, tunings
+from differ_options import FOLLOWERS, LIMITS, MAPPINGS, OTHER_MAC, REPEATED, SBR, TAP_MAC, repeats, tunings
 from differ_world import RESOLV_CONF, Case, Step
 from hypothesis import strategies as st
 
@@ -181,8 +181,11 @@ def _steps(script: str, version: str, chained: list[dict[str, Any]]) -> tuple[St
 def _after(
     draw: st.DrawFn, version: str, followers: tuple[st.SearchStrategy[Any], ...]
 ) -> list[dict[str, Any]]:
-    """Some of these plugins, of those that the reference has for the version."""
+    """Some of these plugins, seldom one of them twice, of those that the reference has for the version."""
     found = [draw(plugin) for plugin in followers if draw(st.booleans())]
+    known = [one for one in found if one["type"] in REPEATED]
+    if known and draw(st.integers(0, 3)) == 0:
+        found.append(draw(repeats(draw(st.sampled_from(known)))))
     return [one for one in found if version >= _SINCE.get(one["type"], "")]
 
 

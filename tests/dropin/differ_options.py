@@ -114,6 +114,24 @@ FIREWALL = st.fixed_dictionaries(
     },
 )
 SBR = st.fixed_dictionaries({"type": st.just("sbr")}, optional={"table": st.just(300)})
+REPEATED = {"portmap": portmaps(), "bandwidth": BANDWIDTH, "firewall": FIREWALL, "tuning": tunings()}
+
+
+@st.composite
+def repeats(draw: st.DrawFn, first: dict[str, Any]) -> dict[str, Any]:
+    """The same plugin once more: a tuning that sets what the first doesn't, since the reference's CHECK of
+    the first looks for its own values whatever came after; a portmap without nftables' conditions, which
+    replace those of every other there."""
+    found: dict[str, Any] = draw(REPEATED[first["type"]])
+    if found.get("backend") == "nftables":
+        found = {key: value for key, value in found.items() if not key.startswith("conditions")}
+    if found["type"] == "tuning":
+        told = first | first.get("args", {}).get("cni", {})
+        new = {key: value for key, value in found.items() if key not in (*told, "args", "capabilities")}
+        found = {"type": "tuning", "dataDir": found["dataDir"], **new, "promisc": told.get("promisc", False)}
+    return found
+
+
 #: what may come after a main plugin, in this order
 FOLLOWERS = (portmaps(), BANDWIDTH, FIREWALL, tunings(), SBR)
 

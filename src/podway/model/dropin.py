@@ -277,7 +277,8 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     """What one plugin made for one interface of one container, by one configuration.
 
     ``container`` "" is a device that no container owns. ``addresses`` carry the prefix length; ``namespace``
-    is the path that the runtime gave, ``namespace_id`` "dev:inode" of it."""
+    is the path that the runtime gave, ``namespace_id`` "dev:inode" of it. ``turn`` counts from 0 where the
+    plugin stands in its chain more than once."""
 
     container: str
     ifname: str
@@ -288,6 +289,7 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str = ""
     namespace_id: str = ""
     boot_id: str = ""
+    turn: int = 0
 
     @property
     def plugin(self) -> str:
@@ -295,6 +297,16 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
         return str(type(self.want).__struct_config__.tag)
 
     @property
-    def id(self) -> str:
-        """Unique on a node: CONTAINER/IFNAME/CONFIGURATION/PLUGIN."""
+    def series(self) -> str:
+        """The id of its plugin's first turn: CONTAINER/IFNAME/CONFIGURATION/PLUGIN."""
         return f"{self.container}/{self.ifname}/{self.configuration}/{self.plugin}"
+
+    @property
+    def id(self) -> str:
+        """Unique on a node: the series, from the second turn on with its number."""
+        return in_turn(self.series, self.turn)
+
+
+def in_turn(series: str, turn: int) -> str:
+    """The id of a turn, counted from 0."""
+    return f"{series}/{turn + 1}" if turn else series

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import itertools
 from collections.abc import Collection, Mapping
 
 import msgspec
 
 from podway.delta.differ import diff, ordered
 from podway.kernel.facade import Kernel
-from podway.model.dropin import BridgeDevice, InPod, InVrf, Moved, Passed, Piece, Tuned
+from podway.model.dropin import BridgeDevice, InPod, InVrf, Moved, Passed, Piece, Tuned, in_turn
 from podway.model.errors import Conflict, InvalidInput
 from podway.model.gate import Passage
 from podway.model.objects import Actual, Address, AnyObject, Key, Link, Op, Sysctl
@@ -50,8 +51,21 @@ class Pieces:
         return self._planner.inputs.pieces
 
     def of(self, configuration: str, plugin: str) -> list[Piece]:
-        """All that one plugin made by one configuration."""
-        return [p for p in self.known.values() if (p.configuration, p.plugin) == (configuration, plugin)]
+        """All that one plugin made by one configuration, the last first."""
+        made = reversed(self.known.values())
+        return [p for p in made if (p.configuration, p.plugin) == (configuration, plugin)]
+
+    def turns(self, series: str) -> list[Piece]:
+        """What one plugin has made for one interface, each time that the chain names it."""
+        ids = (in_turn(series, number) for number in itertools.count())
+        return list(itertools.takewhile(bool, map(self.known.get, ids)))  # type: ignore[arg-type]
+
+    def next_turn(self, piece: Piece) -> Piece:
+        """As its plugin's next one in this chain. What stands in another namespace is no part of it."""
+        before = self.turns(piece.series)
+        if any(one.namespace_id != piece.namespace_id for one in before):
+            return piece
+        return msgspec.structs.replace(piece, turn=len(before))
 
     def maker_of(self, piece: Piece) -> Piece | None:
         """What the plugin before ``piece`` in its chain made: its interface. None where that isn't ours."""
@@ -192,17 +206,16 @@ class Pieces:
             raise
 
     def delete(self, name: str, namespace: int = -1) -> None:
-        """Take a piece out of service; unknown is no error. Its links and addresses go at the burial.
+        """Take a piece out of service, and later turns of its plugin before it; unknown is no error.
+        Links and addresses go at the burial.
 
         ``namespace``: a descriptor of the pod's, where one is at hand."""
         reach("delete.begin")
-        piece = self.known.get(name)
-        if piece is None:
-            return
-        self._database.piece_state(piece.id, "deleting")
-        reach("delete.journalled")
-        self._take_out(inside.by(piece, namespace))
-        reach("delete.detached")
+        for piece in reversed(self.turns(name)):
+            self._database.piece_state(piece.id, "deleting")
+            reach("delete.journalled")
+            self._take_out(inside.by(piece, namespace))
+            reach("delete.detached")
 
     def undo(self, name: str, namespace: int) -> None:
         """Take away what an ADD has made that fails after all: when it is told, nothing is left."""
@@ -214,10 +227,10 @@ class Pieces:
         reach("inside.undone")
         forget = functools.partial(self._planner.update_piece, piece.id, None)
         wanted = self._planner.fragment("piece", piece.id)
-        passes = [" ".join(one.key) for one in wanted if isinstance(one, Passage)]
         removals = wiring.take_out(self._kernel, self._planner, ("piece", piece.id), forget)
-        for path in passes:
-            self._database.ledger_remove(path)
+        for one in wanted:
+            if isinstance(one, Passage) and one.key not in self._planner.desired:
+                self._database.ledger_remove(" ".join(one.key))
         self.burial.doom(piece, removals)
 
     def take_over(self, of: Attached, namespace: int = -1, kind: str = "veth") -> None:

@@ -23,6 +23,8 @@ _STRUCTURE = (
     NftSet(family=FAMILY, name="within6", type=("ipv6_addr", "ipv6_addr"), interval=True),
     NftSet(family=FAMILY, name="callers4", type=("ipv4_addr", "ipv4_addr"), interval=True),
     NftSet(family=FAMILY, name="callers6", type=("ipv6_addr", "ipv6_addr"), interval=True),
+    NftSet(family=FAMILY, name="called4", type=("ipv4_addr",)),
+    NftSet(family=FAMILY, name="called6", type=("ipv6_addr",)),
     NftSet(family=FAMILY, name="cluster4", type=("ipv4_addr",), interval=True),
     NftSet(family=FAMILY, name="cluster6", type=("ipv6_addr",), interval=True),
     NftSet(family=FAMILY, name="nodes4", type=("ipv4_addr",)),
@@ -52,6 +54,14 @@ _STRUCTURE = (
             NftRule(
                 "ct status dnat ip6 daddr . ip6 saddr @callers6 masquerade fully-random",
                 "published port whose answer must come back here (snat)",
+            ),
+            NftRule(
+                "ct status dnat ip daddr @called4 masquerade fully-random",
+                "published port whose every answer must come back here (masqAll)",
+            ),
+            NftRule(
+                "ct status dnat ip6 daddr @called6 masquerade fully-random",
+                "published port whose every answer must come back here (masqAll)",
             ),
             NftRule(
                 "ct status dnat ip saddr 127.0.0.0/8 masquerade fully-random",
@@ -109,9 +119,13 @@ def leaving(addresses: tuple[str, ...]) -> tuple[NftElement, ...]:
 
 
 def callers(masked: Iterable[tuple[str, str]]) -> tuple[NftElement, ...]:
-    """Of (pod's address, prefix) pairs: who uses the pod's published ports from the prefix is masqueraded."""
+    """Of (pod's address, prefix) pairs: who uses the pod's published ports from the prefix is masqueraded.
+
+    Everybody has a set without intervals: among them he would overlap what else is said of the pod."""
     return tuple(
-        NftElement(
+        NftElement(family=FAMILY, set=f"called{family_of(address)}", value=(address,))
+        if prefix.endswith("/0")
+        else NftElement(
             family=FAMILY,
             set=f"callers{family_of(address)}",
             value=(str(ipaddress.ip_network(address)), str(ipaddress.ip_network(prefix))),

@@ -15,6 +15,7 @@ from podway.cni.protocol import Interface, Result
 from podway.cni.reader import Section
 from podway.model import names
 from podway.model.dropin import AnyWant, BridgePod, Piece, Ptp, Shaped
+from podway.model.errors import Conflict
 from podway.model.objects import Link
 from podway.model.resources import Bandwidth
 
@@ -52,14 +53,25 @@ def _bucket(told: Section, way: str) -> tuple[int, int]:
 
 
 def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
-    """Find the host's side of the pod's veth among the interfaces of prevResult. Raises CniError 7."""
+    """Find the host's side of the pod's veth among the interfaces of prevResult. Raises CniError 7, and
+    Conflict where a turn before has limited the same way."""
     assert isinstance(piece.want, Shaped) and ask.before is not None
+    _refuse_twice(ask, piece.want, engine.pieces.turns(piece.series))
     names_told = {one.name for one in ask.before.interfaces if not one.sandbox}
     link = _made_here(engine, piece) or _looked_for(engine, ask, names_told)
     if link is None or link.name not in names_told:
         raise wrong("prevResult", f"has no veth on the node whose other end is {ask.me.ifname}")
     found = msgspec.structs.replace(piece.want, link=link.name, mtu=link.mtu or 0)
     return msgspec.structs.replace(piece, want=found)
+
+
+def _refuse_twice(ask: Ask, want: Shaped, before: Collection[Piece]) -> None:
+    """A link has one bucket each way, as with the reference plugin."""
+    limited = [one.want.bandwidth for one in before if isinstance(one.want, Shaped)]
+    for way in ("ingress_rate", "egress_rate"):
+        if getattr(want.bandwidth, way) and any(getattr(one, way) for one in limited):
+            what = f"what {ask.me.ifname} has of {way.partition('_')[0]} is limited already"
+            raise Conflict(what, f"container {ask.me.container}", "send DEL first, or limit it once")
 
 
 def _made_here(engine: NodeEngine, piece: Piece) -> Link | None:
@@ -90,4 +102,4 @@ def result(ask: Ask, before: Result, made: AnyWant | None) -> Result:
     return msgspec.structs.replace(before, interfaces=(*before.interfaces, device))
 
 
-PLUGIN = Chained("bandwidth", want, prepare, result=result)
+PLUGIN = Chained("bandwidth", want, prepare, result=result, repeats=True)

@@ -95,4 +95,4 @@ def _refuse_zone(engine: NodeEngine, section: Section) -> None:
         raise wrong(section.at("firewalldZone"), what, fix)
 
 
-PLUGIN = Chained("firewall", want, prepare, theirs=theirs)
+PLUGIN = Chained("firewall", want, prepare, theirs=theirs, repeats=True)

@@ -122,10 +122,11 @@ class _Shape:
 class Chained(_Shape):
     """A plugin after others. ``want(ask, before)`` is None where nothing is asked of it.
 
-    ``result(ask, before, wanted)``: what it passes on. ``checked``: a piece as CHECK wants it, where that is
-    more than ADD has set. Of a pod of the reference plugin's: ``inherit`` is what DEL does besides,
-    ``theirs`` are the addresses by which it finds what was made, ``recognize`` completes for CHECK what would
-    have been made, and raises Conflict."""
+    ``result(ask, before, wanted)``: what it passes on. ``checked``: its pieces as CHECK wants them, where
+    that isn't just what each ADD has set. ``repeats``: a chain may name it more than once; CHECK and DEL by
+    one are of all, since nothing says which it was. Of a pod of the reference plugin's: ``inherit`` is what
+    DEL does besides, ``theirs`` are the addresses by which it finds what was made, ``recognize`` completes
+    for CHECK what would have been made, and raises Conflict."""
 
     def __init__(
         self,
@@ -136,7 +137,8 @@ class Chained(_Shape):
         inherit: Callable[[NodeEngine, Ask], None] = lambda *_: None,
         theirs: Callable[[Ask], Addresses] = lambda _: (),
         recognize: Prepare = _unprepared,
-        checked: Callable[[Piece], Piece] = lambda piece: piece,
+        checked: Callable[[list[Piece]], list[Piece]] = lambda turns: turns,
+        repeats: bool = False,
     ) -> None:
         super().__init__(name, prepare)
         self._want = want
@@ -145,6 +147,7 @@ class Chained(_Shape):
         self._inherit = inherit
         self._theirs = theirs
         self._recognize = recognize
+        self._repeats = repeats
 
     def _before(self, ask: Ask) -> Result:
         if ask.before is None:
@@ -156,8 +159,12 @@ class Chained(_Shape):
         want = self._want(ask, before)
         if want is not None:
             piece, namespace = self._piece(ask, want), ask.pod_namespace()
-            yield Work(lambda engine: self._attach(engine, ask, piece, namespace))
+            yield Work(lambda engine: self._attach_next(engine, ask, piece, namespace))
         return self._result(ask, before, want)
+
+    def _attach_next(self, engine: NodeEngine, ask: Ask, piece: Piece, namespace: int) -> None:
+        piece = engine.pieces.next_turn(piece) if self._repeats else piece
+        self._attach(engine, ask, piece, namespace)
 
     def delete(self, ask: Ask) -> Steps[None]:
         def free(engine: NodeEngine, addresses: Addresses) -> None:
@@ -175,12 +182,10 @@ class Chained(_Shape):
             yield Work(lambda engine: self._check(engine, ask, piece, namespace))
 
     def _check(self, engine: NodeEngine, ask: Ask, piece: Piece, namespace: int) -> None:
-        known = engine.pieces.known.get(piece.id)
-        if known is not None:
-            engine.pieces.check(self._checked(known), namespace)
-        else:
-            theirs = self._checked(self._recognize(engine, ask, piece))
-            engine.pieces.check(theirs, namespace, foreign=on_node(self._before(ask)))
+        known = engine.pieces.turns(piece.series)
+        foreign = None if known else on_node(self._before(ask))
+        for one in self._checked(known or [self._recognize(engine, ask, piece)]):
+            engine.pieces.check(one, namespace, foreign=foreign)
 
     def collect(self, ask: Ask) -> Steps[None]:
         yield Work(lambda engine: self._collect(engine, ask))

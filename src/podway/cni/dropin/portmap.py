@@ -142,4 +142,4 @@ def _towards(engine: NodeEngine, addresses: tuple[str, ...]) -> str:
     return link
 
 
-PLUGIN = Chained("portmap", want, prepare)
+PLUGIN = Chained("portmap", want, prepare, repeats=True)

@@ -5,6 +5,7 @@ What the interface had before is kept with the piece, and put back by DEL while 
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from typing import TYPE_CHECKING
@@ -23,12 +24,12 @@ from podway.cni.runtime import mac
 from podway.model.dropin import AnyWant, Piece, Tuned
 from podway.model.errors import Unavailable
 from podway.model.objects import Link, Sysctl
+from podway.plan.dropin import tuning
 
 if TYPE_CHECKING:
     from podway.node.engine import NodeEngine
 
 ALLOWED = "/etc/cni/tuning/allowlist.conf"  # a regular expression a line; absent, everything is allowed
-_SETTINGS = ("mac", "mtu", "txqlen", "promisc", "allmulti")
 _LIMIT = 64 * 1024  # bytes of that file
 
 
@@ -112,7 +113,7 @@ def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
     """Note how interface and sysctls are now. Raises CniError 7, Unavailable when there is no interface."""
     assert isinstance(piece.want, Tuned)
     want = _noted(engine, ask, piece.want)
-    changed = [name for name in _SETTINGS if getattr(want, name) is not None]
+    changed = [name for name in tuning.SETTINGS if getattr(want, name) is not None]
     if changed:
         found = engine.kernel.link_inside(ask.call.pod_fd, piece.ifname)
         if found is None:
@@ -145,12 +146,12 @@ def result(ask: Ask, before: Result, made: AnyWant | None) -> Result:
     return msgspec.structs.replace(before, interfaces=interfaces)
 
 
-def checked(piece: Piece) -> Piece:
-    """For CHECK: one that switches promiscuous mode on nowhere finds it off, as the reference's does."""
-    assert isinstance(piece.want, Tuned)
-    return msgspec.structs.replace(
-        piece, want=msgspec.structs.replace(piece.want, promisc=bool(piece.want.promisc))
-    )
+def checked(turns: list[Piece]) -> list[Piece]:
+    """For CHECK: as all of them left it. Where none switches promiscuous mode on, it is off, as the
+    reference's wants it."""
+    want = functools.reduce(tuning.over, (one.want for one in turns if isinstance(one.want, Tuned)))
+    want = msgspec.structs.replace(want, promisc=bool(want.promisc))
+    return [msgspec.structs.replace(turns[-1], want=want)]
 
 
-PLUGIN = Chained("tuning", want, prepare, result, backup.put_back, checked=checked)
+PLUGIN = Chained("tuning", want, prepare, result, backup.put_back, checked=checked, repeats=True)
