@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from podway.kernel import namespaces
@@ -58,10 +59,12 @@ def effects(
     found: dict[str, str] = {}
     for address in addresses:
         family = _family(address)
-        with _served("outside", family, ECHO):
-            found[f"pod to outside, IPv{family}"] = _ask(container, family, OUTSIDE[family], ECHO, address)
-        with _served(container, family, ECHO):
-            found[f"outside to pod, IPv{family}"] = _ask("outside", family, address, ECHO, address)
+        ways = {
+            f"pod to outside, IPv{family}": (container, family, OUTSIDE[family], ECHO, address),
+            f"outside to pod, IPv{family}": ("outside", family, address, ECHO, address),
+        }
+        with _served("outside", family, ECHO), _served(container, family, ECHO):
+            found |= _ask_all(ways)
         for one in capabilities.get("portMappings", ()):
             found |= _published(one, container, family, address)
     for name, theirs in others.items():
@@ -75,15 +78,16 @@ def _family(address: str) -> int:
 
 
 def _published(one: dict[str, Any], container: str, family: int, address: str) -> dict[str, str]:
-    found: dict[str, str] = {}
     kind = one.get("protocol", "tcp").lower()
     if kind == "sctp" and not _has_sctp():  # nor has any pod
         return {}
+    port = one["hostPort"]
+    ways = {
+        f"{where or 'node'} to {target}:{port}": (where, family, target, port, address, kind)
+        for where, target in _ways(container, family)
+    }
     with _served(container, family, one["containerPort"], kind):
-        for where, target in _ways(container, family):
-            title = f"{where or 'node'} to {target}:{one['hostPort']}"
-            found[title] = _ask(where, family, target, one["hostPort"], address, kind)
-    return found
+        return _ask_all(ways)
 
 
 def _ways(container: str, family: int) -> list[tuple[str, str]]:
@@ -135,6 +139,12 @@ def _served(where: str, family: int, port: int, kind: str = "udp") -> Iterator[N
         ending.set()
         thread.join()
         server.close()
+
+
+def _ask_all(ways: dict[str, tuple[Any, ...]]) -> dict[str, str]:
+    """Title → answer, each asked for by ``_ask(*way)``; all at once, as waiting for none takes the time."""
+    with ThreadPoolExecutor(len(ways)) as pool:
+        return dict(zip(ways, pool.map(lambda way: _ask(*way), ways.values()), strict=True))
 
 
 def _ask(where: str, family: int, target: str, port: int, pod: str, kind: str = "udp") -> str:

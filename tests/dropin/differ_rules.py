@@ -211,7 +211,6 @@ DELIBERATE = (
     ),
     Rule("no-second-tap", r"/\d+ ADD/answers/\d+/.*", because="plugin tap has served interface eth0"),
     Rule("no-second-tap", _STEP + "/pod/.*<veth[0-9]>.*", lambda left, right: right == ABSENT),
-    Rule("passthru-mac", _STEP + "/.*(?:address|mac)", _pair("<mac of node up0>", "c2:11:22:33:44:66")),
     Rule("lease-given-back", r"/\d+ (?:DEL|CHECK)/leases(?:/\d+)?"),
     Rule(
         "shape-of-version",

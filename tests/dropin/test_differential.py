@@ -34,6 +34,7 @@ _FEW = settings(
     suppress_health_check=list(HealthCheck),
 )
 _MANY = settings(_FEW, max_examples=THOUSANDS)
+_LONG = pytest.mark.timeout(4 * 3600)  # four seconds a case, where many packets get no answer
 
 
 def _agree(case: Case, left: Side, right: Side, rules: tuple[Rule, ...]) -> None:
@@ -89,6 +90,7 @@ def test_debians_and_the_current_release(case: Case) -> None:
 
 
 @pytest.mark.soak
+@_LONG
 @_MANY
 @given(CHAINS)
 def test_ours_and_the_current_release_thousands(case: Case) -> None:
@@ -96,6 +98,7 @@ def test_ours_and_the_current_release_thousands(case: Case) -> None:
 
 
 @pytest.mark.soak
+@_LONG
 @settings(_MANY, max_examples=THOUSANDS // 2)
 @given(INNER)
 def test_links_in_the_pod_thousands(case: Case) -> None:
@@ -103,6 +106,7 @@ def test_links_in_the_pod_thousands(case: Case) -> None:
 
 
 @pytest.mark.soak
+@_LONG
 @settings(_MANY, max_examples=THOUSANDS // 10)
 @given(loopback_cases())
 def test_loopback_many(case: Case) -> None:
@@ -110,6 +114,7 @@ def test_loopback_many(case: Case) -> None:
 
 
 @pytest.mark.soak
+@_LONG
 @settings(_MANY, max_examples=THOUSANDS // 20)
 @given(dhcp_cases())
 def test_leases_many(case: Case) -> None:
@@ -117,6 +122,7 @@ def test_leases_many(case: Case) -> None:
 
 
 @pytest.mark.soak
+@_LONG
 @settings(_MANY, max_examples=THOUSANDS // 4)
 @given(CHAINS | INNER, st.sampled_from([tuple(dropin.NAMES), *MIXED]))
 def test_executables_of_both_thousands(case: Case, names: tuple[str, ...]) -> None:

@@ -117,9 +117,36 @@ def test_a_master_in_the_pod(on_lan: Lab, pod: str) -> None:
     assert set(names(pod)) == {"lo", "in0", "in1"}
 
 
+@pytest.mark.parametrize("inside", [False, True], ids=["on-node", "in-pod"])
+def test_passthru_has_its_masters_mac(on_lan: Lab, pod: str, inside: bool) -> None:
+    """Whatever is asked for, by each way; but tuning's is for both, until DEL."""
+    master, where = ("in0", pod) if inside else ("up0", "")
+    if inside:
+        subprocess.run(f"ip -n {pod} link add in0 type veth peer name in1".split(), check=True)
+    own, tuned = ip("link", "show", master, inside=where)[0]["address"], "02:00:00:00:24:05"
+    asked = {"runtimeConfig": {"mac": "02:00:00:00:24:03"}, "mac": "02:00:00:00:24:02"}
+    body = conf(on_lan, mode="passthru", master=master, linkInContainer=inside, **asked)
+    body["args"] = {"cni": {"mac": "02:00:00:00:24:04"}}
+    tuning = {"cniVersion": "1.1.0", "name": "n3", "type": "tuning", "mac": tuned}
+
+    def macs() -> set[str]:
+        return {link(pod)["address"], ip("link", "show", master, inside=where)[0]["address"]}
+
+    result = on_lan.call("ADD", body, pod, CNI_ARGS="MAC=02:00:00:00:24:01")
+    assert (macs(), result["interfaces"][0]["mac"]) == ({own}, own)
+    on_lan.call("CHECK", body, pod, before=result)
+    on_lan.call("ADD", tuning, pod, before=result)
+    assert macs() == {tuned}
+    on_lan.call("DEL", tuning, pod)
+    assert macs() == {own}
+    on_lan.call("DEL", body, pod)
+    assert ip("link", "show", master, inside=where)[0]["address"] == own
+
+
 def test_errors_name_the_key_and_leave_nothing(on_lan: Lab, pod: str) -> None:
     for change, said in (
         ({"mode": "sideways"}, "mode: 'sideways' is none of"),
+        ({"mode": "passthru", "mac": "none"}, "mac: 'none' is not a MAC"),
         ({"mtu": 9000}, "mtu: 9000 is more than the 1500 of up0"),
         ({"master": "none0"}, "master: there is no link none0 on the node"),
         ({"master": "up0", "linkInContainer": True}, "master: there is no link up0 in the pod"),

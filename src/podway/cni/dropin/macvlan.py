@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from podway.cni import config
-from podway.cni.dropin import inner, options
+from podway.cni.dropin import inner
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.paths import paths
 from podway.cni.errors import wrong
 from podway.cni.protocol import Result
-from podway.cni.runtime import mac
 from podway.model.dropin import Macvlan, Piece
 
 if TYPE_CHECKING:
@@ -25,10 +24,10 @@ def want(ask: Ask, given: Result) -> Macvlan:
     mode = section.text("mode") or "bridge"
     if mode not in _MODES:
         raise wrong("mode", f"{mode!r} is none of {', '.join(_MODES)}")
-    own = options.asked_mac(ask) or mac(section)
+    own = inner.own_mac(ask, given)
     return Macvlan(
-        # passthru gives the pod the master's own MAC, unless another is asked for
-        mac=own if mode == "passthru" else inner.own_mac(ask, given),
+        # passthru shares the master's: one that is set is the master's from then on, too
+        mac="" if mode == "passthru" else own,
         mtu=config.mtu(section),
         routes=paths(given, ask.me.ifname),
         master=inner.master(section),
