@@ -183,6 +183,11 @@ DELIBERATE = (
         r"/\d+ CHECK(?: damaged| changed)?/answers/\d+/.*",
         because="no veth peer of container interface found",
     ),
+    Rule(
+        "shared-gateway",
+        r"/\d+ ADD/.*",
+        because=r"failed to add route \{.* Dst: \S+/(?:32|128) .*: file exists",
+    ),
     Rule("no-silent-ports", _ENDED, because="has no address of eth0 that ports could lead to"),
     Rule("no-policy-of-others", _ENDED, because="ingressPolicy: needs a bridge"),
     Rule(

@@ -85,6 +85,23 @@ def test_the_order_of_addresses_is_kept(node: Lab, pod: str) -> None:
     assert found == ["10.60.0.5", "10.50.0.5"]
 
 
+def test_the_first_of_a_subnet_is_what_the_pod_sends_from(node: Lab, pod: str) -> None:
+    """Two addresses with one gateway, which the reference fails on, and with two."""
+    for ifname, gateways in (("eth0", (1, 1)), ("eth1", (1, 2))):
+        addresses = [
+            {"address": f"10.60.0.{n}/24", "gateway": f"10.60.0.{gateway}"}
+            for n, gateway in zip((9, 5), gateways, strict=True)
+        ]
+        body = conf(node, ipam={"type": "static", "addresses": addresses})
+        result = node.call("ADD", body, pod, ifname=ifname)
+        found = {one["dst"]: (one.get("gateway"), one["prefsrc"]) for one in ip("-4", "route", inside=pod)}
+        assert found["10.60.0.0/24"] == ("10.60.0.1", "10.60.0.9")
+        assert found["10.60.0.1"] == (None, "10.60.0.9")
+        assert len(found) == 1 + len(set(gateways))
+        node.call("CHECK", body, pod, before=result, ifname=ifname)
+        node.call("DEL", body, pod, ifname=ifname)
+
+
 def test_routes_have_all_that_they_are_given(node: Lab, pod: str) -> None:
     """mtu, advmss, priority, table; another next hop than the gateway."""
     route = {"dst": "10.5.0.0/16", "mtu": 1300, "advmss": 1200, "priority": 7, "table": 100}

@@ -45,15 +45,17 @@ def _to_pod(address: str, link: str) -> AnyObject:
 
 
 def in_pod(piece: Piece, want: Ptp) -> tuple[AnyObject, ...]:
-    """The gateway is the only neighbour: even the pod's own subnet lies behind it."""
+    """The gateway is the only neighbour: even the pod's own subnet lies behind it. Of addresses in one subnet
+    the pod sends from the first."""
     link = Link(name=piece.ifname, kind="veth", mac=want.mac, mtu=want.mtu or None)
-    ways: list[Path] = []
+    ways: dict[str, Path] = {}
     for address, gateway in zip(piece.addresses, want.gateways, strict=True):
         own = ipaddress.ip_interface(address)
-        ways.append(Path(dst=_full(gateway), scope="link", src=str(own.ip)))
-        ways.append(Path(dst=str(own.network), gw=gateway, src=str(own.ip)))
+        neighbour = Path(dst=_full(gateway), scope="link", src=str(own.ip))
+        for way in (neighbour, Path(dst=str(own.network), gw=gateway, src=str(own.ip))):
+            ways.setdefault(way.dst, way)
     others = (_onlink(path, want.gateways) for path in want.routes)
-    return interface(link, piece.addresses, (*ways, *others), connected=False)
+    return interface(link, piece.addresses, (*ways.values(), *others), connected=False)
 
 
 def _onlink(path: Path, gateways: tuple[str, ...]) -> Path:
