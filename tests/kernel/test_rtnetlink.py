@@ -6,8 +6,10 @@ import errno
 import json
 import subprocess
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pyroute2
 import pytest
 
@@ -243,6 +245,69 @@ def test_replacing_an_ipv6_route_appends_no_sibling(rtnetlink: Rtnetlink) -> Non
     routes = [Route(dst="fd00:1::/64", via=f"fd00::{n}", dev="br0", metric=1024) for n in (2, 3)]
     make(rtnetlink, [BRIDGE, Address(link="br0", address="fd00::1/64", nodad=True), routes[0], routes[1]])
     assert rtnetlink.dump("route", protocol=112)[routes[0].key] == routes[1]
+
+
+WAYS = [Route(dst="10.9.0.0/24", via=f"10.0.0.{n}", dev="br0", mtu=1400 + n) for n in (2, 3)]
+
+
+def ways() -> list[str]:
+    """The next hops of all routes to there, in the order in which the kernel asks them."""
+    told = subprocess.run(["ip", "-j", "route", "show", WAYS[0].dst], capture_output=True, check=True).stdout
+    return [one["gateway"] for one in json.loads(told)]
+
+
+@pytest.fixture
+def routed(rtnetlink: Rtnetlink) -> Rtnetlink:
+    make(rtnetlink, [BRIDGE, Address(link="br0", address="10.0.0.1/24"), WAYS[0]])
+    return rtnetlink
+
+
+def test_an_ipv4_route_that_is_changed_is_never_without_one(routed: Rtnetlink) -> None:
+    """The new one comes before the old one goes; the kernel's own replacement isn't so for who is reading."""
+    monitor = Monitor()
+    steps = [WAYS[0], WAYS[1], msgspec.structs.replace(WAYS[1], mtu=0), WAYS[1], WAYS[0]]
+    for old, new in pairwise(steps):
+        (result,) = routed.apply([Op(new, old)])
+        assert not result.errno, result.error
+        assert [(event.deleted, event.object) for event in monitor.read()] == [(False, new), (True, old)]
+        assert routed.dump("route", protocol=112) == {new.key: new}
+    monitor.close()
+
+
+def test_a_route_that_can_not_stand_leaves_the_old_one(routed: Rtnetlink) -> None:
+    lost = msgspec.structs.replace(WAYS[1], via="203.0.113.1")
+    (result,) = routed.apply([Op(lost, WAYS[0])])
+    assert (result.errno, result.error) == (
+        errno.ENETUNREACH,
+        "Network is unreachable: Nexthop has invalid gateway",
+    )
+    assert routed.dump("route", protocol=112) == {WAYS[0].key: WAYS[0]}
+
+
+def test_a_route_that_is_wanted_as_it_stands_stays(routed: Rtnetlink) -> None:
+    (result,) = routed.apply([Op(WAYS[0], WAYS[0])])
+    assert not result.errno
+    assert routed.dump("route", protocol=112) == {WAYS[0].key: WAYS[0]}
+
+
+def test_a_change_of_a_route_that_was_cut_off_is_completed(routed: Rtnetlink) -> None:
+    """Both stand, and the one that the kernel asks is the one that is seen."""
+    subprocess.run(
+        f"ip route append {WAYS[1].dst} via {WAYS[1].via} dev br0 proto 112 mtu 1403".split(), check=True
+    )
+    assert ways() == ["10.0.0.2", "10.0.0.3"]
+    assert routed.dump("route", protocol=112) == {WAYS[0].key: WAYS[0]}
+    (result,) = routed.apply([Op(WAYS[1], WAYS[0])])
+    assert not result.errno
+    assert ways() == ["10.0.0.3"]
+
+
+def test_the_old_routes_link_may_be_gone(routed: Rtnetlink) -> None:
+    """Its route went with it: nothing of the new one is deleted in its place."""
+    gone = msgspec.structs.replace(WAYS[0], dev="away0")
+    (result,) = routed.apply([Op(WAYS[0], gone)])
+    assert not result.errno
+    assert ways() == ["10.0.0.2"]
 
 
 def test_routes_that_bird_makes_are_seen(rtnetlink: Rtnetlink) -> None:

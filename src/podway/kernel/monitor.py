@@ -7,8 +7,8 @@ import errno
 import msgspec
 
 from podway.kernel.netlink import address, link, neighbour, netconf, route, rule, traffic, wire
+from podway.kernel.netlink.decoding import decode
 from podway.kernel.netlink.socket import NetlinkSocket
-from podway.kernel.rtnetlink import decode
 from podway.model.objects import ALIAS_PREFIX, AnyObject, Key, Link
 
 # RTNLGRP_*: link, neighbour, tc, v4 address, v4 route, v4 rule, v6 address, v6 route, v6 rule, v4 and v6

@@ -18,6 +18,7 @@ import msgspec
 
 from podway.delta.differ import is_remade
 from podway.kernel.netlink import address, link, neighbour, route, rule, traffic, wire
+from podway.kernel.netlink.decoding import decode
 from podway.kernel.netlink.socket import NetlinkSocket
 from podway.model.objects import (
     Actual,
@@ -161,7 +162,7 @@ class Rtnetlink:
             if value is not None and value.kind_name == kind:
                 if isinstance(value, Route) and protocol not in (0, value.protocol):
                     continue
-                found[value.key] = value
+                found.setdefault(value.key, value)  # of two routes the kernel takes the first
         return found
 
     def is_running(self, name: str) -> bool:
@@ -270,7 +271,7 @@ class Rtnetlink:
         for position, (code, words) in failed.items():
             number = pending[position][0]
             if results[number] is None:
-                results[number] = self._failure(ops[number], code, words)
+                results[number] = self._failure(ops[number], pending[position][1], code, words)
         for op in ops:
             if op.want is None and isinstance(op.have, Link):
                 self._forget(op.have.name)
@@ -279,12 +280,26 @@ class Rtnetlink:
             for op, result in zip(ops, results, strict=True)
         ]
 
-    def _failure(self, op: Op, code: int, words: str) -> OpResult:
-        if op.want is None and code in GONE:
+    def _failure(self, op: Op, request: bytes, code: int, words: str) -> OpResult:
+        if code in GONE and (op.want is None or route.is_delete(request)):
             return OpResult(op)
+        if route.is_append(request):
+            return self._put_back(op, code, words)
         if isinstance(op.want, Link) and op.have is None:
             self._forget(op.want.name)
         return OpResult(op, code, words)
+
+    def _put_back(self, op: Op, code: int, words: str) -> OpResult:
+        """After an append that failed, when what it was to replace is gone. EEXIST: what is wanted stood
+        there too, and may have been what went."""
+        back = op.want if code == errno.EEXIST else op.have
+        assert isinstance(back, Route)
+        try:
+            self._one(route.encode(back, self._index))
+        except OSError as error:
+            words = f"{words}; putting it back: {error.strerror}"
+            return OpResult(op, code, words)
+        return OpResult(op) if back is op.want else OpResult(op, code, words)
 
     def _encode(self, op: Op, namespaces: Mapping[str, int]) -> list[bytes]:
         want, have = op.want, op.have
@@ -292,9 +307,7 @@ class Rtnetlink:
         if isinstance(subject, Link):
             return self._encode_link(op, namespaces)
         if isinstance(subject, Route):
-            device = {subject.dev: self.index(subject.dev)} if subject.dev else {}
-            encode_route = route.encode if want is not None else route.encode_delete
-            return [encode_route(subject, device)]
+            return self._encode_route(subject, op)
         if isinstance(subject, Rule):
             gone = [rule.encode_delete(have)] if isinstance(have, Rule) else []
             return gone + ([rule.encode(want)] if isinstance(want, Rule) else [])
@@ -304,6 +317,23 @@ class Rtnetlink:
             return self._encode_filter(op, index)
         encoder, remover = _CODECS[type(subject)]
         return [encoder(subject, index) if want is not None else remover(subject, index)]
+
+    def _encode_route(self, subject: Route, op: Op) -> list[bytes]:
+        """What replaces an IPv4 route goes behind it, and then it is deleted: a packet that is being routed
+        just when the kernel replaces one finds neither (fib_table_lookup passes by what is fib_dead)."""
+        device = {subject.dev: self.index(subject.dev)} if subject.dev else {}
+        if op.want is None:
+            return [route.encode_delete(subject, device)]
+        if not isinstance(op.have, Route) or ":" in subject.dst or not self._may_stand(op.have.dev):
+            return [route.encode(subject, device)]
+        return [route.encode_append(subject, device), route.encode_delete(op.have, self._index)]
+
+    def _may_stand(self, device: str) -> bool:
+        """Whether there is such a link, so that a route by it can be told from others."""
+        try:
+            return not device or bool(self.index(device))
+        except OSError:
+            return False
 
     def _encode_filter(self, op: Op, index: int) -> list[bytes]:
         gone = [traffic.encode_filter_delete(op.have, index)] if isinstance(op.have, Filter) else []
@@ -385,25 +415,6 @@ _CODECS: dict[type, tuple[Callable[..., bytes], Callable[..., bytes]]] = {
     Qdisc: (traffic.encode_qdisc, traffic.encode_qdisc_delete),
     TrafficClass: (traffic.encode_class, traffic.encode_class_delete),
 }
-
-
-def decode(kind: str, payload: bytes, names: dict[int, str]) -> AnyObject | None:
-    """The object of a dump's or event's message; None when it is none of the model's."""
-    if kind == "link":
-        return link.decode(payload, names)
-    if kind == "address":
-        return address.decode(payload, names)
-    if kind == "route":
-        return route.decode(payload, names)
-    if kind == "rule":
-        return rule.decode(payload)
-    if kind in ("neighbour", "fdb"):
-        return neighbour.decode(payload, names) if neighbour.is_permanent(payload) else None
-    if kind == "qdisc":
-        return traffic.decode_qdisc(payload, names)
-    if kind == "class":
-        return traffic.decode_class(payload, names)
-    return traffic.decode_filter(payload, names)
 
 
 def _unencodable(op: Op, error: OSError | KeyError) -> OpResult:

@@ -6,6 +6,8 @@ import struct
 import sys
 from collections.abc import Mapping
 
+import msgspec
+
 from podway.kernel.netlink import wire
 from podway.model.objects import LOCAL_TABLE, Route
 
@@ -81,6 +83,23 @@ def encode(route: Route, index: Mapping[str, int]) -> bytes:
     return _encode(route, index, NEWROUTE, wire.CREATE | wire.REPLACE)
 
 
+def encode_append(route: Route, index: Mapping[str, int]) -> bytes:
+    """RTM_NEWROUTE of an IPv4 route behind those that lead to the same prefix. The kernel says EEXIST where
+    just this one stands. Raises KeyError for an unknown device."""
+    return _encode(route, index, NEWROUTE, wire.CREATE | wire.APPEND)
+
+
+def is_append(request: bytes) -> bool:
+    """Whether a request is one of ``encode_append``."""
+    _, kind, flags, _, _ = wire.HEADER.unpack_from(request)
+    return kind == NEWROUTE and bool(flags & wire.APPEND)
+
+
+def is_delete(request: bytes) -> bool:
+    """Whether a request is one of ``encode_delete``."""
+    return bool(wire.HEADER.unpack_from(request)[1] == DELROUTE)
+
+
 def encode_delete(route: Route, index: Mapping[str, int]) -> bytes:
     """RTM_DELROUTE of exactly this route: its next hop and protocol must match too."""
     known = route if route.dev in index else _without_device(route)
@@ -88,8 +107,6 @@ def encode_delete(route: Route, index: Mapping[str, int]) -> bytes:
 
 
 def _without_device(route: Route) -> Route:
-    import msgspec
-
     return msgspec.structs.replace(route, dev="")
 
 
