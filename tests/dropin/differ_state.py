@@ -69,6 +69,17 @@ def _ip(family: str, *commands: str) -> list[Any]:
     return found
 
 
+def learn(where: str, names: Names) -> None:
+    """The links of this thread's namespace, before somebody changes their MACs."""
+    (links,) = _ip("-4", "link show")
+    _learn(where, names, links)
+
+
+def _learn(where: str, names: Names, links: list[Any]) -> None:
+    for one in links:
+        names.learn_link(where, one["ifname"], one.get("address", ""), one.get("link", ""))
+
+
 def look(where: str, names: Names) -> State:
     """The state of this thread's namespace; ``where`` is what it is called."""
     routes, rules, neighbours = "route show table all", "rule show", "neigh show nud permanent"
@@ -76,8 +87,7 @@ def look(where: str, names: Names) -> State:
         "-4", "link show", "addr show", routes, rules, neighbours
     )
     addresses6, routes6, rules6, neighbours6 = _ip("-6", "addr show", routes, rules, neighbours)
-    for one in links:
-        names.learn_link(where, one["ifname"], one.get("address", ""), one.get("link", ""))
+    _learn(where, names, links)
     state = {
         "links": {one["ifname"]: _link(one) for one in links},
         "addresses": _addresses(addresses) | _addresses(addresses6),

@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 from dhcp_server import Dhcpd
 from differ_effects import effects, frames, inside
-from differ_state import MAC, Names, State, look, mentions
+from differ_state import MAC, Names, State, learn, look, mentions
 from dropin_lab import Lab, buried, wait_for
 
 from podway.cni import dropin, inprocess
@@ -315,11 +315,19 @@ class _World:
                 if code != 0:
                     return answers
                 result = document
+                if len(answers) == 1:
+                    self._learn(step)
             if step.command == "STATUS" and code != 0:
                 return answers
         if step.command == "ADD":
             self._results[step.container] = result
         return answers
+
+    def _learn(self, step: Step) -> None:
+        """What the first plugin made, as its answer has it."""
+        learn("node", self._names)
+        with inside(step.container):
+            learn("pod", self._names)
 
     def _call(self, step: Step, plugin: dict[str, Any], result: Any) -> tuple[int, Any]:
         body = json.loads(json.dumps(plugin).replace("DATA", str(self._directory / "data")))
