@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podway.delta.differ import diff, matches, ordered
+from podway.delta.differ import diff, matches, ordered, undone
 from podway.model.objects import (
     Address,
     AnyObject,
@@ -43,6 +43,14 @@ ALL = (ROUTE, OF_LINK, ELEMENT, CHAIN, GATEWAY, VETH, SET, FORWARD, BRIDGE)
 def test_everything_missing_is_created_in_the_order_of_use() -> None:
     created = [op.want for op in diff(_table(*ALL), {}).ops]
     assert created == [SET, ELEMENT, CHAIN, FORWARD, BRIDGE, VETH, OF_LINK, GATEWAY, ROUTE]
+
+
+def test_a_change_is_undone_by_what_it_changed_alone() -> None:
+    """A MAC that was not asked for is not set, or a bridge would keep it for good."""
+    found = Link(name="br", kind="bridge", mac="02:00:00:00:00:01", promisc=False, up=False)
+    op = Op(Link(name="br", kind="bridge", promisc=True), found)
+    assert undone(op) == Op(found, Link(name="br", kind="bridge", mac=found.mac, promisc=True, up=True))
+    assert undone(Op(GATEWAY, None)) == Op(None, GATEWAY)
 
 
 def test_removal_is_the_reverse_of_creation() -> None:

@@ -9,6 +9,7 @@ that both states carry is never without a way.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Any
 
 import msgspec
 
@@ -200,6 +201,23 @@ def is_remade(want: object, have: object) -> bool:
         return False
     same = matches(want.vxlan, have.vxlan) and matches(want.iptunnel, have.iptunnel)
     return want.kind != have.kind or not same
+
+
+def undone(op: Op) -> Op:
+    """What takes an operation back; a change's touches nothing but what that changed."""
+    if op.want is None or op.have is None:
+        return Op(op.have, op.want)
+    return Op(op.have, _changed(op.have, op.want))
+
+
+def _changed(have: Any, want: Any) -> Any:
+    """``have`` after it became what ``want`` asks for."""
+    if want is None:
+        return have
+    if not isinstance(want, msgspec.Struct) or type(want) is not type(have):
+        return want
+    fields = want.__struct_fields__
+    return type(want)(**{field: _changed(getattr(have, field), getattr(want, field)) for field in fields})
 
 
 def on_link(value: AnyObject) -> str:

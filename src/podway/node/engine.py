@@ -22,6 +22,7 @@ from podway.node.attachments import Attachments
 from podway.node.book import AddressBook
 from podway.node.cluster import Cluster
 from podway.node.database import Database, JournalEntry
+from podway.node.devices import Devices
 from podway.node.flannel import FlannelParts
 from podway.node.keys import Keys
 from podway.node.lock import WriterLock
@@ -68,6 +69,7 @@ class NodeEngine:
         self.book = AddressBook(self.cluster, database, self.planner, time.time, self._follow)
         self.attachments = Attachments(database, kernel, self.planner, self.book, boot_id, time.time)
         self.pieces = Pieces(database, kernel, self.planner, self.attachments.burial, boot_id)
+        self.devices = Devices(database, kernel, self.planner, boot_id)
         self.reconciler = Reconciler(database, kernel, self.planner, self.attachments, self.pieces, time.time)
         self.resizer = Resizer(database, kernel, self.planner)
         #: tells whoever extends DHCP leases of a new one; None: nobody does

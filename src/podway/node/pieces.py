@@ -8,19 +8,18 @@ leaves a row that the next DEL, GC or start finds.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import itertools
 from collections.abc import Collection, Mapping
 
 import msgspec
 
-from podway.delta.differ import diff, ordered
+from podway.delta.differ import ordered
 from podway.kernel.facade import Kernel
-from podway.model.dropin import BridgeDevice, InPod, InVrf, Moved, Passed, Piece, Tuned, in_turn
-from podway.model.errors import Conflict, InvalidInput
+from podway.model.dropin import InPod, InVrf, Moved, Passed, Piece, Tuned, in_turn
+from podway.model.errors import Conflict
 from podway.model.gate import Passage
-from podway.model.objects import Actual, Address, AnyObject, Key, Link, Op, Sysctl
+from podway.model.objects import Actual, AnyObject, Key, Link, Op, Sysctl
 from podway.node import hostlocal, inside, takeover, wiring
 from podway.node.burial import Burial
 from podway.node.database import Database
@@ -86,7 +85,7 @@ class Pieces:
             raise Conflict(f"{what} already", f"network {piece.configuration}", "send DEL first")
         if self.burial.occupies(piece.id, piece.namespace_id, piece.addresses):
             self.burial.make_room()
-        self._begin(piece, "adding")
+        enter(self._planner, self._database, piece, "adding")
         reach("add.journalled")
         try:
             fragment, who = ("piece", piece.id), f"container {piece.container}"
@@ -133,7 +132,7 @@ class Pieces:
         before = self.known[piece.id]
         piece = msgspec.structs.replace(piece, boot_id=self._boot_id)
         there = {one.key: one for one in self._planner.fragment("piece", piece.id)}
-        self._begin(piece, "ready")
+        enter(self._planner, self._database, piece, "ready")
         try:
             wanted = self._planner.fragment("piece", piece.id)
             clash = next((one.key for one in wanted if one.key in self._planner.conflicts), None)
@@ -145,7 +144,7 @@ class Pieces:
             wiring.raise_first(self._kernel.apply(ops), who)
             wiring.program_pod(self._kernel, dropin.in_pod(piece), namespace, who, made=_made(before))
         except BaseException:
-            self._begin(before, "ready")
+            enter(self._planner, self._database, before, "ready")
             raise
         return piece
 
@@ -153,57 +152,8 @@ class Pieces:
         """Keep what became of a piece without objects; False where it isn't as it was known any more."""
         if self.known.get(before.id) != before:
             return False
-        self._begin(after, "ready")
+        enter(self._planner, self._database, after, "ready")
         return True
-
-    def keep(self, device: Piece) -> None:
-        """Make or change what outlives pods: a bridge. Raises Conflict, Unavailable, OSError."""
-        device = msgspec.structs.replace(device, boot_id=self._boot_id)
-        before = self.known.get(device.id)
-        self._begin(device, "ready")
-        try:
-            self._bring_about(device)
-        except BaseException:
-            if before is None:
-                self._planner.update_piece(device.id, None)
-                self._database.forget_pieces([device.id])
-            else:
-                self._begin(before, "ready")
-            raise
-
-    def _bring_about(self, device: Piece) -> None:
-        wanted = self._planner.fragment("piece", device.id)
-        keys = [one.key for one in wanted]
-        clashes = [key for key in keys if key in self._planner.conflicts]
-        if clashes:
-            raise Conflict(f"{wiring.title(clashes[0])} is wanted differently by a network of Podway's")
-        paths = [one.path for one in wanted if isinstance(one, Sysctl)]
-        kinds = {"link", "address", "sysctl"}
-        actual = self._kernel.observe(kinds, paths, {*keys, *self._database.put_on_foreign()})
-        difference = diff(self._planner.desired, actual, keys)
-        for refusal in difference.refusals:
-            raise Conflict(refusal.reason, wiring.title(refusal.key), "remove it, or name another bridge")
-        remember(self._database, self._planner.desired, difference.ops)
-        results = self._kernel.apply(difference.ops)
-        filtering = isinstance(device.want, BridgeDevice) and device.want.vlan_filtering
-        if filtering and any(one.errno == errno.EOPNOTSUPP for one in results):
-            what, fix = "this kernel's bridges filter no VLANs", "use one with CONFIG_BRIDGE_VLAN_FILTERING"
-            raise InvalidInput(f"vlan, vlanTrunk: {what}", f"bridge {device.ifname}", fix)
-        wiring.raise_first(results, f"network {device.configuration}")
-
-    def displace(self, link: str, address: str) -> None:
-        """Take an address off a link, as a configuration's forceAddress demands."""
-        gone = Op(None, Address(link=link, address=address))
-        wiring.raise_first(self._kernel.apply([gone]), f"bridge {link}")
-
-    def _begin(self, piece: Piece, state: str) -> None:
-        """Known to whoever comes after a crash, before the kernel is touched."""
-        try:
-            self._planner.update_piece(piece.id, piece)
-            self._database.begin_piece(piece, state)
-        except BaseException:
-            self._planner.update_piece(piece.id, None)
-            raise
 
     def delete(self, name: str, namespace: int = -1) -> None:
         """Take a piece out of service, and later turns of its plugin before it; unknown is no error.
@@ -307,6 +257,16 @@ class Pieces:
         for name in unfinished:
             with contextlib.suppress(Conflict, OSError):  # the runtime's DEL or GC is told of it
                 self.delete(name)
+
+
+def enter(planner: Planner, database: Database, piece: Piece, state: str) -> None:
+    """Known to whoever comes after a crash, before the kernel is touched."""
+    try:
+        planner.update_piece(piece.id, piece)
+        database.begin_piece(piece, state)
+    except BaseException:
+        planner.update_piece(piece.id, None)
+        raise
 
 
 def _made(piece: Piece) -> Link | None:

@@ -133,7 +133,7 @@ def prepare(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
     wanted = _device(engine, ask, piece.want, found, before, () if native else piece.want.gateways)
     if before != wanted or not stands:
         device = Piece(container="", ifname=name, configuration="", want=wanted)
-        engine.pieces.keep(device)
+        engine.devices.keep(device)
     if native and piece.want.gateways:
         _prepare_vlan(engine, ask, piece.want, native, wanted.mtu)
     return piece
@@ -160,7 +160,7 @@ def _prepare_vlan(engine: NodeEngine, ask: Ask, want: BridgePod, native: int, mt
     vlans = tuple(one for one in want.vlans if one.untagged)
     wanted = msgspec.structs.replace(there, addresses=addresses, vlans=vlans)
     if before != wanted or found is None:
-        engine.pieces.keep(Piece(container="", ifname=name, configuration="", want=wanted))
+        engine.devices.keep(Piece(container="", ifname=name, configuration="", want=wanted))
 
 
 def _with(
@@ -221,7 +221,7 @@ def _room_for(engine: NodeEngine, ask: Ask, name: str, wanted: str, addresses: l
             what = f"{name} has the address {old}, not {wanted}"
             raise CniError(CONFIGURATION, what, fix="set forceAddress, or name another bridge")
         addresses = [kept for kept in addresses if kept != old]
-        engine.pieces.displace(name, old)
+        engine.devices.displace(name, old)
     return addresses
 
 

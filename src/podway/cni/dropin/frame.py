@@ -253,7 +253,7 @@ class Maker(_Shape):
             raise
         try:
             made: Result
-            made, settles = yield Work(lambda engine: self._make(engine, ask, source, given, namespace))
+            made, settles = yield Work(lambda engine: self._make_whole(engine, ask, source, given, namespace))
             if settles:
                 yield from self._settle(ask, namespace)
         except BaseException:
@@ -273,6 +273,12 @@ class Maker(_Shape):
                 raise Conflict(f"{which} {what} (duplicate detection)", f"container {ask.me.container}")
             yield Pause(PAUSE)
             settled += PAUSE
+
+    def _make_whole(
+        self, engine: NodeEngine, ask: Ask, source: ipam.Source, found: Result, namespace: int
+    ) -> tuple[Result, bool]:
+        with engine.devices.whole():
+            return self._make(engine, ask, source, found, namespace)
 
     def _make(
         self, engine: NodeEngine, ask: Ask, source: ipam.Source, found: Result, namespace: int
@@ -300,7 +306,8 @@ class Maker(_Shape):
 
     def _attach_bare(self, engine: NodeEngine, ask: Ask, namespace: int) -> None:
         """The interface alone: by it the addresses are asked for."""
-        self._attach(engine, ask, self._piece(ask, self._want(ask, Result()).want), namespace)
+        with engine.devices.whole():
+            self._attach(engine, ask, self._piece(ask, self._want(ask, Result()).want), namespace)
 
     def _fill(self, engine: NodeEngine, ask: Ask, piece: Piece, namespace: int) -> Piece:
         """With what became known, and the MAC under which it did."""
