@@ -6,9 +6,9 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 from podway.kernel import namespaces
 
@@ -25,6 +25,26 @@ _KINDS = {
     "tcp": (socket.SOCK_STREAM, 0),
     "sctp": (socket.SOCK_STREAM, _SCTP),
 }
+
+
+class _Server(NamedTuple):
+    """Of ``kind`` at ``port`` of every address of a family in a namespace."""
+
+    where: str
+    family: int
+    port: int
+    kind: str = "udp"
+
+
+class _Way(NamedTuple):
+    """From the namespace ``where`` to ``target``; ``pod``: the pod's own address."""
+
+    where: str
+    family: int
+    target: str
+    port: int
+    pod: str
+    kind: str = "udp"
 
 
 @contextlib.contextmanager
@@ -46,6 +66,8 @@ def _socket(where: str, family: int, kind: str, port: int = 0) -> socket.socket:
         made = socket.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, *_KINDS[kind])
     made.settimeout(PATIENCE)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == 6:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a server of its own
     made.bind(("::" if family == 6 else "0.0.0.0", port))
     return made
 
@@ -56,43 +78,46 @@ def effects(
     """ "FROM to WHAT" → "as SOURCE" where it was answered, else "no answer".
 
     ``others``: addresses of other containers."""
-    found: dict[str, str] = {}
+    ways: dict[str, _Way] = {}
+    servers: set[_Server] = set()
     for address in addresses:
         family = _family(address)
-        ways = {
-            f"pod to outside, IPv{family}": (container, family, OUTSIDE[family], ECHO, address),
-            f"outside to pod, IPv{family}": ("outside", family, address, ECHO, address),
-        }
-        with _served("outside", family, ECHO), _served(container, family, ECHO):
-            found |= _ask_all(ways)
+        servers |= {_Server("outside", family, ECHO), _Server(container, family, ECHO)}
+        outward = _Way(container, family, OUTSIDE[family], ECHO, address)
+        ways[f"pod to outside, IPv{family}"] = outward
+        ways[f"outside to pod, IPv{family}"] = outward._replace(where="outside", target=address)
         for one in capabilities.get("portMappings", ()):
-            found |= _published(one, container, family, address)
+            kind = one.get("protocol", "tcp").lower()
+            if kind != "sctp" or _has_sctp():  # else no pod has it either
+                servers.add(_Server(container, family, one["containerPort"], kind))
+                ways |= _published(one["hostPort"], kind, container, address)
     for name, theirs in others.items():
         for one in theirs:
-            found |= _neighbour(container, name, one, addresses)
-    return found
+            family = _family(one)
+            if source := next((own for own in addresses if _family(own) == family), ""):
+                servers.add(_Server(name, family, ECHO))
+                ways[f"{container} to {name}, IPv{family}"] = _Way(container, family, one, ECHO, source)
+    with _served(servers):
+        return _asked(ways)
 
 
 def _family(address: str) -> int:
     return 6 if ":" in address else 4
 
 
-def _published(one: dict[str, Any], container: str, family: int, address: str) -> dict[str, str]:
-    kind = one.get("protocol", "tcp").lower()
-    if kind == "sctp" and not _has_sctp():  # nor has any pod
-        return {}
-    port = one["hostPort"]
-    ways = {
-        f"{where or 'node'} to {target}:{port}": (where, family, target, port, address, kind)
-        for where, target in _ways(container, family)
-    }
-    with _served(container, family, one["containerPort"], kind):
-        return _ask_all(ways)
-
-
-def _ways(container: str, family: int) -> list[tuple[str, str]]:
+def _published(port: int, kind: str, container: str, address: str) -> dict[str, _Way]:
+    """From everywhere to a published port."""
+    family = _family(address)
     loopback = "::1" if family == 6 else "127.0.0.1"
-    return [("outside", NODE[family]), ("", NODE[family]), ("", loopback), (container, NODE[family])]
+    return {
+        f"{where or 'node'} to {target}:{port}": _Way(where, family, target, port, address, kind)
+        for where, target in (
+            ("outside", NODE[family]),
+            ("", NODE[family]),
+            ("", loopback),
+            (container, NODE[family]),
+        )
+    }
 
 
 def _has_sctp() -> bool:
@@ -103,68 +128,58 @@ def _has_sctp() -> bool:
     return True
 
 
-def _neighbour(container: str, name: str, address: str, own: Iterable[str]) -> dict[str, str]:
-    family = _family(address)
-    source = next((one for one in own if _family(one) == family), "")
-    if not source:
-        return {}
-    with _served(name, family, ECHO):
-        return {f"{container} to {name}, IPv{family}": _ask(container, family, address, ECHO, source)}
-
-
 @contextlib.contextmanager
-def _served(where: str, family: int, port: int, kind: str = "udp") -> Iterator[None]:
-    """Answers whoever asks with the address that the question came from."""
-    server = _socket(where, family, kind, port)
-    if kind != "udp":
-        server.listen()
+def _served(servers: set[_Server]) -> Iterator[None]:
+    """Each answers whoever asks with the address that the question came from."""
     ending = threading.Event()
-
-    def serve() -> None:
-        while not ending.is_set():
-            with contextlib.suppress(OSError):
-                if kind == "udp":
-                    _, source = server.recvfrom(100)
-                    server.sendto(source[0].encode(), source)
-                else:
-                    peer, source = server.accept()
-                    with peer:
-                        peer.sendall(source[0].encode())
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield
-    finally:
-        ending.set()
-        thread.join()
-        server.close()
+    with contextlib.ExitStack() as sockets, ThreadPoolExecutor(len(servers) + 1) as pool:
+        try:
+            for one in servers:
+                made = sockets.enter_context(_socket(one.where, one.family, one.kind, one.port))
+                if one.kind != "udp":
+                    made.listen()
+                pool.submit(_serve, made, one.kind, ending)
+            yield
+        finally:
+            ending.set()
 
 
-def _ask_all(ways: dict[str, tuple[Any, ...]]) -> dict[str, str]:
-    """Title → answer, each asked for by ``_ask(*way)``; all at once, as waiting for none takes the time."""
-    with ThreadPoolExecutor(len(ways)) as pool:
-        return dict(zip(ways, pool.map(lambda way: _ask(*way), ways.values()), strict=True))
+def _serve(server: socket.socket, kind: str, ending: threading.Event) -> None:
+    while not ending.is_set():
+        with contextlib.suppress(OSError):
+            if kind == "udp":
+                _, source = server.recvfrom(100)
+                server.sendto(source[0].encode(), source)
+            else:
+                peer, source = server.accept()
+                with peer:
+                    peer.sendall(source[0].encode())
 
 
-def _ask(where: str, family: int, target: str, port: int, pod: str, kind: str = "udp") -> str:
+def _asked(ways: dict[str, _Way]) -> dict[str, str]:
+    """Title → answer; all at once, since waiting for none is what takes time."""
+    with ThreadPoolExecutor(len(ways) + 1) as pool:
+        return dict(zip(ways, pool.map(_ask, ways.values()), strict=True))
+
+
+def _ask(way: _Way) -> str:
     """ "as itself" where the pod's own address is seen at the other end."""
-    client = _socket(where, family, kind)
+    client = _socket(way.where, way.family, way.kind)
     try:
         for _ in range(TRIES):
             try:
-                if kind == "udp":
-                    client.sendto(b"?", (target, port))
+                if way.kind == "udp":
+                    client.sendto(b"?", (way.target, way.port))
                 else:
                     client.close()
-                    client = _socket(where, family, kind)
-                    client.connect((target, port))
+                    client = _socket(way.where, way.family, way.kind)
+                    client.connect((way.target, way.port))
                 source = client.recv(100).decode()
             except TimeoutError:
                 continue
             except OSError:
                 return "no answer"
-            return "as itself" if source == pod else f"as {source}"
+            return "as itself" if source == way.pod else f"as {source}"
         return "no answer"
     finally:
         client.close()
