@@ -22,12 +22,15 @@ POOL = "10.244.0.0/16"
 FACTS = NodeFacts(name="a", uplinks=(Uplink(name="up0", mtu=1500, addresses=(f"{NEAR4}/24",)),))
 
 
+#: a BGPConfiguration's spec: no sessions but those with peers
+QUIET = {"mesh": "off", "hold": 9, "keepalive": 3}
+
+
 def told(*documents: tuple[str, str, dict[str, Any]], notes: bool = False) -> Speaker:
     """What node a is told: mesh off, and these (kind, name, spec). ``notes``: they are not all right."""
     kinds = ("BGPConfiguration", "BGPPeer", "BGPFilter", "BGPAdvertisement")
     found: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
-    off = ("BGPConfiguration", "default", {"mesh": "off", "hold": 9, "keepalive": 3})
-    for kind, name, spec in (off, *documents):
+    for kind, name, spec in (("BGPConfiguration", "default", QUIET), *documents):
         value = decode(
             {"apiVersion": "podway.dev/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
         )

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from bird_pair import FAR6, NEAR6, Pair, wait
 from frr import frr
-from rack import OWN, POOL, router, told, tor
+from rack import OWN, POOL, QUIET, router, told, tor
 
 from podway.kernel import namespaces
 from podway.model.bgp import Speaker
@@ -89,6 +89,12 @@ def test_a_change_of_one_peer_leaves_the_other_alone(
     assert found.get(other) == before[other]
 
 
+def test_next_hops_of_the_other_family_for_one_peer(both: Pair, before: dict[str, float]) -> None:
+    kind, name, spec = OTHER
+    found = told_again(both, told(tor(), (kind, name, spec | {"extendedNextHop": True})))
+    assert found == {one: since for one, since in before.items() if one.startswith("p_tor")}
+
+
 CHANGES: dict[str, Any] = {
     "a filter": lambda: told(tor(filters=["edge"]), OTHER, ("BGPFilter", "edge", EDGE)),
     "a limit": lambda: told(tor(maxPrefixes=500), OTHER),
@@ -99,6 +105,12 @@ CHANGES: dict[str, Any] = {
     "a block": lambda: more(own=(OWN, "10.244.5.0/26")),
     "a borrowed address": lambda: more(own=(OWN, "10.244.9.7/32"), lent=("10.244.1.9/32",)),
     "a network's pool": lambda: more(pools=(POOL, "10.50.0.0/16")),
+    "peers of a range": lambda: told(
+        tor(), OTHER, ("BGPPeer", "t", {"asNumber": 1, "peerRange": "198.51.100.0/24"})
+    ),
+    "the nodes' failover": lambda: told(
+        tor(), OTHER, ("BGPConfiguration", "default", {**QUIET, "failover": "hitless"})
+    ),
     "an uplink": lambda: more(uplinks=("up0", "up1")),
     "a drain": lambda: more(draining=True),
     "reflecting": lambda: more(reflector=True),
