@@ -108,6 +108,19 @@ def test_a_drained_node_loses_nothing_and_others_are_preferred(lab: Lab) -> None
     seen.verify()
 
 
+def test_another_failover_loses_nothing(lab: Lab) -> None:
+    """Without BFD for a while: the sessions stay."""
+    document = LAB["documents"][1]  # type: ignore[index]
+    before = {peer["name"]: peer["since"] for peer in bgp(lab, "node1")["peers"]}
+    with traffic(lab.pods()) as seen:
+        for failover in ("hitless", "both"):
+            text = json.dumps(document | {"spec": document["spec"] | {"failover": failover}})
+            lab.inside("node1", "sh", "-c", f"echo '{text}' >/tmp/bgp.json; podway apply -f /tmp/bgp.json")
+            until(lambda failover=failover: watched(lab, "node1") == (failover == "both"))  # type: ignore[misc]
+    seen.verify()
+    assert {peer["name"]: peer["since"] for peer in bgp(lab, "node1")["peers"]} == before
+
+
 def preferences(lab: Lab) -> list[int]:
     """Of the routes that node1 was told."""
     found = json.loads(lab.inside("node1", "podway", "bgp", "routes", "-o", "json"))
