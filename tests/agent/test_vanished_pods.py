@@ -54,6 +54,8 @@ def test_a_vanished_pod_is_named_and_nothing_is_tried_in_vain(node: Machine) -> 
     node.run(f"ip route del {address_of(stay[1])}")
     until(lambda: address_of(stay[1]) in node.run("ip route"))
     until(lambda: "= 1" in node.run("sysctl net.ipv6.conf.all.forwarding"))
+    planned = node.podway("plan").stdout
+    assert "gone-" not in planned and node.settled(), planned
     shown = node.status()
     assert shown.count("problem: ") == 2 and shown.count("`podway ipam check --fix` frees what it had") == 2
     told = [(entry.kind, entry.key) for entry in node.journal(since)]

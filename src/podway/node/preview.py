@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 
 from podway.delta.differ import Refusal
 from podway.kernel.facade import Kernel
+from podway.model.dropin import Piece
 from podway.model.objects import ROUTE_PROTOCOL, Op
+from podway.model.resources import Endpoint
 from podway.node import facts, holes
 from podway.node.cluster import Cluster
 from podway.node.database import Database
 from podway.node.keys import Keys
 from podway.node.reconciler import plan_pass
+from podway.node.vanished import is_about, opened
 from podway.plan.planner import Planner
 from podway.plan.targets import standing
 
@@ -19,7 +24,7 @@ from podway.plan.targets import standing
 class Preview(msgspec.Struct, frozen=True):
     """``trouble``: why the store was not read, "" when it was. Without it nothing would be removed.
 
-    ``unlearned``: peers' blocks that BGP has not brought yet."""
+    ``unlearned``: peers' blocks that BGP has not brought yet. Of pods that have vanished nothing is told."""
 
     ops: tuple[Op, ...]
     refusals: tuple[Refusal, ...]
@@ -45,8 +50,12 @@ def preview(node: str, state_dir: str, store_url: str) -> Preview:
         if keys.public:
             planner.update_met(kernel.met())
         planner.update_snapshot(cluster.snapshot)
-        _enter_pods(planner, database)
+        pods = _enter_pods(planner, database)
         ops, refusals, _ = plan_pass(kernel, planner, database.put_on_foreign())
+        living, gone = opened(ops, pods.__getitem__)
+        for fd in living.values():
+            os.close(fd)
+        ops = tuple(op for op in ops if not is_about(op, gone))
         if not cluster.snapshot.synced:
             return Preview(tuple(op for op in ops if op.want is not None), refusals, cluster.trouble)
         return Preview(ops, refusals, unlearned=tuple(planner.unlearned))
@@ -56,11 +65,15 @@ def preview(node: str, state_dir: str, store_url: str) -> Preview:
         kernel.close()
 
 
-def _enter_pods(planner: Planner, database: Database) -> None:
-    """Those that the agent holds."""
+def _enter_pods(planner: Planner, database: Database) -> dict[str, Endpoint | Piece]:
+    """Those that the agent holds, by their names."""
+    pods: dict[str, Endpoint | Piece] = {}
     for endpoint, state in database.endpoints().values():
         if state != "deleting":
             planner.update_endpoint(endpoint.id, endpoint)
+            pods[endpoint.id] = endpoint
     for piece, state in database.pieces().values():
         if state != "deleting":
             planner.update_piece(piece.id, piece)
+            pods[piece.id] = piece
+    return pods

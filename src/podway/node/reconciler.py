@@ -8,17 +8,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 import msgspec
 
 from podway.delta.clash import explained
-from podway.delta.differ import Refusal, diff, on_link, ordered
-from podway.kernel import namespaces, suspects
+from podway.delta.differ import Refusal, diff, ordered
+from podway.kernel import suspects
 from podway.kernel.facade import ALL_KINDS, DOOMED_GROUP, NFT_KINDS, Kernel
 from podway.model.errors import PodwayError
-from podway.model.objects import Actual, AnyObject, Key, Link, Op, OpResult, Sysctl
+from podway.model.objects import Actual, AnyObject, Key, Link, Op, OpResult
 from podway.model.wireguard import WG_KINDS
 from podway.node.attachments import Attachments
 from podway.node.backoff import Fight, repaired
 from podway.node.database import Database, JournalEntry
 from podway.node.ledger import remember
 from podway.node.pieces import Pieces
+from podway.node.vanished import is_about, link_of, opened
 from podway.plan.planner import Planner
 from podway.plan.spoofing import is_guard
 
@@ -120,7 +121,7 @@ class Reconciler:
         if not self.problems and not self.gone:
             return len(self._programmed)
         known = list(self._programmed.items())
-        return sum(key not in self.problems and not self._is_gone(Op(one, None)) for key, one in known)
+        return sum(key not in self.problems and not is_about(Op(one, None), self.gone) for key, one in known)
 
     def stands(self, keys: Iterable[Key]) -> bool:
         """Whether all of these were as wanted at the last look."""
@@ -229,30 +230,18 @@ class Reconciler:
 
     def _apply(self, ops: list[Op]) -> list[OpResult]:
         """Apply; a pod's lost veth is made anew with both sides if its namespace still lives."""
-        lost = {
-            op.want.peer.namespace: op
-            for op in ops
-            if op.have is None and isinstance(op.want, Link) and op.want.peer and op.want.peer.namespace
-        }
-        pods: dict[str, int] = {}
+        pods, gone = opened(
+            ops, lambda name: self._attachments.endpoints.get(name) or self._pieces.known[name]
+        )
+        self.gone |= gone
         try:
-            for name in lost:
-                pod = self._attachments.endpoints.get(name) or self._pieces.known[name]
-                fd = namespaces.open_same(pod.namespace, pod.namespace_id)
-                if fd is not None:
-                    pods[name] = fd
-            self.gone |= {lost[name].key[1]: name for name in lost if name not in pods}
-            results = self._kernel.apply([op for op in ops if not self._is_gone(op)], pods)
+            results = self._kernel.apply([op for op in ops if not is_about(op, self.gone)], pods)
             for name, fd in pods.items():
                 self._rewire(name, fd)
             return results
         finally:
             for fd in pods.values():
                 os.close(fd)
-
-    def _is_gone(self, op: Op) -> bool:
-        """Whether it is about the link of a pod that has vanished, or about what stood on that."""
-        return (op.key[1] if op.key[0] in ("link", *SHAPING) else link_of(op)) in self.gone
 
     def _rewire(self, name: str, fd: int) -> None:
         try:
@@ -295,15 +284,6 @@ def _goes_along(op: Op, links: Collection[str], under: Collection[str]) -> bool:
     if op.key[0] == "link":
         return False
     return link_of(op) in (links if op.key[0] == "address" else under)
-
-
-def link_of(op: Op) -> str:
-    """The link that an operation's object stands on, "" for none."""
-    value = op.want or op.have
-    if isinstance(value, Sysctl):
-        parts = value.path.split("/")
-        return parts[3] if len(parts) > 4 else ""
-    return on_link(value) if value else ""
 
 
 def _past(op: Op) -> str:
