@@ -126,6 +126,16 @@ DELIBERATE = (
         r"/\d+ CHECK(?: damaged| changed)?/answers/\d+/.*",
         because="Tuning configured Ethernet of eth0 is C2:",
     ),
+    Rule(  # by CNI_ARGS alone, as repeats() draws it
+        "last-tuning",
+        r"/\d+ CHECK(?: damaged| changed)?/answers/\d+/.*",
+        because=f"Ethernet of eth0 is \\S+, current value is (?:{OTHER_MAC}|{ANOTHER_MAC})",
+    ),
+    Rule(
+        "check-without-ipam",
+        r"/\d+ CHECK(?: damaged| changed)?/answers/\d+/.*",
+        because="no plugin name provided",
+    ),
     Rule(
         "checks-all",
         r"/\d+ CHECK changed/answers/\d+/.*",
