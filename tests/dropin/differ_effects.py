@@ -27,7 +27,7 @@ _KINDS = {
 }
 
 
-class _Server(NamedTuple):
+class Server(NamedTuple):
     """Of ``kind`` at ``port`` of every address of a family in a namespace."""
 
     where: str
@@ -36,7 +36,7 @@ class _Server(NamedTuple):
     kind: str = "udp"
 
 
-class _Way(NamedTuple):
+class Way(NamedTuple):
     """From the namespace ``where`` to ``target``; ``pod``: the pod's own address."""
 
     where: str
@@ -78,39 +78,39 @@ def effects(
     """ "FROM to WHAT" → "as SOURCE" where it was answered, else "no answer".
 
     ``others``: addresses of other containers."""
-    ways: dict[str, _Way] = {}
-    servers: set[_Server] = set()
+    ways: dict[str, Way] = {}
+    servers: set[Server] = set()
     for address in addresses:
         family = _family(address)
-        servers |= {_Server("outside", family, ECHO), _Server(container, family, ECHO)}
-        outward = _Way(container, family, OUTSIDE[family], ECHO, address)
+        servers |= {Server("outside", family, ECHO), Server(container, family, ECHO)}
+        outward = Way(container, family, OUTSIDE[family], ECHO, address)
         ways[f"pod to outside, IPv{family}"] = outward
         ways[f"outside to pod, IPv{family}"] = outward._replace(where="outside", target=address)
         for one in capabilities.get("portMappings", ()):
             kind = one.get("protocol", "tcp").lower()
             if kind != "sctp" or _has_sctp():  # else no pod has it either
-                servers.add(_Server(container, family, one["containerPort"], kind))
+                servers.add(Server(container, family, one["containerPort"], kind))
                 ways |= _published(one["hostPort"], kind, container, address)
     for name, theirs in others.items():
         for one in theirs:
             family = _family(one)
             if source := next((own for own in addresses if _family(own) == family), ""):
-                servers.add(_Server(name, family, ECHO))
-                ways[f"{container} to {name}, IPv{family}"] = _Way(container, family, one, ECHO, source)
-    with _served(servers):
-        return _asked(ways)
+                servers.add(Server(name, family, ECHO))
+                ways[f"{container} to {name}, IPv{family}"] = Way(container, family, one, ECHO, source)
+    with served(servers):
+        return asked(ways)
 
 
 def _family(address: str) -> int:
     return 6 if ":" in address else 4
 
 
-def _published(port: int, kind: str, container: str, address: str) -> dict[str, _Way]:
+def _published(port: int, kind: str, container: str, address: str) -> dict[str, Way]:
     """From everywhere to a published port."""
     family = _family(address)
     loopback = "::1" if family == 6 else "127.0.0.1"
     return {
-        f"{where or 'node'} to {target}:{port}": _Way(where, family, target, port, address, kind)
+        f"{where or 'node'} to {target}:{port}": Way(where, family, target, port, address, kind)
         for where, target in (
             ("outside", NODE[family]),
             ("", NODE[family]),
@@ -129,7 +129,7 @@ def _has_sctp() -> bool:
 
 
 @contextlib.contextmanager
-def _served(servers: set[_Server]) -> Iterator[None]:
+def served(servers: set[Server]) -> Iterator[None]:
     """Each answers whoever asks with the address that the question came from."""
     ending = threading.Event()
     with contextlib.ExitStack() as sockets, ThreadPoolExecutor(len(servers) + 1) as pool:
@@ -156,13 +156,13 @@ def _serve(server: socket.socket, kind: str, ending: threading.Event) -> None:
                     peer.sendall(source[0].encode())
 
 
-def _asked(ways: dict[str, _Way]) -> dict[str, str]:
+def asked(ways: dict[str, Way]) -> dict[str, str]:
     """Title → answer; all at once, since waiting for none is what takes time."""
     with ThreadPoolExecutor(len(ways) + 1) as pool:
         return dict(zip(ways, pool.map(_ask, ways.values()), strict=True))
 
 
-def _ask(way: _Way) -> str:
+def _ask(way: Way) -> str:
     """ "as itself" where the pod's own address is seen at the other end."""
     client = _socket(way.where, way.family, way.kind)
     try:
