@@ -153,12 +153,14 @@ _SINCE = {"firewall": "0.4.0", "bandwidth": "0.3.0", "vrf": "0.3.1"}
 
 
 def fitting(version: str, main: dict[str, Any]) -> dict[str, Any]:
-    """Without an IPv6 route where a result has routes of addresses alone, so that the reference loses it
-    between its plugins."""
-    routes = main.get("ipam", {}).get("routes")
-    if routes and version in VERSIONS[:2]:
-        own = [one for one in routes if one["dst"] != "::/0"]
-        return main | {"ipam": main["ipam"] | {"routes": own}}
+    """Without an IPv6 route, nor one of IPv4 beside addresses of IPv6 alone, where a result has routes of
+    addresses alone, so that the reference loses them between its plugins."""
+    ipam = main.get("ipam", {})
+    if ipam.get("routes") and version in VERSIONS[:2]:
+        written = [one["address"] for one in ipam.get("addresses", ())]
+        six_alone = bool(written) and all(":" in one for one in written)
+        own = [one for one in ipam["routes"] if one["dst"] != "::/0" and not six_alone]
+        return main | {"ipam": ipam | {"routes": own}}
     return main
 
 
