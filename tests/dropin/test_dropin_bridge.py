@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -116,6 +119,26 @@ def test_damage_is_repaired(lab: Lab, pod: str) -> None:
     wait_for(lambda: ip("link", "show", veth)[0].get("master") == "cni7", "it is a port again")
     subprocess.run(["ip", "addr", "flush", "dev", "cni7"], check=True)
     wait_for(lambda: len(ip("addr", "show", "cni7", "to", "10.22.0.1")) == 1, "the gateway is back")
+
+
+def test_check_waits_for_a_repair(lab: Lab, pod: str) -> None:
+    """An agent that finds events and a CHECK at once serves the CHECK first, which must not complain of what
+    is about to come back."""
+    import subprocess
+
+    lab.start()
+    result = lab.call("ADD", conf(lab), pod)
+    assert lab.process is not None
+    with ThreadPoolExecutor(1) as pool:
+        for damage in (f"link set {result['interfaces'][1]['name']} nomaster", "addr flush dev cni7"):
+            lab.process.send_signal(signal.SIGSTOP)
+            try:
+                subprocess.run(["ip", *damage.split()], check=True)
+                check = pool.submit(lab.call, "CHECK", conf(lab), pod, before=result)
+                time.sleep(0.2)  # by then it waits for the agent
+            finally:
+                lab.process.send_signal(signal.SIGCONT)
+            check.result()
 
 
 def test_an_agent_started_anew_knows_its_pods(lab: Lab, pod: str) -> None:

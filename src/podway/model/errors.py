@@ -29,6 +29,10 @@ class Conflict(PodwayError):
     """Two wants for one thing, or something foreign stands where Podway's should."""
 
 
+class Lost(Conflict):
+    """What is Podway's doesn't stand on the node, where an agent puts it back once it has heard of that."""
+
+
 class Unavailable(PodwayError):
     """Right, but not possible now: try again later."""
 

@@ -17,7 +17,7 @@ import msgspec
 from podway.delta.differ import ordered
 from podway.kernel.facade import Kernel
 from podway.model.dropin import InPod, InVrf, Moved, Passed, Piece, Tuned, in_turn
-from podway.model.errors import Conflict
+from podway.model.errors import Conflict, Lost
 from podway.model.gate import Passage
 from podway.model.objects import Actual, AnyObject, Key, Link, Op, Sysctl
 from podway.node import hostlocal, inside, takeover, wiring
@@ -195,7 +195,7 @@ class Pieces:
         foreign: Collection[str] | None = None,
         told: Told | None = None,
     ) -> None:
-        """Raise Conflict naming the first thing that isn't as ``piece`` says, on the node and in the pod.
+        """Raise Conflict (Lost on the node) naming the first thing that isn't as ``piece`` says.
 
         ``mac``: what later plugins of the chain have left as the interface's MAC. ``foreign``: the node's
         links by prevResult, where the reference plugin made it, so that on the node it has other names.
@@ -229,7 +229,7 @@ class Pieces:
         of_node = (*dropin.on_node(piece), *passage.piece(piece, self._planner.inputs.facts))
         desired = self._planner.desired  # differs where a port leads to another interface of the pod
         wanted = tuple(desired.get(one.key, one) for one in of_node)
-        wiring.require(wanted, self._kernel.look_up(wanted), "on the node", subject)
+        wiring.require(wanted, self._kernel.look_up(wanted), "on the node", subject, Lost)
 
     def _moved_on(self, piece: Piece) -> set[Key]:
         """The routes of a pod's interface that a later plugin of its chain has put into another table."""

@@ -101,13 +101,15 @@ def take_out(
     return tuple(Op(None, o) for o in gone)
 
 
-def require(objects: Iterable[AnyObject], found: Actual, where: str, subject: str) -> None:
-    """Raise Conflict naming the first of ``objects`` that isn't in ``found`` as it should be."""
+def require(
+    objects: Iterable[AnyObject], found: Actual, where: str, subject: str, error: type[Conflict] = Conflict
+) -> None:
+    """Raise ``error`` naming the first of ``objects`` that isn't in ``found`` as it should be."""
     for one in objects:
         there = found.get(one.key)
         if there is None or not matches(one, there, CREATION_ONLY.get(one.key[0], ())):
             state = "is missing" if there is None else "differs"
-            raise Conflict(f"{title(one.key)} {state} {where}", subject, "delete and add the pod")
+            raise error(f"{title(one.key)} {state} {where}", subject, "delete and add the pod")
 
 
 def as_left(value: AnyObject, mac: str) -> AnyObject:

@@ -15,14 +15,14 @@ from podway.cni.dropin.steps import Pause, Steps, Work
 from podway.cni.errors import wrong
 from podway.cni.protocol import Result
 from podway.model.dropin import AnyWant, Piece
-from podway.model.errors import Conflict
+from podway.model.errors import Conflict, Lost
 from podway.model.objects import Address as Addressed
 from podway.plan.dropin.foreign import Attached
 
 if TYPE_CHECKING:
     from podway.node.engine import NodeEngine
 
-SETTLING, PAUSE = 10.0, 0.05  # seconds that addresses may take, and between looks
+SETTLING, REPAIR, PAUSE = 10.0, 1.0, 0.05  # seconds that addresses and a repair may take, and between looks
 
 __all__ = ["Ask", "Chained", "Maker", "Plugin"]
 
@@ -48,6 +48,20 @@ def _unprepared(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
 Prepare = Callable[["NodeEngine", Ask, Piece], Piece]
 Addresses = tuple[str, ...]  # bare
 Theirs = Callable[["NodeEngine"], Addresses]
+
+
+def _looked(look: Callable[[NodeEngine], None]) -> Steps[None]:
+    """CHECK, which an agent serves before its repair of what a CHECK looks for: once that had its time."""
+    waited = 0.0
+    while True:
+        try:
+            yield Work(look)
+            return
+        except Lost:
+            if waited > REPAIR:
+                raise
+        yield Pause(PAUSE)
+        waited += PAUSE
 
 
 class _Shape:
@@ -179,7 +193,7 @@ class Chained(_Shape):
         want = self._want(ask, self._before(ask))
         if want is not None:
             piece, namespace = self._piece(ask, want), ask.pod_namespace()
-            yield Work(lambda engine: self._check(engine, ask, piece, namespace))
+            yield from _looked(lambda engine: self._check(engine, ask, piece, namespace))
 
     def _check(self, engine: NodeEngine, ask: Ask, piece: Piece, namespace: int) -> None:
         known = engine.pieces.turns(piece.series)
@@ -350,7 +364,7 @@ class Maker(_Shape):
                 known = self._piece(ask, made.want, expected.addresses)
             engine.pieces.check(known, namespace, mac, foreign, expected)
 
-        yield Work(work)
+        yield from _looked(work)
 
     def collect(self, ask: Ask) -> Steps[None]:
         source = self._source(ask)
