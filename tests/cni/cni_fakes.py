@@ -52,7 +52,7 @@ class RecordingEngine:
         }
         return Endpoint(**{**fields, **self.endpoint})
 
-    def delete(self, container: str, ifname: str) -> None:
+    def delete(self, container: str, ifname: str, namespace_fd: int = -1) -> None:
         self._ask("delete", container, ifname)
 
     def check(self, request: AttachRequest, namespace_fd: int, addresses: tuple[str, ...]) -> None:

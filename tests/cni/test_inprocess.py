@@ -132,7 +132,7 @@ SCRIPT = textwrap.dedent("""
     import contextlib, os, sys
     from podway.cni import inprocess
     class Noisy:
-        def delete(self, container, ifname):
+        def delete(self, container, ifname, namespace_fd):
             print("a print"); os.write(1, b"a write"); os.system("echo a child")
     @contextlib.contextmanager
     def opener(node, state_dir, store):

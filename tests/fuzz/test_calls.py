@@ -36,16 +36,17 @@ def test_a_few_calls(name: str, engine: NodeEngine, pod_namespace: int, tmp_path
         assert run.made > FEW // 100 or name in UNSURE
 
 
+@pytest.mark.parametrize("path", ["", "/gone"], ids=["path", "descriptor"])
 def test_a_second_interface_takes_its_rules_along(
-    engine: NodeEngine, pod_namespace: int, tmp_path: Path
+    path: str, engine: NodeEngine, pod_namespace: int, tmp_path: Path
 ) -> None:
     """A pod that lives on after a DEL has no rule about an address that may be another's by then."""
     stdin = json.dumps({"cniVersion": "1.0.0", "name": "pods", "type": EXECUTABLE}).encode()
     with closing(Run(EXECUTABLE, 0, engine, pod_namespace, tmp_path)) as run:
 
         def call(command: str, ifname: str) -> list[str]:
-            path = run.source.path
-            env = {"CNI_COMMAND": command, "CNI_CONTAINERID": "c1", "CNI_IFNAME": ifname, "CNI_NETNS": path}
+            env = {"CNI_COMMAND": command, "CNI_CONTAINERID": "c1", "CNI_IFNAME": ifname}
+            env["CNI_NETNS"] = path or run.source.path
             asked = Call(argv0=EXECUTABLE, env=env, stdin=stdin, caller_fd=run.caller, pod_fd=pod_namespace)
             assert answer(asked, engine).exit_code == 0
             return run.look()["rule"]

@@ -59,7 +59,7 @@ def _add(call: Call, conf: config.Conf, engine: Engine) -> dict[str, object]:
 def _delete(call: Call, conf: config.Conf, engine: Engine) -> None:
     """Needs container and interface, and nothing else of what may be wrong or gone by now."""
     who = config.identity(call, namespace_required=False)
-    engine.delete(who.container, who.ifname)
+    engine.delete(who.container, who.ifname, call.pod_fd)
 
 
 def _check(call: Call, conf: config.Conf, engine: Engine) -> None:

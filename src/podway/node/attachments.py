@@ -22,7 +22,7 @@ from podway.node.book import AddressBook
 from podway.node.burial import Burial
 from podway.node.database import Database
 from podway.node.faults import reach
-from podway.node.inside import living
+from podway.node.inside import by, living
 from podway.node.requests import AttachRequest
 from podway.plan.attach import bridge_of
 from podway.plan.attach.pod import inside
@@ -137,7 +137,7 @@ class Attachments:
         if endpoint.route_mtu:  # those that the kernel made by itself too
             self._kernel.resize_inside(namespace, endpoint.ifname, endpoint.mtu, endpoint.route_mtu, 0)
 
-    def delete(self, container: str, ifname: str) -> None:
+    def delete(self, container: str, ifname: str, namespace: int = -1) -> None:
         """Take a pod's interface out of service; unknown is no error. Its links go at the burial."""
         reach("delete.begin")
         endpoint = self.endpoints.get(f"{container}/{ifname}")
@@ -146,7 +146,7 @@ class Attachments:
             return
         self._database.begin_delete(endpoint.id)
         reach("delete.journalled")
-        self._detach(endpoint)
+        self._detach(endpoint, namespace)
         reach("delete.detached")
 
     def remove_stray(self, name: str) -> None:
@@ -155,12 +155,12 @@ class Attachments:
         if link is not None:
             self._kernel.apply([Op(None, link)])
 
-    def _detach(self, endpoint: Endpoint) -> None:
+    def _detach(self, endpoint: Endpoint, namespace: int = -1) -> None:
         rules = tuple(one for one in inside(endpoint) if isinstance(one, Rule))
         if rules:  # of a second interface: all else goes with it
-            with living(endpoint) as namespace:
-                if namespace is not None:
-                    wiring.program_pod(self._kernel, (), namespace, _who(endpoint), rules)
+            with living(by(endpoint, namespace)) as pod:
+                if pod is not None:
+                    wiring.program_pod(self._kernel, (), pod, _who(endpoint), rules)
         forget = functools.partial(self._planner.update_endpoint, endpoint.id, None)
         removals = wiring.take_out(self._kernel, self._planner, ("endpoint", endpoint.id), forget)
         self.burial.doom(endpoint, removals)

@@ -350,9 +350,9 @@ class NodeEngine:
         self.reconciler.stood(self.planner.fragment("endpoint", endpoint.id))
         return endpoint
 
-    def delete(self, container: str, ifname: str) -> None:
+    def delete(self, container: str, ifname: str, namespace_fd: int = -1) -> None:
         """See ``requests.Engine``. The links go at the burial, or when the engine closes."""
-        self.attachments.delete(container, ifname)
+        self.attachments.delete(container, ifname, namespace_fd)
 
     def check(self, request: AttachRequest, namespace_fd: int, addresses: tuple[str, ...]) -> None:
         """See ``requests.Engine``."""

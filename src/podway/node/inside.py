@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -24,6 +24,8 @@ from podway.plan.dropin import tuning
 
 if TYPE_CHECKING:
     from podway.node.engine import NodeEngine
+
+T = TypeVar("T", Piece, Endpoint)
 
 
 def make(kernel: Kernel, piece: Piece, want: InPod, objects: tuple[AnyObject, ...], namespace: int) -> None:
@@ -69,11 +71,11 @@ def tolerated(one: AnyObject, piece: Piece, foreign: bool) -> AnyObject:
     return msgspec.structs.replace(one, up=up, alias=None if foreign else one.alias)
 
 
-def by(piece: Piece, namespace: int) -> Piece:
-    """The piece with a descriptor as its way to the pod, if it leads to the same; it stays open so long."""
-    if namespace < 0 or namespaces.identity(namespace) != piece.namespace_id:
-        return piece
-    return msgspec.structs.replace(piece, namespace=f"/proc/self/fd/{namespace}")
+def by(one: T, namespace: int) -> T:
+    """The same with a descriptor as its way to the pod, if it leads to the same; it stays open so long."""
+    if namespace < 0 or namespaces.identity(namespace) != one.namespace_id:
+        return one
+    return msgspec.structs.replace(one, namespace=f"/proc/self/fd/{namespace}")
 
 
 def leave(kernel: Kernel, piece: Piece) -> None:

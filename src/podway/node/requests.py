@@ -45,8 +45,10 @@ class Engine(Protocol):
         Raises Conflict when (container, ifname) is attached differently."""
         ...
 
-    def delete(self, container: str, ifname: str) -> None:
-        """Detach and free everything; succeeds when there is nothing. ``ifname`` is required."""
+    def delete(self, container: str, ifname: str, namespace_fd: int = -1) -> None:
+        """Detach and free everything; succeeds when there is nothing. ``ifname`` is required.
+
+        ``namespace_fd``: a descriptor of the pod's namespace, where one is at hand."""
         ...
 
     def check(self, request: AttachRequest, namespace_fd: int, addresses: tuple[str, ...]) -> None:
