@@ -191,7 +191,7 @@ DELIBERATE = (
     Rule(
         "no-limit-no-peer",
         r"/\d+ CHECK(?: damaged| changed)?/answers/\d+/.*",
-        because="no veth peer of container interface found",
+        because="no veth peer of container interface found|has no veth peer: .* was not a veth interface",
     ),
     Rule(
         "shared-gateway",
