@@ -120,7 +120,7 @@ def _addresses(draw: st.DrawFn, draft: _Draft) -> None:
         way = "" if routed else way  # which has no way but by gateways
     elif draw(st.integers(0, 3)) == 0:
         ranges = main["ipam"].pop("ranges") if draw(st.integers(0, 3)) else None
-        draft.steps = draft.steps if ranges else REFUSED
+        draft.steps = draft.steps if ranges and not way else REFUSED  # all that is asked for is in none
         draft.ask("capability", "ipRanges", _RANGES, "")
     asked = draw(st.sampled_from(_ASKED))
     if way and asked in _ASKED[2:]:
