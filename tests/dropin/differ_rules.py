@@ -132,6 +132,11 @@ DELIBERATE = (
         because=f"Ethernet of eth0 is \\S+, current value is (?:{OTHER_MAC}|{ANOTHER_MAC})",
     ),
     Rule(
+        "tuned-twice",
+        r"/\d+ DEL(?: damaged| changed)?/node/links/dev0/(?:mtu|address|promiscuity|allmulti|flags/\d)",
+        lambda left, right: right in (1500, "c2:11:22:33:44:77", 0, "BROADCAST", "MULTICAST", ABSENT),
+    ),
+    Rule(
         "check-without-ipam",
         r"/\d+ CHECK(?: damaged| changed)?/answers/\d+/.*",
         because="no plugin name provided",
