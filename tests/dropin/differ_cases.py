@@ -273,9 +273,10 @@ def vlan_cases(draw: st.DrawFn) -> Case:
 def vrf_cases(draw: st.DrawFn) -> Case:
     """A VRF after a link of any kind, whose CHECK in the reference looks for routes that are in its table."""
     vrf = {"type": "vrf", "vrfname": "blue"} | draw(st.sampled_from([{}, {"table": 77}]))
-    steps = SCRIPTS[draw(st.sampled_from(["life", "forgetful", "two pods", "added twice", "collected"]))]
-    steps = _unchecked(steps)
     main = draw(mains() | inner_mains(("macvlan", "ipvlan")))
+    # after a ptp the reference's may have failed (vrf-in-time), and an ADD after that is no second one
+    names = ["life", "forgetful", "two pods", "collected", *["added twice"] * (main["type"] != "ptp")]
+    steps = _unchecked(SCRIPTS[draw(st.sampled_from(names))])
     if SECOND in steps:
         main.pop("mac", None)
     return Case(version="1.1.0", plugins=(main, vrf), steps=steps, within=_lower(main))

@@ -203,6 +203,7 @@ DELIBERATE = (
         r"/\d+ ADD/.*",
         because=r"failed to add route \{.* Dst: \S+/(?:32|128) .*: file exists",
     ),
+    Rule("vrf-in-time", r"/\d+ ADD/.*", because=r"could not add route \{.* Table: \d+ .*: invalid argument"),
     Rule("no-silent-ports", _ENDED, because="has no address of eth0 that ports could lead to"),
     Rule("no-policy-of-others", _ENDED, because="ingressPolicy: needs a bridge"),
     Rule(
