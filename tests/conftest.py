@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +22,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before any test's own settings are read, which build on these."""
     wanted = config.option.markexpr
     settings.load_profile("soak" if "soak" in wanted and "not soak" not in wanted else "daily")
+    # a shell's background job is deaf to it, and so would be what a test starts and interrupts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
