@@ -78,6 +78,7 @@ _REFUSALS = "|".join(
         "no plugin name provided",
         "failed to rename .*: file exists",
         "peer provided .* already exists",  # what an ADD that was refused has left
+        "failed to find host device: Link not found",  # or has taken away
         "network is unreachable",
         "range set . overlaps with",
         "does not support more than 1 address per family",
