@@ -10,32 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from changing import Lab
+from changing import POOLS, Lab, document
 from lab_tools import podway, running
 from streams import running as traffic
 
 pytestmark = pytest.mark.kernel
 NAME = f"b{os.getpid()}"
 PATIENCE = 60.0
+SPEC = {"failover": "both", "hold": 240, "keepalive": 80}
 LAB = {
     "segments": {"lan": {"cidrs": ["192.0.2.0/24", "fd00:192:0:2::/64"]}},
     "nodes": {name: {"segment": "lan", "pods": 1} for name in ("node1", "node2")},
     "documents": [
-        {
-            "apiVersion": "podway.dev/v1",
-            "kind": "Network",
-            "metadata": {"name": "pods"},
-            "spec": {
-                "preset": "calico-bgp",
-                "pools": [{"cidr": "10.244.0.0/16"}, {"cidr": "fd00:10:244::/48"}],
-            },
-        },
-        {
-            "apiVersion": "podway.dev/v1",
-            "kind": "BGPConfiguration",
-            "metadata": {"name": "default"},
-            "spec": {"failover": "both", "hold": 240, "keepalive": 80},
-        },
+        document("Network", "pods", {"preset": "calico-bgp", "pools": POOLS}),
+        document("BGPConfiguration", "default", SPEC),
     ],
 }
 
@@ -53,6 +41,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def bgp(lab: Lab, node: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(lab.inside(node, "podway", "bgp", "status", "-o", "json", check=None))
     return found
+
+
+def apply(lab: Lab, one: dict[str, Any]) -> None:
+    lab.inside("node1", "sh", "-c", f"echo '{json.dumps(one)}' >/tmp/one.json; podway apply -f /tmp/one.json")
 
 
 def watched(lab: Lab, node: str) -> bool:
@@ -99,23 +91,19 @@ def test_a_node_that_died_is_noticed_long_before_hold_and_taken_in_again(lab: La
 
 def test_a_drained_node_loses_nothing_and_others_are_preferred(lab: Lab) -> None:
     """The graceful shutdown community (RFC 8326) reaches the peers, whose preference for it is 0 then."""
-    document = {"apiVersion": "podway.dev/v1", "kind": "Node", "metadata": {"name": "node2"}}
     with traffic(lab.pods()) as seen:
         for drain in (True, False):
-            text = json.dumps(document | {"spec": {"drain": drain}})
-            lab.inside("node1", "sh", "-c", f"echo '{text}' >/tmp/node.json; podway apply -f /tmp/node.json")
+            apply(lab, document("Node", "node2", {"drain": drain}))
             until(lambda drain=drain: all(preferences(lab)) != drain)  # type: ignore[misc]
     seen.verify()
 
 
 def test_another_failover_loses_nothing(lab: Lab) -> None:
     """Without BFD for a while: the sessions stay."""
-    document = LAB["documents"][1]  # type: ignore[index]
     before = {peer["name"]: peer["since"] for peer in bgp(lab, "node1")["peers"]}
     with traffic(lab.pods()) as seen:
         for failover in ("hitless", "both"):
-            text = json.dumps(document | {"spec": document["spec"] | {"failover": failover}})
-            lab.inside("node1", "sh", "-c", f"echo '{text}' >/tmp/bgp.json; podway apply -f /tmp/bgp.json")
+            apply(lab, document("BGPConfiguration", "default", SPEC | {"failover": failover}))
             until(lambda failover=failover: watched(lab, "node1") == (failover == "both"))  # type: ignore[misc]
     seen.verify()
     assert {peer["name"]: peer["since"] for peer in bgp(lab, "node1")["peers"]} == before

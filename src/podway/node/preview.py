@@ -8,9 +8,7 @@ import msgspec
 
 from podway.delta.differ import Refusal
 from podway.kernel.facade import Kernel
-from podway.model.dropin import Piece
 from podway.model.objects import ROUTE_PROTOCOL, Op
-from podway.model.resources import Endpoint
 from podway.node import facts, holes
 from podway.node.cluster import Cluster
 from podway.node.database import Database
@@ -50,9 +48,9 @@ def preview(node: str, state_dir: str, store_url: str) -> Preview:
         if keys.public:
             planner.update_met(kernel.met())
         planner.update_snapshot(cluster.snapshot)
-        pods = _enter_pods(planner, database)
+        _enter_pods(planner, database)
         ops, refusals, _ = plan_pass(kernel, planner, database.put_on_foreign())
-        living, gone = opened(ops, pods.__getitem__)
+        living, gone = opened(ops, planner.inputs)
         for fd in living.values():
             os.close(fd)
         ops = tuple(op for op in ops if not is_about(op, gone))
@@ -65,15 +63,11 @@ def preview(node: str, state_dir: str, store_url: str) -> Preview:
         kernel.close()
 
 
-def _enter_pods(planner: Planner, database: Database) -> dict[str, Endpoint | Piece]:
-    """Those that the agent holds, by their names."""
-    pods: dict[str, Endpoint | Piece] = {}
+def _enter_pods(planner: Planner, database: Database) -> None:
+    """Those that the agent holds."""
     for endpoint, state in database.endpoints().values():
         if state != "deleting":
             planner.update_endpoint(endpoint.id, endpoint)
-            pods[endpoint.id] = endpoint
     for piece, state in database.pieces().values():
         if state != "deleting":
             planner.update_piece(piece.id, piece)
-            pods[piece.id] = piece
-    return pods

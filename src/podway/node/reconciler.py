@@ -230,9 +230,7 @@ class Reconciler:
 
     def _apply(self, ops: list[Op]) -> list[OpResult]:
         """Apply; a pod's lost veth is made anew with both sides if its namespace still lives."""
-        pods, gone = opened(
-            ops, lambda name: self._attachments.endpoints.get(name) or self._pieces.known[name]
-        )
+        pods, gone = opened(ops, self._planner.inputs)
         self.gone |= gone
         try:
             results = self._kernel.apply([op for op in ops if not is_about(op, self.gone)], pods)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 
 from podway.delta.differ import on_link
 from podway.kernel import namespaces
-from podway.model.dropin import Piece
 from podway.model.objects import Link, Op, Sysctl
-from podway.model.resources import Endpoint
+from podway.plan.fragments import Inputs
 
 
 def link_of(op: Op) -> str:
@@ -25,9 +24,7 @@ def is_about(op: Op, links: Collection[str]) -> bool:
     return (op.key[1] if op.key[0] == "link" else link_of(op)) in links
 
 
-def opened(
-    ops: Iterable[Op], pod_of: Callable[[str], Endpoint | Piece]
-) -> tuple[dict[str, int], dict[str, str]]:
+def opened(ops: Iterable[Op], inputs: Inputs) -> tuple[dict[str, int], dict[str, str]]:
     """Of pods whose link is to be made those that live, by name, with a descriptor of the namespace for the
     caller to close; and those that have vanished, by the link's name."""
     living: dict[str, int] = {}
@@ -38,7 +35,7 @@ def opened(
         name = op.want.peer.namespace
         if not name:
             continue
-        pod = pod_of(name)
+        pod = inputs.endpoints.get(name) or inputs.pieces[name]
         fd = namespaces.open_same(pod.namespace, pod.namespace_id)
         if fd is None:
             gone[op.want.name] = name
