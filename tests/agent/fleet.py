@@ -17,7 +17,7 @@ from podway.kernel.facade import Kernel
 from podway.node.cluster import Cluster
 from podway.node.database import Database, JournalEntry
 from podway.node.preview import preview
-from podway.store import NotFound, Record, open_store
+from podway.store import NotFound, Record, Stale, open_store
 from readiness import awaited
 
 PATIENCE = 30.0
@@ -197,14 +197,16 @@ class Fleet:
     def put(self, kind: str, name: str, spec: object) -> None:
         """Create or replace an object's spec in the store, unchecked; bytes as they are."""
         raw = spec if isinstance(spec, bytes) else json.dumps(spec).encode()
-        store = open_store(self.url, create=True)
-        try:
-            old = store.get(kind, name)
-            store.update_spec(Record(kind=kind, name=name, spec=raw, version=old.version))
-        except NotFound:
-            store.create(Record(kind=kind, name=name, spec=raw))
-        finally:
-            store.close()
+        with contextlib.closing(open_store(self.url, create=True)) as store:
+            while True:
+                try:
+                    old = store.get(kind, name)
+                    store.update_spec(Record(kind=kind, name=name, spec=raw, version=old.version))
+                except NotFound:
+                    store.create(Record(kind=kind, name=name, spec=raw))
+                except Stale:  # its agent wrote the status meanwhile
+                    continue
+                return
 
     def remove(self, kind: str, name: str) -> None:
         """Delete an object."""
