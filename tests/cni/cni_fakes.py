@@ -13,12 +13,18 @@ from typing import Any
 from podway.cni import plugin
 from podway.cni.protocol import Answer, Call
 from podway.cni.server import Server, Tell
+from podway.cni.steps import drive
 from podway.kernel import namespaces
 from podway.model.resources import Endpoint
 from podway.node.requests import AttachRequest
 
 CONTAINER = "c0ffee"
 NETNS = "/run/netns/pod-1"
+
+
+def handle(one: Call, engine: Any) -> Answer:
+    """One call, carried out in this thread."""
+    return drive(plugin.steps(one), engine)
 
 
 class RecordingEngine:
@@ -115,7 +121,7 @@ def serving(path: str, engine: RecordingEngine, delay: float = 0.0) -> Iterator[
 
     async def submit(one: Call, tell: Tell) -> None:
         await asyncio.sleep(delay)
-        tell(plugin.handle(one, engine))
+        tell(handle(one, engine))
 
     async def main() -> None:
         box["loop"], box["stop"] = asyncio.get_running_loop(), asyncio.Event()

@@ -6,9 +6,11 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +59,18 @@ class Here:
         return contextlib.nullcontext()
 
 
+def _node(directory: Path) -> podway.Node:
+    """This namespace as a node of the network "pods"."""
+    _run("ip", "link", "set", "lo", "up")
+    node = podway.Node(Here(), directory, f"sqlite:{directory}/store.db")  # type: ignore[arg-type]
+    node.apply(podway.network("pods", "10.98.0.0/16"))
+    return node
+
+
 @pytest.fixture
 def chain(tmp_path: Path, in_namespace: int) -> Iterator[Chain]:
     """A node with an agent, and the chain of its network "pods": Podway, tuning, bandwidth, firewall."""
-    _run("ip", "link", "set", "lo", "up")
-    node = podway.Node(Here(), tmp_path, f"sqlite:{tmp_path}/store.db")  # type: ignore[arg-type]
-    node.apply(podway.network("pods", "10.98.0.0/16"))
+    node = _node(tmp_path)
     with node.agent():
         made = node.chain("pods")
         made.conflist["plugins"] += json.loads(json.dumps(AFTER))
@@ -115,6 +123,24 @@ def test_what_later_plugins_make_stays_and_check_tolerates_it(chain: Chain, pod_
         _check(chain, attachment, result)
     chain.delete(attachment, result)
     _until(lambda: _shapers() == [])  # the pod's link goes off the answer's path
+
+
+def test_check_waits_for_a_repair(tmp_path: Path, in_namespace: int, pod_namespace: int) -> None:
+    """An agent that finds events and a CHECK at once serves the CHECK first, which must not complain of what
+    is about to come back."""
+    node = _node(tmp_path)
+    with node.agent() as (agent, _), ThreadPoolExecutor(1) as pool:
+        chain, attachment = node.chain("pods"), _attachment(pod_namespace)
+        result = chain.add(attachment)
+        for damage in ("link set LINK nomaster", "addr flush dev pw-pods"):
+            os.kill(agent, signal.SIGSTOP)
+            try:
+                _run("ip", *damage.replace("LINK", result["interfaces"][1]["name"]).split())
+                check = pool.submit(_check, chain, attachment, result)
+                time.sleep(0.2)  # by then it waits for the agent
+            finally:
+                os.kill(agent, signal.SIGCONT)
+            check.result()
 
 
 def test_check_expects_the_mac_that_the_chain_left(chain: Chain, pod_namespace: int) -> None:

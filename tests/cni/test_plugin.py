@@ -1,4 +1,4 @@
-"""Every command through ``handle``: what the engine is asked, what the runtime is answered.
+"""Every command: what the engine is asked, what the runtime is answered.
 
 Whatever arrives and whatever the engine raises, the answer is one valid JSON document or nothing.
 """
@@ -11,11 +11,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from cni_fakes import CONTAINER, NETNS, RecordingEngine, call, conf, document, error_of
+from cni_fakes import CONTAINER, NETNS, RecordingEngine, call, conf, document, error_of, handle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podway.cni import plugin
 from podway.cni.protocol import VERSIONS, Answer, Call
 from podway.kernel import namespaces
 from podway.model.errors import Conflict, Exhausted, InvalidInput, PodwayError, Unavailable
@@ -35,7 +34,7 @@ def pod() -> Iterator[int]:
 
 
 def add(pod: int, body: Any, engine: RecordingEngine | None = None, **env: str) -> Answer:
-    return plugin.handle(call("ADD", body, pod_fd=pod, **env), engine or RecordingEngine())
+    return handle(call("ADD", body, pod_fd=pod, **env), engine or RecordingEngine())
 
 
 @pytest.mark.kernel
@@ -76,7 +75,7 @@ def test_add_in_a_chain(pod: int) -> None:
 
 def test_add_without_the_namespace_is_code_8_with_the_reason() -> None:
     engine = RecordingEngine()
-    code, msg = error_of(plugin.handle(call("ADD", conf(), pod_errno=2), engine))
+    code, msg = error_of(handle(call("ADD", conf(), pod_errno=2), engine))
     assert (code, engine.asked) == (8, [])
     assert NETNS in msg and "No such file" in msg
 
@@ -88,7 +87,7 @@ def test_add_refuses_what_is_no_network_namespace_and_the_nodes_own(pod: int) ->
             code, msg = error_of(add(file.fileno(), conf()))
             assert code == 8 and "not a network namespace" in msg
     own = Call(env=call("ADD", {}).env, stdin=call("ADD", conf()).stdin, pod_fd=pod, caller_fd=pod)
-    code, msg = error_of(plugin.handle(own, RecordingEngine()))
+    code, msg = error_of(handle(own, RecordingEngine()))
     assert code == 8 and "own namespace" in msg
 
 
@@ -97,7 +96,7 @@ def test_add_refuses_what_is_no_network_namespace_and_the_nodes_own(pod: int) ->
 def test_del_needs_container_and_interface_only(body: Any, netns: str) -> None:
     engine = RecordingEngine()
     for _ in range(2):
-        answer = plugin.handle(call("DEL", body, CNI_NETNS=netns, CNI_ARGS="Unknown=1"), engine)
+        answer = handle(call("DEL", body, CNI_NETNS=netns, CNI_ARGS="Unknown=1"), engine)
         assert answer == Answer(0)
     assert engine.asked == [("delete", CONTAINER, "eth0")] * 2
 
@@ -108,7 +107,7 @@ def test_check_compares_the_addresses_of_its_interface(pod: int) -> None:
     before["interfaces"].append({"name": "net1", "sandbox": NETNS})
     before["ips"].append({"address": "192.0.2.1/24", "interface": 3})
     engine = RecordingEngine()
-    answer = plugin.handle(call("CHECK", conf(prevResult=before), pod_fd=pod), engine)
+    answer = handle(call("CHECK", conf(prevResult=before), pod_fd=pod), engine)
     assert answer == Answer(0)
     left = msgspec.structs.replace(WANTED, mac=before["interfaces"][2]["mac"])
     assert engine.asked == [("check", left, BOTH)]
@@ -126,7 +125,7 @@ def test_check_compares_the_addresses_of_its_interface(pod: int) -> None:
 )
 def test_check_needs_a_prev_result_that_names_the_interface(pod: int, body: Any, code: int) -> None:
     engine = RecordingEngine()
-    assert error_of(plugin.handle(call("CHECK", body, pod_fd=pod), engine))[0] == code
+    assert error_of(handle(call("CHECK", body, pod_fd=pod), engine))[0] == code
     assert engine.asked == []
 
 
@@ -134,13 +133,13 @@ def test_check_needs_a_prev_result_that_names_the_interface(pod: int, body: Any,
 def test_check_says_what_is_missing(pod: int) -> None:
     engine = RecordingEngine(Conflict("the address 10.244.1.7 is gone", "eth0"))
     body = conf(prevResult={"ips": [{"address": "10.244.1.7/24"}]})
-    answer = plugin.handle(call("CHECK", body, pod_fd=pod), engine)
+    answer = handle(call("CHECK", body, pod_fd=pod), engine)
     assert error_of(answer) == (101, "the address 10.244.1.7 is gone")
     assert document(answer)["details"] == "eth0"
 
 
 def bare(command: str, body: Any, engine: RecordingEngine) -> Answer:
-    return plugin.handle(call(command, body, CNI_CONTAINERID="", CNI_IFNAME="", CNI_NETNS=""), engine)
+    return handle(call(command, body, CNI_CONTAINERID="", CNI_IFNAME="", CNI_NETNS=""), engine)
 
 
 def test_gc_keeps_what_is_valid() -> None:
@@ -190,7 +189,7 @@ def test_version_never_fails(stdin: bytes, version: str) -> None:
 
 @pytest.mark.parametrize("command", ["", "add", "UPDATE"])
 def test_an_unknown_command_is_code_4(command: str) -> None:
-    assert error_of(plugin.handle(call(command, conf()), RecordingEngine()))[0] == 4
+    assert error_of(handle(call(command, conf()), RecordingEngine()))[0] == 4
 
 
 @pytest.mark.kernel
@@ -218,7 +217,7 @@ def test_what_the_engine_raises_becomes_a_document(pod: int, failure: Exception,
 
 def test_where_and_fix_are_the_details() -> None:
     failure = Conflict("taken", "port 80/tcp", "choose another")
-    answer = plugin.handle(call("DEL", conf()), RecordingEngine(failure))
+    answer = handle(call("DEL", conf()), RecordingEngine(failure))
     assert document(answer)["details"] == "port 80/tcp; choose another"
 
 
@@ -250,7 +249,7 @@ def test_anything_is_answered_with_a_document(
     pod: int, command: str, stdin: bytes, container: str, ifname: str, arguments: str
 ) -> None:
     env = {"CNI_CONTAINERID": container, "CNI_IFNAME": ifname, "CNI_ARGS": arguments}
-    answer = plugin.handle(call(command, stdin, pod_fd=pod, **env), RecordingEngine())
+    answer = handle(call(command, stdin, pod_fd=pod, **env), RecordingEngine())
     if answer.exit_code:
         error_of(answer)
     elif answer.stdout:

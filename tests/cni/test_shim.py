@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cni_fakes import NETNS, RecordingEngine, conf, environment, serving
+from cni_fakes import NETNS, RecordingEngine, conf, environment, handle, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podway.cni import plugin, wire
+from podway.cni import wire
 from podway.cni.protocol import VERSIONS, Call
 from podway.kernel import namespaces
 
@@ -317,7 +317,7 @@ def test_no_command_is_one_line_about_it_on_stderr(shim: list[str]) -> None:
 
 
 def same_version(argv: list[str], stdin: bytes) -> None:
-    expected = plugin.handle(Call(env={"CNI_COMMAND": "VERSION"}, stdin=stdin), RecordingEngine())
+    expected = handle(Call(env={"CNI_COMMAND": "VERSION"}, stdin=stdin), RecordingEngine())
     done = run(argv, stdin, "VERSION")
     assert (done.returncode, done.stdout, done.stderr) == (0, expected.stdout, b"")
 

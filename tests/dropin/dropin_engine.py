@@ -12,8 +12,8 @@ from typing import Any
 from dropin_lab import CniFailed
 
 from podway.cni import dropin
-from podway.cni.dropin.steps import drive
 from podway.cni.protocol import Call
+from podway.cni.steps import drive
 from podway.kernel import namespaces
 from podway.node.engine import NodeEngine, open_engine
 from podway.store import open_store

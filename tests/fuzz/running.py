@@ -17,10 +17,10 @@ import pytest
 from calls import CHAINED, INTERFACE, NODE_END, SLOWEST, Calls, is_one_document
 from looks import Look, State
 
-from podway.cni import dropin, plugin
-from podway.cni.dropin.steps import drive
+from podway.cni import plugin
 from podway.cni.install import EXECUTABLE
 from podway.cni.protocol import Answer, Call
+from podway.cni.steps import drive
 from podway.kernel import namespaces
 from podway.node import hostlocal
 from podway.node.engine import NodeEngine, open_engine
@@ -52,10 +52,8 @@ def _run(*arguments: str) -> str:
 
 
 def answer(call: Call, engine: NodeEngine) -> Answer:
-    """As the agent and the in-process command choose."""
-    if dropin.name_of(call) and call.env.get("CNI_COMMAND") != "VERSION":
-        return drive(dropin.steps(call), engine)
-    return plugin.handle(call, engine)
+    """As the in-process command gives it."""
+    return drive(plugin.steps(call), engine)
 
 
 def _prepared(name: str, pod: int) -> None:

@@ -14,11 +14,10 @@ from typing import Any, TypeVar
 from podway.agent import metrics
 from podway.agent.kernel_events import KernelEvents
 from podway.agent.writer import POD, Writer
-from podway.cni import dropin
-from podway.cni.dropin.steps import Elsewhere, Others, Outcome, advance, drive_async
-from podway.cni.plugin import handle
+from podway.cni import plugin
 from podway.cni.protocol import Answer, Call
 from podway.cni.server import Tell
+from podway.cni.steps import Elsewhere, Others, Outcome, advance, drive_async
 from podway.node.engine import NodeEngine
 from podway.store.mirror import Session
 
@@ -52,42 +51,36 @@ class Calls:
 
     async def carry_out(self, call: Call, tell: Tell) -> None:
         """Have a call's answer told."""
-        answer = await (self._drop_in if dropin.name_of(call) else self._cluster_plugin)(call, tell)
-        metrics.count_call(call, answer)
-        self._served()
-
-    async def _drop_in(self, call: Call, tell: Tell) -> Answer:
-        steps = dropin.steps(call)
-
-        def go_on(outcome: Outcome) -> Elsewhere | Answer:
-            step = advance(steps, self._engine, outcome)
-            if isinstance(step, Answer):
-                tell(step)
-            return step
-
-        return await drive_async(lambda outcome: self._for_pod(lambda: go_on(outcome)), self._others)
-
-    async def _cluster_plugin(self, call: Call, tell: Tell) -> Answer:
-        answer, write = await self._for_pod(lambda: self._handle(call, tell))
         deadline = self._loop.time() + CLAIM
+        answer, write = await self._attempt(call, tell)
         while write is not None and self._loop.time() < deadline:
             hindrance = asyncio.wrap_future(write)
             done, _ = await asyncio.wait([hindrance], timeout=deadline - self._loop.time())
             if done:
                 hindrance.exception()  # the call says what it means for it
-            answer, write = await self._for_pod(lambda: self._handle(call, tell))
+            answer, write = await self._attempt(call, tell)
         if write is not None:
             tell(answer)
-        return answer
+        metrics.count_call(call, answer)
+        self._served()
 
-    def _handle(self, call: Call, tell: Tell) -> tuple[Answer, Future[Any] | None]:
+    async def _attempt(self, call: Call, tell: Tell) -> tuple[Answer, Future[Any] | None]:
         """The answer, and the write to the store that stands in its way because it takes long: the answer
         isn't told then."""
-        self._session.hindrance = None
-        answer = handle(call, self._engine)
-        if self._session.hindrance is None:
-            tell(answer)
-        return answer, self._session.hindrance
+        steps = plugin.steps(call)
+        hindrance: Future[Any] | None = None
+
+        def go_on(outcome: Outcome) -> Elsewhere | Answer:
+            nonlocal hindrance
+            self._session.hindrance = None
+            step = advance(steps, self._engine, outcome)
+            hindrance = self._session.hindrance
+            if isinstance(step, Answer) and hindrance is None:
+                tell(step)
+            return step
+
+        answer = await drive_async(lambda outcome: self._for_pod(lambda: go_on(outcome)), self._others)
+        return answer, hindrance
 
     async def _for_pod(self, job: Callable[[], T]) -> T:
         with self._events.hushed():

@@ -18,12 +18,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from podway.cni import dropin, home, plugin, shim, wire
+from podway.cni import home, plugin, shim, wire
 from podway.cni.answer import failure
 from podway.cni.config import answer_version
-from podway.cni.dropin.steps import drive
 from podway.cni.errors import CniError
 from podway.cni.protocol import Answer, Call
+from podway.cni.steps import drive
 from podway.model.errors import Busy, InvalidInput, PodwayError
 
 if TYPE_CHECKING:
@@ -50,9 +50,7 @@ def carry_out(
             engine = _open(stack, opener, options, lambda: _ask_again(message, descriptors), patience)
             if isinstance(engine, Answer):
                 return engine
-            if dropin.name_of(call):
-                return drive(dropin.steps(call), engine)
-            return plugin.handle(call, engine)
+            return drive(plugin.steps(call), engine)
     except Exception as error:
         return failure(error, version, command)
 

@@ -1,25 +1,33 @@
 """The plugin ``podway``: one Call in, one Answer out, for every command of the contract.
 
-Nothing is printed and nothing is raised here; the engine does the work. The same code runs in the
-agent and in the in-process command.
+Nothing is printed and nothing is raised here; the engine does the work. The same steps are driven by the
+agent and by the in-process command, where a call by a drop-in name begins too.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import msgspec
 
-from podway.cni import config, result
+from podway.cni import config, dropin, result
 from podway.cni.answer import document, failure, pod_namespace
 from podway.cni.errors import ENVIRONMENT, NOT_READY, CniError, describe, wrong
 from podway.cni.protocol import NEWEST, VERSIONS, Answer, Call
+from podway.cni.steps import Steps, Work, looked
 from podway.model.errors import PodwayError
 from podway.node.requests import Engine
 
 
-def handle(call: Call, engine: Engine) -> Answer:
-    """Carry out one call. Never raises: whatever goes wrong is an error document and exit code 1."""
+def steps(call: Call) -> Steps[Answer]:
+    """One call by any name, to be driven; never raises: whatever goes wrong is an error document and exit
+    code 1."""
+    drop_in = dropin.name_of(call) and call.env.get("CNI_COMMAND") != "VERSION"
+    return dropin.steps(call) if drop_in else _cluster_plugin(call)
+
+
+def _cluster_plugin(call: Call) -> Steps[Answer]:
     version = NEWEST
     try:
         command = call.env.get("CNI_COMMAND", "")
@@ -33,7 +41,12 @@ def handle(call: Call, engine: Engine) -> Answer:
         if section.raw("cniVersion") in VERSIONS:
             version = section.text("cniVersion")
         conf = config.load(section, command)
-        output = None if config.collects_nothing(section, command) else work(call, conf, engine)
+        output: dict[str, object] | None = None
+        do = functools.partial(work, call, conf)
+        if command == "CHECK":
+            yield from looked(do)
+        elif not config.collects_nothing(section, command):
+            output = yield Work(do)
     except Exception as error:
         return failure(error, version)
     return document(0, output) if output is not None else Answer(0)

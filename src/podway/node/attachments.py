@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from podway.kernel import namespaces
 from podway.kernel.facade import Kernel
 from podway.model import names
-from podway.model.errors import Conflict
+from podway.model.errors import Conflict, Lost
 from podway.model.objects import Op, Rule, Sysctl
 from podway.model.resources import Endpoint
 from podway.node import published, wiring
@@ -166,7 +166,7 @@ class Attachments:
         self.burial.doom(endpoint, removals)
 
     def check(self, request: AttachRequest, namespace: int, addresses: tuple[str, ...]) -> None:
-        """Raise Conflict naming the first thing that isn't as ADD left it.
+        """Raise Conflict (Lost on the node) naming the first thing that isn't as ADD left it.
 
         What plugins after this one may set in the pod is no objection: its sysctls, its MTU, more routes;
         ``request.mac`` is the MAC that they left."""
@@ -180,7 +180,7 @@ class Attachments:
         desired = self._planner.desired  # differs where a port leads to another interface of the pod
         wanted = [desired.get(one.key, one) for one in self._planner.fragment("endpoint", endpoint.id)]
         inner = [wiring.as_left(o, request.mac) for o in inside(endpoint) if not isinstance(o, Sysctl)]
-        wiring.require(wanted, self._kernel.look_up(wanted), "on the node", subject)
+        wiring.require(wanted, self._kernel.look_up(wanted), "on the node", subject, Lost)
         wiring.require(inner, self._kernel.look_up_inside(namespace, inner), "in the pod", subject)
 
 

@@ -52,7 +52,7 @@ class Engine(Protocol):
         ...
 
     def check(self, request: AttachRequest, namespace_fd: int, addresses: tuple[str, ...]) -> None:
-        """Raise Conflict naming the first thing that is missing; extra routes are tolerated."""
+        """Raise Conflict (Lost on the node) naming the first thing that is missing; routes may be more."""
         ...
 
     def gc(self, network: str, configuration: str, valid: frozenset[tuple[str, str]]) -> None:

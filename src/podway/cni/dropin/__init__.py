@@ -39,9 +39,9 @@ from typing import TYPE_CHECKING
 from podway.cni import config, result
 from podway.cni.answer import document, failure
 from podway.cni.dropin.ask import Ask
-from podway.cni.dropin.steps import Steps
 from podway.cni.errors import ENVIRONMENT, CniError
 from podway.cni.protocol import NEWEST, VERSIONS, Answer, Call, Result
+from podway.cni.steps import Steps
 
 if TYPE_CHECKING:
     from podway.cni.dropin.frame import Plugin

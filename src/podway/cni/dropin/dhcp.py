@@ -12,10 +12,10 @@ from podway.cni import config
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.ipam import Source
 from podway.cni.dropin.paths import ON_LINK, SCOPE_LINK
-from podway.cni.dropin.steps import Aside, Steps, Work
 from podway.cni.errors import CONFIGURATION, CniError, wrong
 from podway.cni.protocol import Address, Result, Route
 from podway.cni.reader import Section
+from podway.cni.steps import Aside, Steps, Work
 from podway.ipam import dhcp as codec
 from podway.model.dropin import Leased, Piece
 from podway.model.errors import Conflict, Unavailable

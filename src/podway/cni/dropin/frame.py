@@ -11,18 +11,18 @@ from podway.cni import config
 from podway.cni.dropin import ipam, zones
 from podway.cni.dropin.ask import Ask
 from podway.cni.dropin.previous import is_about, on_node, told
-from podway.cni.dropin.steps import Pause, Steps, Work
 from podway.cni.errors import wrong
 from podway.cni.protocol import Result
+from podway.cni.steps import PAUSE, Pause, Steps, Work, looked
 from podway.model.dropin import AnyWant, Piece
-from podway.model.errors import Conflict, Lost
+from podway.model.errors import Conflict
 from podway.model.objects import Address as Addressed
 from podway.plan.dropin.foreign import Attached
 
 if TYPE_CHECKING:
     from podway.node.engine import NodeEngine
 
-SETTLING, REPAIR, PAUSE = 10.0, 1.0, 0.05  # seconds that addresses and a repair may take, and between looks
+SETTLING = 10.0  # seconds that addresses may take
 
 __all__ = ["Ask", "Chained", "Maker", "Plugin"]
 
@@ -48,20 +48,6 @@ def _unprepared(engine: NodeEngine, ask: Ask, piece: Piece) -> Piece:
 Prepare = Callable[["NodeEngine", Ask, Piece], Piece]
 Addresses = tuple[str, ...]  # bare
 Theirs = Callable[["NodeEngine"], Addresses]
-
-
-def _looked(look: Callable[[NodeEngine], None]) -> Steps[None]:
-    """CHECK, which an agent serves before its repair of what a CHECK looks for: once that had its time."""
-    waited = 0.0
-    while True:
-        try:
-            yield Work(look)
-            return
-        except Lost:
-            if waited > REPAIR:
-                raise
-        yield Pause(PAUSE)
-        waited += PAUSE
 
 
 class _Shape:
@@ -193,7 +179,7 @@ class Chained(_Shape):
         want = self._want(ask, self._before(ask))
         if want is not None:
             piece, namespace = self._piece(ask, want), ask.pod_namespace()
-            yield from _looked(lambda engine: self._check(engine, ask, piece, namespace))
+            yield from looked(lambda engine: self._check(engine, ask, piece, namespace))
 
     def _check(self, engine: NodeEngine, ask: Ask, piece: Piece, namespace: int) -> None:
         known = engine.pieces.turns(piece.series)
@@ -364,7 +350,7 @@ class Maker(_Shape):
                 known = self._piece(ask, made.want, expected.addresses)
             engine.pieces.check(known, namespace, mac, foreign, expected)
 
-        yield from _looked(work)
+        yield from looked(work)
 
     def collect(self, ask: Ask) -> Steps[None]:
         source = self._source(ask)

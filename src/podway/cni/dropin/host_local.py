@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from podway.cni import config
 from podway.cni.dropin import ipam
 from podway.cni.dropin.ask import Ask
-from podway.cni.dropin.steps import Steps, Work
 from podway.cni.errors import wrong
 from podway.cni.protocol import Result
+from podway.cni.steps import Steps, Work
 
 if TYPE_CHECKING:
     from podway.node.engine import NodeEngine

@@ -14,10 +14,10 @@ import msgspec
 from podway.cni import config, result
 from podway.cni.dropin import ranges, static
 from podway.cni.dropin.ask import Ask
-from podway.cni.dropin.steps import Run, Steps
 from podway.cni.errors import CONFIGURATION, DECODE, ENVIRONMENT, CniError, wrong
 from podway.cni.protocol import SINCE, Result, at_least
 from podway.cni.reader import Section
+from podway.cni.steps import Run, Steps
 from podway.model.dropin import Reservation
 from podway.model.errors import Conflict, Exhausted
 from podway.node.hostlocal import HostLocal

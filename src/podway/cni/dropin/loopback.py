@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from podway.cni.dropin.ask import Ask
-from podway.cni.dropin.steps import Steps, Work
 from podway.cni.protocol import Address, Interface, Result
+from podway.cni.steps import Steps, Work
 from podway.kernel import inside
 from podway.model.errors import Conflict
 from podway.model.objects import Link, family_of

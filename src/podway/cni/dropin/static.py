@@ -6,10 +6,10 @@ import ipaddress
 
 from podway.cni import config, result, runtime
 from podway.cni.dropin.ask import Ask
-from podway.cni.dropin.steps import Steps
 from podway.cni.errors import wrong
 from podway.cni.protocol import Address, Result, at_least
 from podway.cni.reader import Section, as_text
+from podway.cni.steps import Steps
 from podway.model.errors import Conflict
 from podway.model.objects import family_of
 

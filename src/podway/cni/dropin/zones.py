@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from podway.cni.dropin.steps import Aside, Steps, Work
+from podway.cni.steps import Aside, Steps, Work
 from podway.kernel import firewalld
 from podway.node import takeover
 from podway.node.faults import reach

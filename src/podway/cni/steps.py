@@ -1,4 +1,4 @@
-"""What a drop-in plugin's call consists of, and who carries it out.
+"""What a call consists of, and who carries it out.
 
 A plugin is a generator: it yields what is to be done outside of it, a ``Work`` on the engine or the ``Run``
 of another plugin's executable, and gets the outcome sent in or the exception thrown in. So the same plugin
@@ -20,6 +20,7 @@ import msgspec
 
 from podway.cni.errors import IO, LATER, CniError
 from podway.cni.protocol import Answer
+from podway.model.errors import Lost
 
 if TYPE_CHECKING:
     import subprocess
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from podway.node.engine import NodeEngine
 
 TIMEOUT = 60.0  # seconds that an executable may take
+REPAIR, PAUSE = 1.0, 0.05  # seconds that a repair may take, and between looks
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -59,6 +61,20 @@ Elsewhere = Run | Pause | Aside
 Step = Work | Elsewhere
 T = TypeVar("T")
 Steps = Generator[Step, Any, T]
+
+
+def looked(look: Callable[[NodeEngine], object]) -> Steps[None]:
+    """CHECK, which an agent serves before its repair of what a CHECK looks for: once that had its time."""
+    waited = 0.0
+    while True:
+        try:
+            yield Work(look)
+            return
+        except Lost:
+            if waited > REPAIR:
+                raise
+        yield Pause(PAUSE)
+        waited += PAUSE
 
 
 class Outcome(msgspec.Struct, frozen=True):
