@@ -78,6 +78,7 @@ _REFUSALS = "|".join(
         "no plugin name provided",
         "failed to rename .*: file exists",
         "peer provided .* already exists",  # what an ADD that was refused has left
+        "address already in use",  # a macvlan's MAC that tuning sets
         "failed to find host device: Link not found",  # or has taken away
         "network is unreachable",
         "range set . overlaps with",

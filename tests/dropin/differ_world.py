@@ -244,13 +244,13 @@ class _World:
     def _step(self, step: Step, title: str) -> dict[str, Any]:
         if step.damage:
             self._damage(step)
-        answers = self._chain(step)
-        for at, one in enumerate(answers):
-            self._texts[f"/{title}/answers/{at}"] = one.pop("text", "")
-        for container in step.freed:
+        for container in step.freed:  # as libcni does, before its GC
             gone = Step(command="DEL", container=container)
             theirs = tuple(one for one in self._case.plugins if one["type"] not in self._side.ours)
             self._chain(gone, theirs)
+        answers = self._chain(step)
+        for at, one in enumerate(answers):
+            self._texts[f"/{title}/answers/{at}"] = one.pop("text", "")
         if self._lab is not None:
             wait_for(lambda lab=self._lab: buried(lab))
         if step.command in _OF_NOBODY:
