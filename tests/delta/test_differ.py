@@ -109,7 +109,8 @@ def test_an_adopted_bridge_is_used_and_its_absence_refused() -> None:
 def test_a_link_that_can_not_be_changed_is_made_anew_with_all_that_stood_on_it() -> None:
     have = Link(name="br", kind="veth", alias=OURS)
     gateway = Address(link="br", address="10.0.0.1/24")
-    assert diff(_table(BRIDGE, gateway), _table(have, gateway)).ops == (Op(BRIDGE, have), Op(gateway, None))
+    anew = (Op(BRIDGE, have), Op(OF_LINK, None), Op(gateway, None))
+    assert diff(_table(BRIDGE, OF_LINK, gateway), _table(have, OF_LINK, gateway)).ops == anew
 
     def tunnel(vni: int) -> Link:
         vxlan = VxlanOptions(vni=vni, port=8472, local="192.0.2.1")

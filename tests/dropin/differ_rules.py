@@ -79,7 +79,7 @@ _REFUSALS = "|".join(
         "failed to rename .*: file exists",
         "peer provided .* already exists",  # what an ADD that was refused has left
         "address already in use",  # a macvlan's MAC that tuning sets
-        "failed to find host device: Link not found",  # or has taken away
+        "failed to find host device: ",  # or has taken away
         "network is unreachable",
         "range set . overlaps with",
         "does not support more than 1 address per family",

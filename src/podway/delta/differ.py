@@ -26,6 +26,7 @@ from podway.model.objects import (
     Op,
     Qdisc,
     Route,
+    Sysctl,
     TrafficClass,
 )
 
@@ -97,16 +98,6 @@ def _nearly(want: object, have: object, field: str) -> bool:
     return bool(abs(wanted - found) <= max(64, wanted // 100))
 
 
-def _link_of(path: str) -> str:
-    """The link whose setting a sysctl is, "" for the node's: net/ipv4/conf/LINK/…, net/ipv4/neigh/LINK/…"""
-    parts = path.split("/")
-    return parts[3] if len(parts) == 5 and parts[3] not in ("all", "default") else ""
-
-
-def _order_of_sysctl(path: str) -> int:
-    return SYSCTL_OF_LINK if _link_of(path) else SYSCTL_OF_NODE
-
-
 def _with_its_peer(ops: Iterable[Op]) -> list[Op]:
     """A link that is made together with its other end in the same namespace is changed, not made again."""
     made = [op.want for op in ops if op.have is None and isinstance(op.want, Link) and op.want.peer]
@@ -124,7 +115,10 @@ def _rank(op: Op) -> tuple[int, int, int, Key]:
     subject = op.have if removal else op.want
     assert subject is not None
     key = subject.key
-    order = ORDER[key[0]] if key[0] != "sysctl" else _order_of_sysctl(key[1])
+    if isinstance(subject, Sysctl):
+        order = SYSCTL_OF_LINK if on_link(subject) else SYSCTL_OF_NODE
+    else:
+        order = ORDER[key[0]]
     first = 1
     if isinstance(subject, Link) and subject.kind in LINK_KINDS_FIRST:
         first = 0
@@ -221,9 +215,12 @@ def _changed(have: Any, want: Any) -> Any:
 
 
 def on_link(value: AnyObject) -> str:
-    """The link that an object stands on and goes with, "" for none."""
+    """The link that an object stands on and goes with, or whose setting it is; "" for none."""
     if isinstance(value, Route):
         return value.dev
+    if isinstance(value, Sysctl):  # net/ipv4/conf/LINK/…, net/ipv4/neigh/LINK/…
+        parts = value.path.split("/")
+        return parts[3] if len(parts) == 5 and parts[3] not in ("all", "default") else ""
     return getattr(value, "link", "")
 
 
@@ -268,8 +265,4 @@ def diff(
 
 def _touches(op: Op, links: Collection[str]) -> bool:
     """Whether ``op`` would put something on one of ``links``."""
-    if not links or op.want is None:
-        return False
-    if op.key[0] == "sysctl":
-        return _link_of(op.key[1]) in links
-    return on_link(op.want) in links
+    return bool(links) and op.want is not None and on_link(op.want) in links

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from podway.delta.differ import on_link
 from podway.model.gate import Passage
 from podway.model.objects import Address, Desired, Link, Op, Sysctl
 from podway.node.database import Database
@@ -53,18 +54,15 @@ def remember(database: Database, desired: Desired, ops: Iterable[Op]) -> None:
             path, found = " ".join(op.key), Settings.of(have)
             before = known[path].found if path in known else str(found)
             database.ledger_put(path, before, str(found.changed(want)))
-        elif (
-            isinstance(want, Sysctl) and isinstance(have, Sysctl) and not _is_of_own_link(desired, want.path)
-        ):
+        elif isinstance(want, Sysctl) and isinstance(have, Sysctl) and not _is_of_own_link(desired, want):
             path = want.path
             before = known[path].found if path in known else have.value
             if path not in known or known[path].written != want.value:
                 database.ledger_put(path, before, want.value)
 
 
-def _is_of_own_link(desired: Desired, path: str) -> bool:
-    parts = path.split("/")
-    link = desired.get(("link", parts[3])) if len(parts) > 4 else None
+def _is_of_own_link(desired: Desired, one: Sysctl) -> bool:
+    link = desired.get(("link", on_link(one)))
     return isinstance(link, Link) and not link.adopted
 
 

@@ -6,16 +6,13 @@ from collections.abc import Collection, Iterable
 
 from podway.delta.differ import on_link
 from podway.kernel import namespaces
-from podway.model.objects import Link, Op, Sysctl
+from podway.model.objects import Link, Op
 from podway.plan.fragments import Inputs
 
 
 def link_of(op: Op) -> str:
     """The link that an operation's object stands on, "" for none."""
     value = op.want or op.have
-    if isinstance(value, Sysctl):
-        parts = value.path.split("/")
-        return parts[3] if len(parts) > 4 else ""
     return on_link(value) if value else ""
 
 
