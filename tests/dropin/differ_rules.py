@@ -183,6 +183,12 @@ DELIBERATE = (
         lambda left, right: right in (ABSENT, {}, []),
         _REFUSALS,
     ),
+    Rule(  # whatever it failed for
+        "nothing-of-a-failure",
+        r"/\d+ ADD(?: nowhere)?/(?:node|pod|files)(?:/.*)?",
+        because=r"\S",
+        undone=True,
+    ),
     Rule(  # nor is a bridge changed, or a device taken away
         "nothing-of-a-failure",
         _STEP + r"/node/(?:links|sysctls/ipv\d)/(?:dev0/.*|(?:cni0|up0)/(?:promiscuity|flags/\d))",
