@@ -124,7 +124,7 @@ class Cluster:
         """By another client than the one under test."""
         headers = {"Content-Type": "application/json"} | ({"Authorization": token} if token else {})
         request = urllib.request.Request(member.client + path, json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(request, timeout=5, context=self.tls) as answer:
+        with urllib.request.urlopen(request, timeout=20, context=self.tls) as answer:
             found: dict[str, object] = json.load(answer)
             return found
 
@@ -150,15 +150,23 @@ class Cluster:
         self.call(self.members[0], "/v3/kv/compaction", {"revision": header["revision"], "physical": True})
 
     def leader(self) -> Member:
-        for member in self.members:
-            if member.process is None:
-                continue
-            status = self.call(member, "/v3/maintenance/status", {})
-            header = status["header"]
-            assert isinstance(header, dict)
-            if status.get("leader") == header["member_id"]:
-                return member
-        raise AssertionError("no leader")
+        """Once there is one."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with contextlib.suppress(OSError):
+                for member in self.members:
+                    if self._leads(member):
+                        return member
+            assert time.monotonic() < deadline, "no leader"
+            time.sleep(0.1)
+
+    def _leads(self, member: Member) -> bool:
+        if member.process is None:
+            return False
+        status = self.call(member, "/v3/maintenance/status", {})
+        header = status["header"]
+        assert isinstance(header, dict)
+        return status.get("leader") == header["member_id"]
 
 
 def b64(data: bytes) -> str:

@@ -17,7 +17,7 @@ from podway.kernel.facade import Kernel
 from podway.node.cluster import Cluster
 from podway.node.database import Database, JournalEntry
 from podway.node.preview import preview
-from podway.store import NotFound, Record, Stale, open_store
+from podway.store import Exists, NotFound, Record, Stale, open_store
 from readiness import awaited
 
 PATIENCE = 30.0
@@ -95,7 +95,10 @@ class Machine:
 
     def says(self, words: str) -> None:
         """Wait until the status holds ``words``."""
-        until(lambda: words in self.status(), f"{words!r} in the status of {self.name}:\n{self.status()}")
+        try:
+            until(lambda: words in self.status())
+        except AssertionError:
+            raise AssertionError(f"{words!r} in the status of {self.name}:\n{self.status()}") from None
 
     def settled(self) -> bool:
         """Whether a pass would change nothing."""
@@ -199,14 +202,13 @@ class Fleet:
         raw = spec if isinstance(spec, bytes) else json.dumps(spec).encode()
         with contextlib.closing(open_store(self.url, create=True)) as store:
             while True:
-                try:
-                    old = store.get(kind, name)
-                    store.update_spec(Record(kind=kind, name=name, spec=raw, version=old.version))
-                except NotFound:
-                    store.create(Record(kind=kind, name=name, spec=raw))
-                except Stale:  # its agent wrote the status meanwhile
-                    continue
-                return
+                with contextlib.suppress(Stale, Exists):  # its agent wrote it meanwhile
+                    try:
+                        old = store.get(kind, name)
+                        store.update_spec(Record(kind=kind, name=name, spec=raw, version=old.version))
+                    except NotFound:
+                        store.create(Record(kind=kind, name=name, spec=raw))
+                    return
 
     def remove(self, kind: str, name: str) -> None:
         """Delete an object."""

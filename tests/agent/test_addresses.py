@@ -57,7 +57,7 @@ def test_a_new_link_is_taken_when_it_is_asked_for(nodes: Fleet) -> None:
     ):
         b.run(command)
     nodes.settle()
-    assert "via 192.0.2.2 " in a.run("ip route")
+    until(lambda: "via 192.0.2.2 " in a.run("ip route"))
     assert "172.17" not in nodes.podway("get", "node", "b", "-o", "json")
     nodes.put("Node", "b", {"detect": {"interfaces": ["fast.*"]}})
     until(lambda: "via 192.0.2.130" in a.run("ip route"))
@@ -80,7 +80,7 @@ def test_the_agents_options(nodes: Fleet) -> None:
     b.options = ["--cidr", "192.0.2.128/25"]
     b.start()
     until(lambda: "via 192.0.2.140" in a.run("ip route"))
-    assert "nothing to change" in b.podway("plan").stdout
+    until(lambda: "nothing to change" in b.podway("plan").stdout)
     b.stop()
     b.options = ["--interface", "wg0"]
     b.start()

@@ -24,7 +24,7 @@ def test_join_leave_and_join_again(nodes: Fleet) -> None:
     mine = a.attach("a1", "tunnel")
     until(lambda: reaches(a, "a1", theirs))
     (block,) = c.blocks("tunnel")
-    assert _knows(a, block) and _knows(b, block)
+    until(lambda: _knows(a, block) and _knows(b, block))
     refused = a.podway("delete", "node", "c")
     assert refused.returncode == 1 and "has claimed blocks" in refused.stderr
     assert a.podway("delete", "node", "c", "--force").returncode == 0
@@ -49,13 +49,12 @@ def test_a_node_installed_anew_takes_its_old_blocks_over(nodes: Fleet) -> None:
     b.run("ip link set eth0 down")
     again = nodes.add("b", 4, "b-again")
     again.start()
-    again.says("it is asked")
     until(lambda: "it is asked" not in again.status())
     for network in NETWORKS:
         address = address_of(again.attach(network, network))
         until(lambda network=network, address=address: reaches(a, network, address))  # type: ignore[misc]
         assert again.blocks(network) == before[network]
-    assert "192.0.2.2 " not in a.run("bridge fdb") + a.run("ip route")
+    until(lambda: "192.0.2.2 " not in a.run("bridge fdb") + a.run("ip route"))
 
 
 def test_two_machines_with_one_name_are_named_by_both_and_nothing_breaks(nodes: Fleet) -> None:

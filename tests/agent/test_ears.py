@@ -42,8 +42,9 @@ async def _until(order: list[str], count: int) -> None:
         await asyncio.sleep(ears.NEXT)
 
 
-def test_what_comes_while_a_pod_waits_is_heard_after_its_answer() -> None:
+def test_what_comes_while_a_pod_waits_is_heard_after_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also with several pods at once: after the last."""
+    monkeypatch.setattr(ears, "LONGEST", 60.0)
 
     async def scene() -> list[str]:
         order: list[str] = []

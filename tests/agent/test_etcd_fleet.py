@@ -204,10 +204,10 @@ def test_a_lease_that_runs_out_marks_a_node_and_removes_nothing(nodes: EtcdFleet
     a.says("suspect: node b is not heard of")
     assert re.search(r"b .*suspect", a.podway("get", "nodes", "-o", "wide").stdout)
     assert reaches(a, "first", address) and a.settled()
-    assert re.search(r"suspect +node b", a.podway("journal").stdout), a.podway("journal").stdout
+    until(lambda: re.search(r"suspect +node b", a.podway("journal").stdout), "written down")
     b.start()
     until(lambda: "suspect" not in a.status(), "alive again")
-    assert re.search(r"alive +node b", a.podway("journal").stdout)
+    until(lambda: re.search(r"alive +node b", a.podway("journal").stdout), "written down")
 
 
 def expire(nodes: EtcdFleet, name: str) -> None:
@@ -246,7 +246,7 @@ def test_members_go_one_after_the_other(nodes: EtcdFleet) -> None:
         with namespaces.entered(nodes.machines["m100"].place):
             nodes.etcd.wait()
     assert traffic.lost() == 0
-    assert json.loads(a.podway("status", "-o", "json").stdout)["store"] == "synced"
+    until(lambda: json.loads(a.podway("status", "-o", "json").stdout)["store"] == "synced")
 
 
 def test_an_etcd_that_lost_everything_is_filled_again(nodes: EtcdFleet) -> None:

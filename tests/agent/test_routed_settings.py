@@ -40,6 +40,6 @@ def test_a_routed_links_settings_come_back(tmp_path: Path) -> None:
             assert before[path].strip() != value, path
             node.run(f"sysctl -qw {path}={value}")
         until(lambda: {path: node.run(f"sysctl -n {path}") for path in paths} == before)
-        told = {entry.key for entry in node.journal(since) if entry.kind == "repaired"}
-        assert told >= {f"sysctl {path}" for path in paths}
+        wanted = {f"sysctl {path}" for path in paths}  # written down after they are back
+        until(lambda: {one.key for one in node.journal(since) if one.kind == "repaired"} >= wanted)
         assert "problem" not in node.status()

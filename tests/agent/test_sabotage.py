@@ -168,7 +168,7 @@ def sabotage(scene: Scene, count: int, seed: int) -> None:
         assert not changed, (what, changed)
     assert scene.look() == scene.foreign
     for machine in machines:
-        assert "problem" not in machine.status()
+        until(lambda m=machine: "problem" not in m.status(), f"no problem of {machine.name}")
     assert all(answers > count / 10 for answers in scene.close())
 
 

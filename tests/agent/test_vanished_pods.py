@@ -4,6 +4,7 @@ named, its neighbours go on."""
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -65,5 +66,6 @@ def test_a_vanished_pod_is_named_and_nothing_is_tried_in_vain(node: Machine) -> 
     for flow in flows:
         flow.send_signal(signal.SIGINT)
         said = flow.communicate()[0]
-        # a route that was deleted by hand costs what was sent until it was back
-        assert " 0% packet loss" in said or address_of(stay[1]) in said, said
+        sent, got = map(int, re.findall(r"(\d+) packets transmitted, (\d+) received", said)[0])
+        # one may be under way; a route that was deleted by hand costs what was sent until it was back
+        assert sent - got <= 1 or address_of(stay[1]) in said, said

@@ -113,7 +113,9 @@ def error_of(answer: Answer) -> tuple[int, str]:
 
 
 @contextlib.contextmanager
-def serving(path: str, engine: RecordingEngine, delay: float = 0.0) -> Iterator[Server]:
+def serving(
+    path: str, engine: RecordingEngine, delay: float = 0.0, patience: float = 30.0
+) -> Iterator[Server]:
     """A Server of ``engine`` at ``path``, on an event loop of its own thread (in this thread's namespace)."""
     own = os.open(namespaces.OWN, os.O_RDONLY)
     ready = threading.Event()
@@ -125,7 +127,7 @@ def serving(path: str, engine: RecordingEngine, delay: float = 0.0) -> Iterator[
 
     async def main() -> None:
         box["loop"], box["stop"] = asyncio.get_running_loop(), asyncio.Event()
-        box["server"] = Server(path, submit, patience=2.0)
+        box["server"] = Server(path, submit, patience=patience)
         await box["server"].start()
         ready.set()
         await box["stop"].wait()

@@ -162,7 +162,11 @@ def test_a_message_in_many_pieces(path: str) -> None:
 
 
 def test_a_caller_that_stalls_is_hung_up_on(path: str) -> None:
-    with serving(path, RecordingEngine()), own_namespace() as fd, socket.socket(socket.AF_UNIX) as connection:
+    with (
+        serving(path, RecordingEngine(), patience=1.0),
+        own_namespace() as fd,
+        socket.socket(socket.AF_UNIX) as connection,
+    ):
         connection.connect(path)
         socket.send_fds(connection, [b"PWRQ"], [fd])
         assert connection.recv(1) == b""
@@ -197,7 +201,7 @@ def test_calls_at_work_are_answered_when_the_agent_stops(path: str) -> None:
     thread = threading.Thread(target=lambda: replies.append(ask(path)))
     with serving(path, engine, delay=0.3) as server:
         thread.start()
-        eventually(lambda: len(server._calls) == 1)
+        eventually(lambda: len(server._calls) == 1 or bool(replies))
     thread.join()
     assert replies == [wire.Reply(0, b"")]
 

@@ -153,9 +153,9 @@ def links(kind: str) -> list[str]:
     return [one["ifname"] for one in ip("link", "show", "type", kind) if one]
 
 
-def wait_for(condition: Callable[[], object], what: str = "") -> None:
-    """Until it is true. Raises AssertionError after PATIENCE."""
-    deadline = time.monotonic() + PATIENCE
+def wait_for(condition: Callable[[], object], what: str = "", patience: float = PATIENCE) -> None:
+    """Until it is true. Raises AssertionError after ``patience`` seconds."""
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"never came true: {what or condition}"
         time.sleep(0.01)

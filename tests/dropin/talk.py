@@ -24,7 +24,7 @@ class Talk:
 
     def __init__(self, client: str, server: str, address: str, fresh: bool) -> None:
         self._client, self._server, self._address, self._fresh = client, server, address, fresh
-        self._ending = threading.Event()
+        self._ending, self._over = threading.Event(), threading.Event()
         self._sent: list[float] = []
         self._answered: set[int] = set()
         self._threads = [threading.Thread(target=one) for one in (self._answer, self._ask)]
@@ -37,9 +37,11 @@ class Talk:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        answering, asking = self._threads
         self._ending.set()
-        for thread in self._threads:
-            thread.join()
+        asking.join()  # what was asked last is answered
+        self._over.set()
+        answering.join()
 
     @property
     def answered(self) -> int:
@@ -69,7 +71,7 @@ class Talk:
         with self._socket(self._server) as server:
             server.settimeout(0.1)
             server.bind(("", PORT + self._fresh))
-            while not self._ending.is_set():
+            while not self._over.is_set():
                 with contextlib.suppress(TimeoutError):
                     question, source = server.recvfrom(100)
                     server.sendto(question, source)

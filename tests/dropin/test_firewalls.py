@@ -142,7 +142,7 @@ def test_a_policy_of_drop_as_docker_sets_it(scene: Scene) -> None:
     assert '-A FORWARD -s 10.244.0.0/16 -m comment --comment "podway:saddr:10.244.0.0/16" -j ACCEPT' in shown
     walls.run("iptables-nft", "-w", "-F", "FORWARD")
     wait_for(scene.passes, "a way through, after a flush")
-    assert len(walls.passes()) == 4
+    wait_for(lambda: len(walls.passes()) == 4, "all passes")
 
 
 def test_what_stands_survives_a_kill_and_goes_with_an_uninstall(scene: Scene) -> None:
@@ -239,7 +239,7 @@ def test_ufw_and_its_reload(scene: Scene, tmp_path: Path) -> None:
     wait_for(scene.passes, "a way through ufw")
     ufw.ask("reload")
     wait_for(scene.passes, "a way through after the reload")
-    assert len(walls.passes()) == 4
+    wait_for(lambda: len(walls.passes()) == 4, "all passes")
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from podway.cni.install import EXECUTABLE
 from podway.cni.protocol import Answer, Call
 
 sys.path.append(str(Path(__file__).parents[1] / "dropin"))
-from dropin_lab import COMPILED, Lab, links, pods, wait_for
+from dropin_lab import COMPILED, Lab, buried, links, pods, wait_for
 
 pytestmark = pytest.mark.kernel
 
@@ -78,7 +78,7 @@ def test_what_a_runtime_gets(lab: Lab, way: str) -> None:
                     gone = Call(argv0=name, env={**call.env, "CNI_COMMAND": "DEL"}, stdin=call.stdin)
                     assert execute(lab, gone, pod).exit_code == 0, call
         assert made > 30 or way != "agent"
-        wait_for(lambda: set(links("veth")) == before, "no veth of a pod")
+        wait_for(lambda: set(links("veth")) == before and buried(lab), "no veth of a pod")
         new = set(os.listdir(lab.directory)) - there - {"state"}
         assert all(name.startswith("data") or name == "etc" for name in new), new  # a dataDir, odd or not
         assert not list(lab.directory.rglob("MARK"))

@@ -85,7 +85,7 @@ def _run(made: Fleet, ledger: Ledger) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(3 * PATIENCE)
         assert not thread.is_alive()
 
 

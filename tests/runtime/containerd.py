@@ -103,7 +103,10 @@ class Containerd:
         """Wait until the CRI plugin has loaded a network configuration."""
 
         def ready() -> bool:
-            conditions = self.runtime.Status(api_pb2.StatusRequest(), timeout=5).status.conditions
+            try:
+                conditions = self.runtime.Status(api_pb2.StatusRequest(), timeout=5).status.conditions
+            except grpc.RpcError:
+                return False
             return any(one.type == "NetworkReady" and one.status for one in conditions)
 
         wait_for("a network configuration", ready)

@@ -43,7 +43,7 @@ class Cri:
             ),
         )
         request = api_pb2.RunPodSandboxRequest(config=config)
-        pod: str = self.daemon.runtime.RunPodSandbox(request, timeout=60).pod_sandbox_id
+        pod: str = self.daemon.runtime.RunPodSandbox(request, timeout=180).pod_sandbox_id
         self._configs[pod] = config
         return pod
 
@@ -65,8 +65,8 @@ class Cri:
         request = api_pb2.CreateContainerRequest(
             pod_sandbox_id=pod, config=config, sandbox_config=self._configs[pod]
         )
-        made: str = self.daemon.runtime.CreateContainer(request, timeout=60).container_id
-        self.daemon.runtime.StartContainer(api_pb2.StartContainerRequest(container_id=made), timeout=60)
+        made: str = self.daemon.runtime.CreateContainer(request, timeout=180).container_id
+        self.daemon.runtime.StartContainer(api_pb2.StartContainerRequest(container_id=made), timeout=180)
         return made
 
     def execute(self, container: str, *command: str) -> str:
@@ -79,11 +79,11 @@ class Cri:
 
     def stop_pod(self, pod: str) -> None:
         """Stop a pod's containers and take its network away."""
-        self.daemon.runtime.StopPodSandbox(api_pb2.StopPodSandboxRequest(pod_sandbox_id=pod), timeout=60)
+        self.daemon.runtime.StopPodSandbox(api_pb2.StopPodSandboxRequest(pod_sandbox_id=pod), timeout=180)
 
     def remove_pod(self, pod: str) -> None:
         """Forget a pod."""
-        self.daemon.runtime.RemovePodSandbox(api_pb2.RemovePodSandboxRequest(pod_sandbox_id=pod), timeout=60)
+        self.daemon.runtime.RemovePodSandbox(api_pb2.RemovePodSandboxRequest(pod_sandbox_id=pod), timeout=180)
         self._configs.pop(pod, None)
 
     def pods(self) -> list[str]:
