@@ -56,7 +56,7 @@ def test_both_speak_and_neither_takes_the_others_routes(pair: Pair) -> None:
         wait(lambda: operators() == own_ones | {shared})
         pair.start(told(AT_NODE, tor()))
         wait(lambda: session(pair).established and learned() == {shared})
-        heard = tor_.ask(f"show bgp ipv4 unicast neighbors {NEAR4} routes")["routes"]
+        heard = wait(lambda: tor_.ask(f"show bgp ipv4 unicast neighbors {NEAR4} routes").get("routes"))
         assert set(heard) == {OWN}  # nothing of the operator's, though BIRD sees it in the kernel
         time.sleep(3)  # BIRD looks at the kernel's routes every other second
         assert operators() >= own_ones and learned() == {shared}

@@ -100,9 +100,10 @@ def test_what_it_refuses_is_not_installed(pair: Pair, monkeypatch: pytest.Monkey
         with pytest.raises(InvalidInput, match=r"BIRD refuses: .*syntax error"):
             pair.do(pair.a.tell(text + "\nnonsense\n"))
     os.kill(pair.a.pid() or 0, 19)
-    monkeypatch.setattr("podway.bird.client.PATIENCE", 0.3)
-    with pytest.raises(Unavailable, match="no answer"):
-        pair.do(pair.a.tell(text + "\n"))
+    with monkeypatch.context() as patched:
+        patched.setattr("podway.bird.client.PATIENCE", 0.3)
+        with pytest.raises(Unavailable, match="no answer"):
+            pair.do(pair.a.tell(text + "\n"))
     os.kill(pair.a.pid() or 0, 18)
     assert pair.a.installed() == text and pair.do(pair.a.client.sessions())
 

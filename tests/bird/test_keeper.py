@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 import speakers
+from bird_pair import wait
 
 from podway.agent import speaker as keeping
 from podway.agent.hanging import pulse
@@ -161,14 +162,14 @@ def test_who_does_something_does_not_hang(in_namespace: int) -> None:
         subprocess.Popen(["sleep", "60"]) as idle,
     ):
         try:
-            time.sleep(0.3)
+            wait(lambda: pulse(idle.pid) is not None)
             assert pulse(idle.pid) is not None and pulse(idle.pid) == pulse(idle.pid)
             for _ in range(20):
                 before = pulse(busy.pid)
                 time.sleep(0.05)
                 assert before is None or before != pulse(busy.pid)
             busy.send_signal(signal.SIGSTOP)
-            time.sleep(0.3)
+            wait(lambda: pulse(busy.pid) is not None)
             assert pulse(busy.pid) is not None and pulse(busy.pid) == pulse(busy.pid)
         finally:
             busy.kill()

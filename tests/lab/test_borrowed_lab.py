@@ -72,7 +72,7 @@ def test_a_node_without_a_block_is_reached_by_what_it_has_borrowed(lab: Lab) -> 
     assert sorted({block["spec"]["node"] for block in blocks}) == ["node1", "node2"]
     for node in ("node1", "node2"):
         until(lambda node=node: routes(lab, node) >= set(found), lambda node=node: routes(lab, node))
-    until(lambda: "ready" in lab.inside("node3", "podway", "status", check=None))
+    until(lambda: "\n  ready" in lab.inside("node3", "podway", "status", check=None))
     reached(lab, 42)
 
 

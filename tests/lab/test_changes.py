@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from changing import until
 from lab_tools import BASE, PATIENCE, init_of, kill, podway, processes_of, running, start
 
 pytestmark = pytest.mark.kernel
@@ -115,7 +116,7 @@ def test_a_node_joins_and_leaves(lab: str) -> None:
     assert block in inside("node1", "ip", "route")
     podway("remove-node", "--name", lab, "node9")
     all_reached(36)
-    assert block not in inside("node1", "ip", "route")
+    until("its route goes", lambda: block not in inside("node1", "ip", "route"))
     assert "node9" not in inside("node1", "podway", "get", "node,block")
     assert not (Path(BASE) / lab / "node9").exists()
     assert "node9" not in podway("shell", "--name", lab, stdin="ip netns; ip -o link\n").stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import harness
@@ -24,13 +25,15 @@ def _measure(server: int, client: int, address: str, reverse: bool) -> float:
             ["iperf3", "-s", "-1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
     try:
-        for _ in range(20):
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
             with namespaces.entered(client):
                 command = ["iperf3", "-J", "-t4", "-O1", "-c", address, *(["-R"] if reverse else [])]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
-            report = json.loads(done.stdout)
+            report = json.loads(done.stdout or "{}")
             if "end" in report and "sum_received" in report["end"]:
                 return float(report["end"]["sum_received"]["bits_per_second"])
+            time.sleep(0.1)  # it doesn't listen yet
         raise AssertionError(done.stdout)
     finally:
         serving.kill()
