@@ -4,9 +4,6 @@ named, its neighbours go on."""
 from __future__ import annotations
 
 import os
-import re
-import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +11,7 @@ from pathlib import Path
 import pytest
 from fleet import Machine, address_of, fleet, until
 
+from pings import Pings
 from podway.kernel import namespaces
 
 pytestmark = pytest.mark.kernel
@@ -34,11 +32,6 @@ def node(tmp_path: Path) -> Iterator[Machine]:
         yield made.machines["a"]
 
 
-def ping(node: Machine, address: str) -> subprocess.Popen[str]:
-    with namespaces.entered(node.place):
-        return subprocess.Popen(["ping", "-q", "-i", "0.01", address], stdout=subprocess.PIPE, text=True)
-
-
 def test_a_vanished_pod_is_named_and_nothing_is_tried_in_vain(node: Machine) -> None:
     """Bridged and routed, over passes of every kind; an end by ``ipam check --fix`` leaves nothing."""
     for network in NETWORKS:
@@ -46,7 +39,9 @@ def test_a_vanished_pod_is_named_and_nothing_is_tried_in_vain(node: Machine) -> 
     stay = [node.attach(f"stays-{network}", network) for network in NETWORKS]
     until(node.settled)
     since = time.time()
-    flows = [ping(node, address_of(answer, family)) for answer in stay for family in (4, 6)]
+    addresses = [address_of(answer, family) for answer in stay for family in (4, 6)]
+    with namespaces.entered(node.place):
+        flows = {address: Pings(address) for address in addresses}
     for network in NETWORKS:
         os.close(node.pods.pop(f"gone-{network}"))
     for network in NETWORKS:
@@ -63,9 +58,6 @@ def test_a_vanished_pod_is_named_and_nothing_is_tried_in_vain(node: Machine) -> 
     assert {kind for kind, _ in told} == {"repaired"} and len(told) == 2, told
     assert node.podway("ipam", "check", "--fix").stdout.count("released gone-") == 2
     until(lambda: "problem: " not in node.status() and node.settled())
-    for flow in flows:
-        flow.send_signal(signal.SIGINT)
-        said = flow.communicate()[0]
-        sent, got = map(int, re.findall(r"(\d+) packets transmitted, (\d+) received", said)[0])
-        # one may be under way; a route that was deleted by hand costs what was sent until it was back
-        assert sent - got <= 1 or address_of(stay[1]) in said, said
+    lost = {address: flow.lost() for address, flow in flows.items()}
+    lost.pop(address_of(stay[1]))  # a route that was deleted by hand costs what was sent until it was back
+    assert not any(lost.values()), lost
