@@ -49,6 +49,7 @@ def test_a_node_installed_anew_takes_its_old_blocks_over(nodes: Fleet) -> None:
     b.run("ip link set eth0 down")
     again = nodes.add("b", 4, "b-again")
     again.start()
+    again.says("it is asked")
     until(lambda: "it is asked" not in again.status())
     for network in NETWORKS:
         address = address_of(again.attach(network, network))

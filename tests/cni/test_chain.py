@@ -132,10 +132,10 @@ def test_check_waits_for_a_repair(tmp_path: Path, in_namespace: int, pod_namespa
     with node.agent() as (agent, _), ThreadPoolExecutor(1) as pool:
         chain, attachment = node.chain("pods"), _attachment(pod_namespace)
         result = chain.add(attachment)
-        for damage in ("link set LINK nomaster", "addr flush dev pw-pods"):
+        for damage in ("nomaster", "down"):
             os.kill(agent, signal.SIGSTOP)
             try:
-                _run("ip", *damage.replace("LINK", result["interfaces"][1]["name"]).split())
+                _run("ip", "link", "set", result["interfaces"][1]["name"], damage)
                 check = pool.submit(_check, chain, attachment, result)
                 time.sleep(0.2)  # by then it waits for the agent
             finally:
